@@ -1,0 +1,213 @@
+"""The configuration: a schema, and its layers (defaults < data set < file < command line)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from binomctl import registry
+from binomctl.errors import ConfigError
+from binomctl.yaml_source import parse_value, read_yaml
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Choice(_Section):
+    """A plugin or model by name; every other key is one of its own options."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class AdaptationSection(_Section):
+    """The inner loop, equation (2b)."""
+
+    K: int = Field(5, ge=1, description="inner gradient steps in meta-training")
+    alpha: float = Field(0.01, gt=0, description="inner step size")
+
+
+class EngineSection(_Section):
+    """How gradients and Hessian-vector products are computed."""
+
+    memory: Literal["store", "recompute"] = Field(
+        "store", description="keep the linearisations of the inner loop, or make them anew"
+    )
+
+
+class TrainingSection(_Section):
+    """The outer loop."""
+
+    steps: int = Field(400, ge=1, description="meta-steps")
+    meta_batch: int = Field(4, ge=1, description="tasks per meta-step")
+    meta_lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    reduction: Literal["mean", "sum"] = Field("mean", description="over the tasks of a meta-batch")
+    log_every: int = Field(10, ge=1, description="meta-steps per line of metrics.jsonl")
+    validate_every: int = Field(100, ge=1, description="meta-steps between validations")
+    validation_tasks: int = Field(100, ge=2, description="tasks per validation")
+
+
+class EvaluationSection(_Section):
+    """Validation and test."""
+
+    tasks: int = Field(600, ge=2, description="test tasks")
+    steps: int | None = Field(None, ge=1, description="adaptation steps; null: K")
+    queries: int | None = Field(None, ge=1, description="query examples; null: as in training")
+
+
+class Config(_Section):
+    """Everything that determines a run."""
+
+    seed: int = Field(0, ge=0, description="of the weights and the task stream")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    dtype: Literal["float32", "float64"] = "float32"
+    dataset: Choice = Choice(name="glyphs")
+    model: Choice = Choice(name="conv4")
+    estimator: Choice = Choice(name="binom")
+    rule: Choice = Choice(name="gd")
+    adaptation: AdaptationSection = AdaptationSection()
+    engine: EngineSection = EngineSection()
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class Places(dict[str, str]):
+    """Where each dotted key of a configuration came from: "file.yaml:12", "--L", "--set ..."."""
+
+    def locate(self, error: ConfigError) -> ConfigError:
+        """The error with the place of its key in front, when it has one."""
+        place = self.get(error.key)
+        return ConfigError(f"{place}: {error}", error.hint) if place else error
+
+
+def load_config(
+    file: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    assignments: list[str] | None = None,
+) -> tuple[Config, Places]:
+    """The configuration of a run.
+
+    Args:
+        file: a YAML file, or None.
+        overrides: values by dotted key, from named command-line options; None values are skipped.
+        assignments: "key.path=value" strings, from --set.
+
+    Returns:
+        The validated configuration and where its keys came from.
+
+    Raises:
+        ConfigError: an unknown key or a wrong value, with its place and the nearest valid key.
+    """
+    places = Places()
+    layers: list[dict[str, Any]] = []
+    if file is not None:
+        data, found = read_yaml(file)
+        layers.append(data)
+        places.update(found)
+    for key, (value, place) in _typed(overrides or {}, assignments or []).items():
+        layers.append(_nested(key, value))
+        places[key] = place
+    user: dict[str, Any] = {}
+    for layer in layers:
+        user = merge(user, layer)
+    try:
+        dataset = _dataset_name(user)
+        recommended = dict(registry.load("dataset", dataset).recommended)
+        return _validate(merge(merge({}, recommended), user)), places
+    except ConfigError as error:
+        raise places.locate(error) from None
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two layers, the upper one winning; another plugin's name drops the lower one's options."""
+    out = dict(below)
+    for key, value in above.items():
+        if isinstance(value, str) and key in _CHOICES:
+            value = {"name": value}
+        old = out.get(key)
+        renamed = isinstance(value, Mapping) and "name" in value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            if renamed and old.get("name", value["name"]) != value["name"]:
+                old = {}
+            out[key] = merge(old, value)
+        else:
+            out[key] = merge({}, value) if isinstance(value, Mapping) else value
+    return out
+
+
+_CHOICES = {name for name, f in Config.model_fields.items() if f.annotation is Choice}
+
+
+def _typed(overrides: Mapping[str, Any], assignments: list[str]) -> dict[str, tuple[Any, str]]:
+    values: dict[str, tuple[Any, str]] = {}
+    for key, value in overrides.items():
+        if value is not None:
+            option = key.removesuffix(".name").rpartition(".")[2].replace("_", "-")
+            values[key] = (value, f"--{option}")
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                f"--set {text}: expected key.path=value", "For example --set training.steps=100"
+            )
+        values[key] = (parse_value(value, f"--set {text}"), f"--set {text}")
+    # A name first: choosing a plugin drops the options of the one it replaces.
+    return dict(sorted(values.items(), key=lambda kv: not kv[0].endswith(".name")))
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    head, _, rest = key.partition(".")
+    return {head: _nested(rest, value) if rest else value}
+
+
+def _dataset_name(user: Mapping[str, Any]) -> str:
+    section = user.get("dataset", {})
+    name = section.get("name") if isinstance(section, Mapping) else None
+    return name if isinstance(name, str) else Config().dataset.name
+
+
+def _validate(data: dict[str, Any]) -> Config:
+    for name in _CHOICES:  # an option without a name belongs to the default plugin
+        section = data.get(name)
+        if isinstance(section, dict):
+            section.setdefault("name", getattr(Config(), name).name)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(_unknown_key(key), key=key) from None
+        raise ConfigError(f"{key} is {first['input']!r}: {first['msg']}.", key=key) from None
+
+
+def _unknown_key(key: str) -> str:
+    section, _, name = key.rpartition(".")
+    model: type[BaseModel] = Config
+    if section:
+        model = Config.model_fields[section].annotation or Config
+    valid = sorted(model.model_fields)
+    everywhere = {f: s for s, m in Config.model_fields.items() for f in _fields_of(m.annotation)}
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    guess = f" Did you mean '{f'{section}.' if section else ''}{near[0]}'?" if near else ""
+    if not near and name in everywhere:
+        guess = f" Did you mean '{everywhere[name]}.{name}'?"
+    return f"unknown key '{key}'.{guess} Valid: {', '.join(valid)}."
+
+
+def _fields_of(annotation: Any) -> list[str]:
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return list(annotation.model_fields) if is_model else []

@@ -1,0 +1,178 @@
+"""The small protocols that hold the house together, and the records passed between its parts.
+
+B tasks in a meta-batch, K inner steps, d adapted parameters; all vectors are flat tensors.
+phi^0 = theta; phi^{k+1} = phi^k - alpha M grad l_trn(phi^k), equation (2b) of BinomGBML with a
+linear map M (the identity in MAML); H_k is the Hessian of l_trn at phi^k; g = grad l_val(phi^K).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+from binomctl.episodes import Episode
+from binomctl.flat import Layout
+
+
+class Dataset(Protocol):
+    """A source of episodes; a frozen dataclass whose fields are its options.
+
+    `recommended` is a partial configuration (model, adaptation, ...) laid under the user's own:
+    what a run on this dataset needs to make sense.
+    """
+
+    recommended: ClassVar[Mapping[str, Any]]
+
+    @property
+    def in_shape(self) -> tuple[int, ...]: ...
+    @property
+    def out_dim(self) -> int: ...
+    @property
+    def kind(self) -> Literal["classification", "regression"]: ...
+    @property
+    def splits(self) -> tuple[str, ...]: ...
+    @property
+    def metric_name(self) -> Literal["accuracy", "mse"]: ...
+
+    def episode(self, split: str, index: int) -> Episode:
+        """The episode number `index` of a split: pure in (seed, split, index).
+
+        Raises:
+            DataError: the split is missing or holds too few classes or examples.
+        """
+        ...
+
+    def loss(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """The loss of one task: a scalar from predictions [N, out_dim] and y [N, ...]."""
+        ...
+
+    def metric(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Accuracy in [0, 1] or mean squared error of one task: a scalar."""
+        ...
+
+
+class Rule(Protocol):
+    """An adaptation rule: the linear map M in phi^{k+1} = phi^k - alpha M grad l_trn(phi^k)."""
+
+    def initial(self, layout: Layout) -> Tensor:
+        """The rule's own meta-parameters m [n] before meta-training; n may be 0."""
+        ...
+
+    def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """M v for v [..., d]."""
+        ...
+
+    def apply_transpose(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """M^T v for v [..., d]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How tasks adapt: K steps of size alpha under a rule with meta-parameters m [n]."""
+
+    K: int
+    alpha: float
+    rule: Rule
+    m: Tensor
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The path of B tasks through the inner loop.
+
+    theta [d]; phi [B, K+1, d] from phi^0 = theta to phi^K; loss [B, K], l_trn at phi^0..phi^{K-1}.
+    """
+
+    theta: Tensor
+    phi: Tensor
+    loss: Tensor
+    adaptation: Adaptation
+
+
+class Curvature(Protocol):
+    """An engine at work on the support sets of B tasks: gradients and H_k v of l_trn."""
+
+    order: Literal["rows", "columns"]
+    """Which order of evaluation suits it: by rows one linearisation is alive at a time and takes
+    many vectors; by columns one level applies many different H_k at once."""
+
+    def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
+        """l_trn [B] and its gradient [B, d] at phi^k [B, d].
+
+        keep: H_k will be asked for later; what that needs may be left behind now.
+        """
+        ...
+
+    def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+        """Column p of the result is H_{ks[p]} V[:, p]: phi [B, K+1, d], V [B, P, d] -> the same."""
+        ...
+
+
+class Engine(Protocol):
+    """Computes losses, gradients and curvature of one model under one loss, for B tasks at once."""
+
+    layout: Layout
+
+    def curvature(self, x: Tensor, y: Tensor) -> Curvature:
+        """Curvature of the loss on x [B, N, ...], y [B, N, ...]."""
+        ...
+
+    def query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]; first order only."""
+        ...
+
+    def predict(self, phi: Tensor, x: Tensor) -> Tensor:
+        """The model's outputs [B, N, out_dim] at phi [B, d]; builds no graph."""
+        ...
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """All that an estimator sees: the trajectory, g [B, d] = grad l_val(phi^K), and products
+    with the Hessians along the way."""
+
+    trajectory: Trajectory
+    g: Tensor
+    curvature: Curvature
+
+    @property
+    def K(self) -> int:
+        return self.trajectory.adaptation.K
+
+    @property
+    def alpha(self) -> float:
+        return self.trajectory.adaptation.alpha
+
+    def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
+        """Column p is H_{ks[p]} M^T V[:, p], so that A_k v = v - alpha hvp([k], v).
+
+        V [B, P, d] -> [B, P, d]. Under gradient descent M is the identity and this is H_k v.
+        """
+        how = self.trajectory.adaptation
+        return self.curvature.hvp(
+            self.trajectory.phi, ks, how.rule.apply_transpose(how.m, V, how.layout)
+        )
+
+
+class Estimator(Protocol):
+    """A meta-gradient estimator: a frozen dataclass whose fields are its options.
+
+    Pure linear algebra over `Adapted`; it never sees a model, a loss or an optimiser.
+    """
+
+    def steps(self, K: int) -> range:
+        """The k whose H_k the estimator will ask for; the rest is never linearised.
+
+        Raises:
+            ConfigError: an option does not fit K (L > K, say).
+        """
+        ...
+
+    def meta_gradient(self, adapted: Adapted) -> Tensor:
+        """The estimate [B, d] of d l_val(phi^K) / d theta, one row per task."""
+        ...

@@ -1,0 +1,5 @@
+"""Engines that answer gradients and Hessian-vector products H_k v."""
+
+from binomctl.curvature.autograd import AutogradEngine
+
+__all__ = ["AutogradEngine"]

@@ -1,0 +1,205 @@
+"""The reference engine: Hessian-vector products by double backward, for any nn.Module.
+
+The gradient at phi^k is computed once with its graph (the linearisation); every product with H_k
+is then one backward pass through that graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from binomctl.curvature.supported import check_loss, check_model, check_reached
+from binomctl.curvature.workers import Workers
+from binomctl.flat import Layout
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Memory = Literal["store", "recompute"]
+Batching = Literal["auto", "vmap", "loop"]
+Order = Literal["rows", "columns"]
+
+
+class AutogradEngine:
+    """Losses, gradients and curvature of a model under a loss, by torch.autograd.
+
+    Args:
+        model: any module mapping [N, ...] to outputs; its own parameters are never touched.
+        loss: maps one task's outputs and targets to a scalar.
+        memory: "store" keeps each linearisation from the inner loop; "recompute" makes it anew
+            when a product needs it, so that one is alive at a time.
+        batching: "vmap" runs the B tasks as one; "loop" runs each by itself, a few side by side
+            in threads; "auto" loops where a batched weight would become a grouped convolution
+            (several times slower on a CPU), and vmaps otherwise.
+        order: the order of evaluation that expansion estimators are told to use.
+        threads: tasks side by side under "loop" on a CPU; None takes torch's number of threads.
+
+    Raises:
+        ConfigError: the model has state or randomness that an inner loop cannot differentiate.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        *,
+        memory: Memory = "store",
+        batching: Batching = "auto",
+        order: Order = "rows",
+        threads: int | None = None,
+    ) -> None:
+        check_model(model)
+        self.layout = Layout.of(model)
+        self.memory = memory
+        self.order: Order = order
+        self._loss = loss
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
+        self._vmap = batching == "vmap" or (batching == "auto" and not (convolves and on_cpu))
+        count = 1 if self._vmap or not on_cpu else threads or torch.get_num_threads()
+        self._workers = Workers(model, count)
+
+    def curvature(self, x: Tensor, y: Tensor) -> AutogradCurvature:
+        """Curvature of the support loss on x [B, N, ...], y [B, N, ...]."""
+        return AutogradCurvature(self, x, y)
+
+    def query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]."""
+        at = self.linearise(phi, x, y, graph=False)
+        return at.loss, at.gradient, at.output
+
+    def predict(self, phi: Tensor, x: Tensor) -> Tensor:
+        """The model's outputs [B, N, out_dim] at phi [B, d], without a graph."""
+        if self._vmap:
+            with torch.no_grad():
+                return vmap(self._forward)(self.layout.unflatten(phi), x)
+        return torch.stack(self._workers.map(self._predict, phi, x))
+
+    def linearise(self, phi: Tensor, x: Tensor, y: Tensor, *, graph: bool) -> Linearisation:
+        """Loss and gradient of B tasks at phi [B, d]; with graph, ready for H v."""
+        if self._vmap:
+            groups = [self._linearise(phi, x, y, graph)]
+            return Linearisation(
+                self.layout, self._workers, groups, groups[0].loss, groups[0].output
+            )
+        groups = self._workers.map(
+            lambda p, xb, yb: self._linearise(p, xb, yb, graph), phi, x, y
+        )
+        loss, output = (torch.stack([getattr(g, n) for g in groups]) for n in ("loss", "output"))
+        return Linearisation(self.layout, self._workers, groups, loss, output)
+
+    def _predict(self, phi: Tensor, x: Tensor) -> Tensor:
+        with torch.no_grad():  # per thread: grad mode is not inherited
+            return self._forward(self.layout.unflatten(phi), x)
+
+    def _forward(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        output: Tensor = functional_call(self._workers.model, parameters, (x,))
+        return output
+
+    def _task(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        output = self._forward(parameters, x)
+        loss = self._loss(output, y)
+        check_loss(loss)
+        return loss, output
+
+    def _linearise(self, phi: Tensor, x: Tensor, y: Tensor, graph: bool) -> _Group:
+        """One autograd graph: a single task for phi [d], all B tasks under vmap for phi [B, d]."""
+        # A leaf per parameter: the double backward then never pads pieces of a flat vector.
+        views = self.layout.unflatten(phi)
+        leaves = {name: v.detach().requires_grad_() for name, v in views.items()}
+        with torch.enable_grad():
+            task = vmap(self._task) if phi.dim() == 2 else self._task
+            loss, output = task(leaves, x, y)
+            gradients = torch.autograd.grad(
+                loss.sum(), list(leaves.values()), create_graph=graph, allow_unused=True
+            )
+        check_reached(self.layout.names, gradients)
+        return _Group(leaves, gradients, loss.detach(), output.detach())
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One graph: its leaves, their gradients, and the values met on the way."""
+
+    leaves: dict[str, Tensor]
+    gradients: tuple[Tensor, ...]
+    loss: Tensor
+    output: Tensor
+
+    def hvp(self, layout: Layout, v: Tensor) -> Tensor:
+        """H v for v [..., d] of the group's own batch shape."""
+        directions = layout.unflatten(v).values()
+        curved = [(g, u) for g, u in zip(self.gradients, directions, strict=True) if g.requires_grad]
+        if not curved:  # the loss is affine in every parameter
+            return torch.zeros_like(v)
+        products = torch.autograd.grad(
+            [g for g, _ in curved],
+            list(self.leaves.values()),
+            grad_outputs=[u for _, u in curved],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return layout.flatten(dict(zip(layout.names, products, strict=True)))
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """The gradient of B tasks at one phi^k, with what H_k v needs."""
+
+    layout: Layout
+    workers: Workers
+    groups: list[_Group]
+    loss: Tensor
+    output: Tensor
+
+    @property
+    def gradient(self) -> Tensor:
+        """[B, d], detached."""
+        rows = [
+            self.layout.flatten(dict(zip(self.layout.names, g.gradients, strict=True))).detach()
+            for g in self.groups
+        ]
+        return rows[0] if rows[0].dim() == 2 else torch.stack(rows)
+
+    def hvp(self, v: Tensor) -> Tensor:
+        """H_k v for v [B, d]."""
+        if len(self.groups) == 1 and self.groups[0].loss.dim() == 1:
+            return self.groups[0].hvp(self.layout, v)
+        return torch.stack(
+            self.workers.map(lambda group, vb: group.hvp(self.layout, vb), self.groups, v)
+        )
+
+
+class AutogradCurvature:
+    """Gradients and Hessian-vector products of B support losses."""
+
+    def __init__(self, engine: AutogradEngine, x: Tensor, y: Tensor) -> None:
+        self._engine = engine
+        self._x, self._y = x, y
+        self._kept: dict[int, Linearisation] = {}
+        self.order: Order = engine.order
+
+    def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
+        """l_trn [B] and its gradient [B, d] at phi^k [B, d]."""
+        store = keep and self._engine.memory == "store"
+        at = self._engine.linearise(phi, self._x, self._y, graph=store)
+        if store:
+            self._kept[k] = at
+        return at.loss, at.gradient
+
+    def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+        """Column p is H_{ks[p]} V[:, p]; phi [B, K+1, d], V [B, P, d] -> [B, P, d]."""
+        columns: list[Tensor] = [V[:, 0]] * len(ks)
+        for k in sorted(set(ks)):
+            at = self._kept.get(k)
+            if at is None:
+                at = self._engine.linearise(phi[:, k], self._x, self._y, graph=True)
+            for p in (p for p, kp in enumerate(ks) if kp == k):
+                columns[p] = at.hvp(V[:, p])
+            del at  # recomputed graphs: at most one is alive at a time
+        return torch.stack(columns, dim=1)

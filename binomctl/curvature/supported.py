@@ -1,0 +1,51 @@
+"""What an inner loop can differentiate, and what it refuses by name rather than get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from binomctl.errors import ConfigError
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse modules whose forward pass has state or randomness.
+
+    Raises:
+        ConfigError: naming the module's path, the reason and the remedy.
+    """
+    if next(model.parameters(), None) is None:
+        raise ConfigError(f"{type(model).__name__} has no parameters to adapt")
+    for path, module in model.named_modules():
+        name = f"{type(module).__name__} at '{path or type(model).__name__}'"
+        if getattr(module, "track_running_stats", False):
+            raise ConfigError(
+                f"{name} updates running statistics, which the inner loop cannot differentiate",
+                "Construct it with track_running_stats=False (batch statistics).",
+            )
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 and module.training:
+            raise ConfigError(
+                f"{name} (p = {module.p}) draws a new mask at every call, so H_k would belong to"
+                " another loss than the step it corrects",
+                "Set p = 0, or put the module into eval mode.",
+            )
+
+
+def check_loss(loss: Tensor) -> None:
+    """Refuse a loss that is not one number per task."""
+    if loss.dim() != 0:
+        raise ConfigError(
+            f"the loss of a task has shape {list(loss.shape)}, expected a scalar",
+            "Reduce it, with .mean() or reduction='mean'.",
+        )
+
+
+def check_reached(names: Sequence[str], gradients: Sequence[Tensor | None]) -> None:
+    """Refuse parameters that the loss does not depend on."""
+    missed = [name for name, g in zip(names, gradients, strict=True) if g is None]
+    if missed:
+        raise ConfigError(
+            f"the loss does not depend on {len(missed)} parameter(s): {', '.join(missed[:5])}",
+            "Remove them from the model, or freeze them as buffers.",
+        )

@@ -1,0 +1,78 @@
+"""Episodes (one task's support and query sets) and the randomness they are drawn with."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from binomctl.errors import DataError, unknown
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task: the support set (trn) it adapts on and the query set (val) it is judged by.
+
+    Shapes: x_trn [N_trn, *in_shape], y_trn [N_trn] class indices or [N_trn, out_dim] targets,
+    x_val and y_val alike with N_val rows.
+    """
+
+    x_trn: Tensor
+    y_trn: Tensor
+    x_val: Tensor
+    y_val: Tensor
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """B episodes of equal size, stacked: every field of `Episode` with a leading axis B."""
+
+    x_trn: Tensor
+    y_trn: Tensor
+    x_val: Tensor
+    y_val: Tensor
+
+    @classmethod
+    def stack(cls, episodes: Iterable[Episode]) -> EpisodeBatch:
+        """Stack episodes of equal shapes; raises DataError when they differ."""
+        listed = list(episodes)
+        fields = ("x_trn", "y_trn", "x_val", "y_val")
+        for field in fields:
+            shapes = {tuple(getattr(e, field).shape) for e in listed}
+            if len(shapes) != 1:
+                raise DataError(
+                    f"episodes of one meta-batch differ in the shape of {field}: {sorted(shapes)}",
+                    "Give every task the same number of support and query examples.",
+                )
+        return cls(*(torch.stack([getattr(e, f) for e in listed]) for f in fields))
+
+    def __len__(self) -> int:
+        return int(self.x_trn.shape[0])
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> EpisodeBatch:
+        """Move to a device; floating tensors also to dtype, class indices as they are."""
+
+        def move(t: Tensor) -> Tensor:
+            return t.to(device, dtype) if t.is_floating_point() else t.to(device)
+
+        return EpisodeBatch(*map(move, (self.x_trn, self.y_trn, self.x_val, self.y_val)))
+
+
+def generator(seed: int, split: str, index: int) -> np.random.Generator:
+    """The random stream of one episode: a pure function of (seed, split, index).
+
+    Philox is counter-based, so streams of neighbouring indices are independent and the same on
+    every machine, in every process and in any order of asking.
+    """
+    key = [seed, zlib.crc32(split.encode()), index]
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+def check_split(split: str, splits: tuple[str, ...]) -> None:
+    """Refuse a split the data set does not have."""
+    if split not in splits:
+        raise DataError(unknown("split", split, splits))

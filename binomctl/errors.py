@@ -1,0 +1,84 @@
+"""The exception family: every error a user can meet carries its exit code and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BinomctlError(Exception):
+    """Base of all errors that binomctl words for its user.
+
+    Args:
+        message: what was wrong, with the value and the place.
+        hint: the next step, a full sentence; shown on a line of its own.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(BinomctlError):
+    """A wrong option, key or value: exit code 2.
+
+    Args:
+        key: the dotted configuration key at fault ("estimator.L"), where there is one; the
+            configuration layer adds the file and line it came from.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str = "", key: str = "") -> None:
+        super().__init__(message, hint)
+        self.key = key
+
+
+class DataError(BinomctlError):
+    """Missing, corrupt or insufficient data: exit code 3."""
+
+    exit_code = 3
+
+
+class CheckpointError(BinomctlError):
+    """A run or checkpoint that cannot be used: exit code 4."""
+
+    exit_code = 4
+
+
+class NonFiniteError(BinomctlError):
+    """NaN or infinity in a loss, a gradient or a Hessian-vector product: exit code 5."""
+
+    exit_code = 5
+
+
+class ResourceError(BinomctlError):
+    """Out of memory or disk: exit code 6."""
+
+    exit_code = 6
+
+
+class MissingDependencyError(BinomctlError):
+    """An optional package is needed and absent: exit code 7."""
+
+    exit_code = 7
+
+
+class Interrupted(BinomctlError):
+    """Stopped by a signal after the work was saved: exit code 128 + the signal's number."""
+
+    def __init__(self, message: str, signal_number: int, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.exit_code = 128 + signal_number
+
+
+def unknown(what: str, value: str, choices: Iterable[str], where: str = "") -> str:
+    """Word an unknown name: the value, the nearest valid one and the whole list."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+    guess = f" Did you mean '{near[0]}'?" if near else ""
+    listed = ", ".join(names) if names else "none"
+    place = f" {where}" if where else ""
+    return f"unknown {what} '{value}'{place}.{guess} Valid: {listed}."

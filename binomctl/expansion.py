@@ -1,0 +1,83 @@
+"""The truncated binomial expansion that every expansion estimator is a case of.
+
+With A_k = I - alpha H_k, and S_j(k) the part of A_k A_{k+1} ... A_{K-1} g of order at most j in
+alpha, the recursion S_j(k) = S_j(k+1) - alpha H_k S_{j-1}(k+1), S_0 = g, gives
+
+    S_L(K-C) = sum over j = 0..L of (-alpha)^j sum over K-C <= k_1 < ... < k_j < K of
+               H_{k_1} ... H_{k_j} g,
+
+equation (39) of BinomGBML: equation (8) for C = K, the truncated product for L = C, the exact
+meta-gradient for L = C = K and g for L = 0. Every legal order of evaluation costs L (C-L+1)
+Hessian-vector products; two of them are written down here and the engine says which suits it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from binomctl.contracts import Adapted
+from binomctl.errors import ConfigError
+
+
+def binomial_expansion(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
+    """S_L(K-C) [B, d]: order L of the expansion over the last C inner steps.
+
+    Args:
+        adapted: B adapted tasks.
+        L: highest order kept, 0 <= L <= C.
+        C: number of inner steps, counted from the last, that the expansion reaches back.
+        alpha: the coefficient of each Hessian, usually the inner step size.
+    """
+    if L == 0:
+        return adapted.g
+    expand = _by_rows if adapted.curvature.order == "rows" else _by_columns
+    return expand(adapted, L, C, alpha)
+
+
+def _by_columns(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
+    """The cascade of Theorem 3.2: L sequential levels of C-L+1 products at different points.
+
+    Level l turns V[:, p] = S_l(K-C + L-l+p) into S_{l+1}(K-C + L-1-l+p). Algorithm 1 of the paper
+    is printed with Hessian indices one too high; these are the indices of its Theorem 3.2.
+    """
+    first = adapted.K - C
+    P = C - L + 1
+    V = adapted.g.unsqueeze(1).expand(-1, P, -1)
+    for level in range(L):
+        k = first + L - 1 - level
+        U = adapted.hvp(range(k, k + P), V)
+        V = V[:, -1:] - alpha * U.flip(1).cumsum(1).flip(1)
+    return V[:, 0]
+
+
+def _by_rows(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
+    """The same numbers for k = K-1 down to K-C: one H_k at a time, applied to all it is owed.
+
+    At row k only orders j with L - (k - (K-C)) <= j <= K-k are new or still needed; orders above
+    K-k coincide with order K-k, because only K-k Hessians have been met.
+    """
+    first = adapted.K - C
+    S = {0: adapted.g}
+    for k in reversed(range(first, adapted.K)):
+        orders = range(max(L - (k - first), 1), min(L, adapted.K - k) + 1)
+        V = torch.stack([S[j - 1] for j in orders], dim=1)
+        U = adapted.hvp([k] * len(orders), V)
+        S |= {j: S.get(j, S[j - 1]) - alpha * U[:, i] for i, j in enumerate(orders)}
+    return S[L]
+
+
+def check_order(L: int, K: int | None = None) -> None:
+    """Refuse an order outside 0 <= L <= K; K is None while it is not known yet.
+
+    Raises:
+        ConfigError: with the value and the valid range.
+    """
+    if L < 0:
+        raise ConfigError(f"L = {L} is negative", "L counts orders: 0 is first order, K is exact.")
+    if K is not None and L > K:
+        raise ConfigError(
+            f"L = {L} is greater than K = {K}, the number of inner steps",
+            f"Choose L between 0 and {K} (L = K is exact MAML), or raise adaptation.K.",
+            key="estimator.L",
+        )

@@ -1,0 +1,59 @@
+"""Named parameters <-> flat vectors [..., d]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each named parameter lies in a flat vector of length d.
+
+    The order is that of `model.named_parameters()`; a parameter shared under two names appears
+    once, as it does there.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[torch.Size, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Layout:
+        """The layout of a model's parameters."""
+        named = dict(model.named_parameters())
+        return cls(tuple(named), tuple(p.shape for p in named.values()))
+
+    @property
+    def sizes(self) -> list[int]:
+        return [math.prod(shape) for shape in self.shapes]
+
+    @property
+    def d(self) -> int:
+        """Number of parameters."""
+        return sum(self.sizes)
+
+    def flatten(self, named: Mapping[str, Tensor]) -> Tensor:
+        """Concatenate tensors [*batch, *shape] by name into one [*batch, d]."""
+        parts = []
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            batch = named[name].shape[: named[name].dim() - len(shape)]
+            parts.append(named[name].reshape(*batch, math.prod(shape)))
+        return torch.cat(parts, dim=-1)
+
+    def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
+        """Views of a vector [*batch, d] as tensors [*batch, *shape] by name."""
+        batch = vector.shape[:-1]
+        parts = vector.split(self.sizes, dim=-1)
+        return {
+            name: part.reshape(*batch, *shape)
+            for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
+        }
+
+
+def initial_parameters(model: nn.Module) -> Tensor:
+    """A model's current parameters as one detached vector theta [d]."""
+    return Layout.of(model).flatten({n: p.detach() for n, p in model.named_parameters()})

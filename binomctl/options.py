@@ -1,0 +1,98 @@
+"""Options of plugins and models: a frozen dataclass's fields, validated, documented, listed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from binomctl.errors import ConfigError, unknown
+
+T = TypeVar("T")
+
+
+def option(default: Any, doc: str) -> Any:
+    """A dataclass field with a default and the sentence that help shows for it."""
+    return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """One option as help lists it."""
+
+    name: str
+    type: str
+    default: Any
+    doc: str
+
+
+def describe_options(cls: type) -> list[OptionInfo]:
+    """The options of a plugin or model class, in the order of its fields."""
+    hints = get_type_hints(cls)
+    return [
+        OptionInfo(f.name, _type_name(hints[f.name]), f.default, f.metadata.get("doc", ""))
+        for f in _fields(cls)
+    ]
+
+
+def has_option(cls: type, name: str) -> bool:
+    """Whether a plugin or model class has an option of this name."""
+    return any(f.name == name for f in _fields(cls))
+
+
+def build(cls: type[T], options: Mapping[str, Any], what: str, key: str = "") -> T:
+    """Construct a plugin or model from its options.
+
+    Args:
+        cls: a dataclass; its fields are the options, its `__post_init__` checks their values.
+        options: values by option name; strictly typed (no strings for numbers, no bool for int).
+        what: how errors name it, "estimator 'binom'" say.
+        key: the configuration section the options stand in, for the errors' `key`.
+
+    Raises:
+        ConfigError: an unknown option, a value of the wrong type or out of range.
+    """
+    hints = get_type_hints(cls)
+    names = [f.name for f in _fields(cls)]
+    checked = {}
+    for name, value in options.items():
+        place = f"{key}.{name}" if key else name
+        if name not in names:
+            raise ConfigError(unknown("option", name, names, f"of {what}"), key=place)
+        adapter: TypeAdapter[Any] = TypeAdapter(
+            hints[name], config=ConfigDict(strict=True, allow_inf_nan=False)
+        )
+        try:
+            checked[name] = adapter.validate_python(value)
+        except ValidationError as error:
+            raise ConfigError(
+                f"option '{name}' of {what} is {value!r}: expected {_type_name(hints[name])}"
+                f" ({error.errors()[0]['msg']}).",
+                key=place,
+            ) from None
+    try:
+        return cls(**checked)
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}", error.hint, key=error.key or key) from None
+
+
+def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
+    if not dataclasses.is_dataclass(cls):
+        raise ConfigError(
+            f"{cls.__module__}.{cls.__qualname__} is not a dataclass",
+            "Decorate the plugin class with @dataclass(frozen=True); its fields are its options.",
+        )
+    return tuple(f for f in dataclasses.fields(cls) if f.init)
+
+
+def _type_name(hint: Any) -> str:
+    """A type as users read it: int, float, 'a' | 'b'."""
+    if get_origin(hint) is not None and get_args(hint):
+        args = get_args(hint)
+        if all(isinstance(a, str) for a in args):
+            return " | ".join(repr(a) for a in args)
+        return str(hint).replace("typing.", "")
+    return getattr(hint, "__name__", str(hint))

@@ -1,0 +1,98 @@
+"""Entry points -> plugin classes. The core knows no plugin by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from binomctl.errors import ConfigError, unknown
+from binomctl.options import OptionInfo, build, describe_options
+
+Kind = Literal["estimator", "dataset", "rule"]
+KINDS: tuple[Kind, ...] = ("estimator", "dataset", "rule")
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One plugin as `binomctl plugins` lists it; `failure` is why it could not be loaded."""
+
+    kind: Kind
+    name: str
+    distribution: str
+    summary: str = ""
+    options: list[OptionInfo] = field(default_factory=list)
+    failure: str = ""
+
+
+def names(kind: Kind) -> list[str]:
+    """The names registered for a kind, sorted."""
+    return sorted({p.name for p in _points(kind)})
+
+
+def load(kind: Kind, name: str) -> type:
+    """The class registered under a name.
+
+    Raises:
+        ConfigError: no such name, two distributions claim it, or its import fails.
+    """
+    found = [p for p in _points(kind) if p.name == name]
+    if not found:
+        raise ConfigError(unknown(kind, name, names(kind)), key=f"{kind}.name")
+    if len(found) > 1:
+        owners = ", ".join(f"{_distribution(p)} ({p.value})" for p in found)
+        raise ConfigError(
+            f"{kind} '{name}' is registered more than once: {owners}",
+            "Uninstall one of them or ask its author for another name.",
+            key=f"{kind}.name",
+        )
+    cls, failure = _try_load(found[0])
+    if cls is None:
+        raise ConfigError(
+            f"{kind} '{name}' of {_distribution(found[0])} could not be loaded: {failure}",
+            "Everything else still works; 'binomctl plugins' lists what failed.",
+            key=f"{kind}.name",
+        )
+    return cls
+
+
+def create(kind: Kind, name: str, options: dict[str, Any]) -> Any:
+    """Construct a plugin from its options; raises ConfigError as `load` and `build` do."""
+    return build(load(kind, name), options, f"{kind} '{name}'", key=kind)
+
+
+def describe() -> list[PluginInfo]:
+    """Every registered plugin, loaded or not; never raises for a broken one."""
+    infos = []
+    for kind in KINDS:
+        points = sorted(_points(kind), key=lambda p: (p.name, p.value))
+        for point in points:
+            owner = _distribution(point)
+            if sum(p.name == point.name for p in points) > 1:
+                infos.append(PluginInfo(kind, point.name, owner, failure="name claimed twice"))
+                continue
+            cls, failure = _try_load(point)
+            if cls is None:
+                infos.append(PluginInfo(kind, point.name, owner, failure=failure))
+                continue
+            summary = (cls.__doc__ or "").strip().partition("\n")[0]
+            infos.append(PluginInfo(kind, point.name, owner, summary, describe_options(cls)))
+    return infos
+
+
+def _points(kind: Kind) -> list[EntryPoint]:
+    return list(entry_points(group=f"binomctl.{kind}s"))
+
+
+def _distribution(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
+
+
+def _try_load(point: EntryPoint) -> tuple[type | None, str]:
+    """The class, or None and the reason: a plugin that raises on import disables itself alone."""
+    try:
+        cls = point.load()
+        describe_options(cls)
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
+    return cls, ""

@@ -1,0 +1,46 @@
+"""Means with intervals that say what they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MeanCI:
+    """A sample mean; `ci95` is the half-width of its 95% confidence interval (Student t)."""
+
+    mean: float
+    ci95: float
+    n: int
+
+    def percent(self) -> str:
+        """A fraction in words, "81.3% (95% CI 80.1% to 82.5%, n = 600)"."""
+        low, high = self.mean - self.ci95, self.mean + self.ci95
+        return f"{self.mean:.1%} (95% CI {low:.1%} to {high:.1%}, n = {self.n})"
+
+    def plain(self) -> str:
+        """A number in words, "0.31 (95% CI 0.29 to 0.33, n = 600)"."""
+        low, high = self.mean - self.ci95, self.mean + self.ci95
+        return f"{self.mean:.4g} (95% CI {low:.4g} to {high:.4g}, n = {self.n})"
+
+    def worded(self, metric: str) -> str:
+        """As percentage for an accuracy, as a number otherwise."""
+        return self.percent() if metric == "accuracy" else self.plain()
+
+
+def mean_ci95(values: Sequence[float]) -> MeanCI:
+    """Mean and 95% confidence half-width t_{0.975, n-1} s / sqrt(n); infinite for n = 1.
+
+    Args:
+        values: independent observations, at least one.
+    """
+    from scipy.special import stdtrit
+
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return MeanCI(mean, math.inf, n)
+    variance = math.fsum((v - mean) ** 2 for v in values) / (n - 1)
+    return MeanCI(mean, float(stdtrit(n - 1, 0.975)) * math.sqrt(variance / n), n)

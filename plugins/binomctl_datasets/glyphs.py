@@ -1,0 +1,250 @@
+"""Glyphs: few-shot recognition of letters in real typefaces, with unseen alphabets held out.
+
+The 16 text faces of DejaVu (Sans, Sans Mono, Serif) and STIX General that ship with matplotlib
+cover Latin, Cyrillic, Greek, Armenian and Georgian. Every letter or digit that has no Unicode
+decomposition and that at least 12 of those faces contain is a class; its faces are the examples.
+Splitting by script makes the test a transfer to alphabets never seen in training, as Omniglot's
+split does, with nothing to download.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import unicodedata
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import platformdirs
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from binomctl.episodes import Episode, check_split, generator
+from binomctl.errors import ConfigError, DataError
+from binomctl.options import option
+
+FACES = tuple(
+    f"{family}{style}.ttf"
+    for family, styles in {
+        "DejaVuSans": ("", "-Bold", "-Oblique", "-BoldOblique"),
+        "DejaVuSansMono": ("", "-Bold", "-Oblique", "-BoldOblique"),
+        "DejaVuSerif": ("", "-Bold", "-Italic", "-BoldItalic"),
+        "STIXGeneral": ("", "Bol", "Italic", "BolIta"),
+    }.items()
+    for style in styles
+)
+MIN_FACES = 12
+SCRIPTS = {
+    "train": ("LATIN", "CYRILLIC", "DIGIT"),
+    "validation": ("GREEK",),
+    "test": ("ARMENIAN", "GEORGIAN"),
+}
+MAX_SHIFT = 2  # pixels, at 28x28; in proportion at other sizes
+CACHE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """Letters of real typefaces; trains on Latin, Cyrillic and digits, tests on other scripts."""
+
+    ways: int = option(5, "classes per task")
+    shots: int = option(1, "support images per class")
+    queries: int = option(11, "query images per class, drawn from the faces the support left over")
+    image_size: int = option(28, "height and width in pixels")
+    augment: bool = option(
+        True, "turn each class of a task by a multiple of 90 degrees, shift each image"
+    )
+    seed: int = option(0, "seed of the task stream")
+
+    kind: ClassVar[Literal["classification"]] = "classification"
+    metric_name: ClassVar[Literal["accuracy"]] = "accuracy"
+    splits: ClassVar[tuple[str, ...]] = tuple(SCRIPTS)
+    recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "model": {"name": "conv4"},
+            "adaptation": {"K": 5, "alpha": 0.1},
+            "evaluation": {"steps": 10},
+        }
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("image_size", 8)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} = {getattr(self, name)} must be at least {least}")
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        return (1, self.image_size, self.image_size)
+
+    @property
+    def out_dim(self) -> int:
+        return self.ways
+
+    def episode(self, split: str, index: int) -> Episode:
+        """`ways` classes of the split's scripts, shots + queries of their images each."""
+        check_split(split, self.splits)
+        classes = _load(self.image_size)[split]
+        need = self.shots + self.queries
+        if self.ways > len(classes):
+            raise DataError(
+                f"{self.ways}-way tasks need {self.ways} classes; split '{split}' of glyphs has"
+                f" {len(classes)}",
+                "Lower dataset.ways.",
+            )
+        fewest = min(len(c) for c in classes)
+        if need > fewest:
+            raise DataError(
+                f"{self.shots} shots + {self.queries} queries = {need} images per class; classes of"
+                f" glyphs split '{split}' have as few as {fewest}",
+                "Lower dataset.shots or dataset.queries (at test: evaluation.queries).",
+            )
+        random = generator(self.seed, split, index)
+        chosen = random.choice(len(classes), self.ways, replace=False)
+        images = np.empty((self.ways, need, self.image_size, self.image_size), np.uint8)
+        for way, c in enumerate(chosen):
+            images[way] = classes[c][random.permutation(len(classes[c]))[:need]]
+        if self.augment:
+            images = _augment(images, random)
+        x = torch.from_numpy(images).float().div_(255).unsqueeze(2)
+        y = torch.arange(self.ways).unsqueeze(1).expand(-1, need)
+        n = self.shots
+        return Episode(
+            x[:, :n].flatten(0, 1), y[:, :n].flatten(), x[:, n:].flatten(0, 1), y[:, n:].flatten()
+        )
+
+    def loss(self, prediction: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(prediction, y)
+
+    def metric(self, prediction: Tensor, y: Tensor) -> Tensor:
+        return (prediction.argmax(-1) == y).to(prediction.dtype).mean()
+
+
+def _augment(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Turn each class as a whole (a turned letter is a class of its own), shift each image."""
+    ways, count, size, _ = images.shape
+    reach = max(1, round(MAX_SHIFT * size / 28))
+    padded = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
+    turns = random.integers(0, 4, ways)
+    shifts = random.integers(0, 2 * reach + 1, (ways, count, 2))
+    out = np.empty_like(images)
+    for way in range(ways):
+        turned = np.rot90(padded[way], turns[way], axes=(1, 2))
+        for i, (dy, dx) in enumerate(shifts[way]):
+            out[way, i] = turned[i, dy : dy + size, dx : dx + size]
+    return out
+
+
+Classes = dict[str, list[NDArray[np.uint8]]]
+
+
+@lru_cache(maxsize=4)
+def _load(size: int) -> Classes:
+    """Images of every class, uint8 [faces, size, size], by split; rendered once, then cached."""
+    from matplotlib import get_data_path
+
+    fonts = Path(get_data_path()) / "fonts" / "ttf"
+    missing = [face for face in FACES if not (fonts / face).is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(FACES)} typefaces are missing in {fonts}: {missing[0]} ...",
+            "Reinstall matplotlib, which ships them.",
+        )
+    path = _cache_path(fonts, size)
+    cached = _read_cache(path)
+    if cached is None:
+        cached = _render(fonts, size)
+        _write_cache(path, cached)
+    return cached
+
+
+def _render(fonts: Path, size: int) -> Classes:
+    from fontTools.ttLib import TTFont
+    from PIL import Image, ImageDraw, ImageFont
+
+    covered = [set(TTFont(fonts / face, lazy=True).getBestCmap()) for face in FACES]
+    typefaces = [ImageFont.truetype(str(fonts / face), round(22 * size / 28)) for face in FACES]
+
+    def draw(character: str, typeface: ImageFont.FreeTypeFont) -> NDArray[np.uint8]:
+        image = Image.new("L", (size, size))
+        left, top, right, bottom = typeface.getbbox(character)
+        x, y = (size - (right - left)) / 2 - left, (size - (bottom - top)) / 2 - top
+        ImageDraw.Draw(image).text((round(x), round(y)), character, fill=255, font=typeface)
+        return np.asarray(image)
+
+    classes: Classes = {}
+    # Across scripts many capitals are the same drawing (Latin A, Greek Alpha): the first one met
+    # stays, and training scripts come first, so no test class was seen in training.
+    seen: set[bytes] = set()
+    for split, scripts in SCRIPTS.items():
+        classes[split] = []
+        for code in _characters(scripts):
+            faces = [t for t, cover in zip(typefaces, covered, strict=True) if code in cover]
+            if len(faces) < MIN_FACES:
+                continue
+            images = np.stack([draw(chr(code), face) for face in faces])
+            if images[0].tobytes() in seen or not images.any(axis=(1, 2)).all():
+                continue
+            seen.add(images[0].tobytes())
+            classes[split].append(images)
+    return classes
+
+
+def _characters(scripts: tuple[str, ...]) -> list[int]:
+    """Letters and decimal digits of the scripts that have no decomposition, by code point."""
+    return [
+        code
+        for code in range(0x30, min(0x3000, sys.maxunicode))
+        if unicodedata.category(chr(code)) in ("Lu", "Ll", "Lo", "Nd")
+        and unicodedata.name(chr(code), "").split(" ")[0] in scripts
+        and not unicodedata.decomposition(chr(code))
+    ]
+
+
+def _cache_path(fonts: Path, size: int) -> Path:
+    """One file per image size, rendering rule and version of the typefaces and the renderer."""
+    import PIL
+
+    key = hashlib.sha256(f"{CACHE_FORMAT} {PIL.__version__} {MIN_FACES} {SCRIPTS}".encode())
+    for face in FACES:
+        key.update(f"{face} {(fonts / face).stat().st_size}".encode())
+    name = f"glyphs-{size}-{key.hexdigest()[:16]}.npz"
+    return Path(platformdirs.user_cache_dir("binomctl")) / name
+
+
+def _read_cache(path: Path) -> Classes | None:
+    """The cached images; None when there are none or the file cannot be trusted."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, owner = file["images"], file["owner"]
+            starts = {split: file[split] for split in SCRIPTS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return {s: [images[owner == c] for c in starts[s]] for s in SCRIPTS}
+
+
+def _write_cache(path: Path, classes: Classes) -> None:
+    """Write beside the target, then rename: no reader ever sees half a file."""
+    flat = [images for split in SCRIPTS for images in classes[split]]
+    owner = np.repeat(np.arange(len(flat)), [len(i) for i in flat])
+    bounds = np.cumsum([0, *(len(classes[s]) for s in SCRIPTS)])
+    ranges = {s: np.arange(bounds[i], bounds[i + 1]) for i, s in enumerate(SCRIPTS)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(
+                file, allow_pickle=False, images=np.concatenate(flat), owner=owner, **ranges
+            )
+        os.replace(name, path)
+    except OSError:
+        return  # a read-only home costs the rendering time at every start, nothing else

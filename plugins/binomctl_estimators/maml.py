@@ -1,0 +1,22 @@
+"""Exact MAML: A_0 A_1 ... A_{K-1} g with A_k = I - alpha H_k."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from binomctl.contracts import Adapted
+from binomctl.expansion import binomial_expansion
+
+
+@dataclass(frozen=True)
+class MAML:
+    """Exact meta-gradient, K Hessian-vector products in sequence (Finn et al. 2017)."""
+
+    def steps(self, K: int) -> range:
+        return range(K)
+
+    def meta_gradient(self, adapted: Adapted) -> Tensor:
+        """Equation (4) of BinomGBML, [B, d]."""
+        return binomial_expansion(adapted, adapted.K, adapted.K, adapted.alpha)

@@ -1,0 +1,29 @@
+"""Truncated backpropagation: A_{K-L} ... A_{K-1} g, equation (5) of BinomGBML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from binomctl.contracts import Adapted
+from binomctl.expansion import binomial_expansion, check_order
+from binomctl.options import option
+
+
+@dataclass(frozen=True)
+class TruncMAML:
+    """Backpropagation through the last L inner steps only (Shaban et al. 2019)."""
+
+    L: int = option(2, "inner steps that are backpropagated through; 0 is fomaml, K is maml")
+
+    def __post_init__(self) -> None:
+        check_order(self.L)
+
+    def steps(self, K: int) -> range:
+        check_order(self.L, K)
+        return range(K - self.L, K)
+
+    def meta_gradient(self, adapted: Adapted) -> Tensor:
+        """The product of the last L factors applied to g, [B, d]."""
+        return binomial_expansion(adapted, self.L, self.L, adapted.alpha)

@@ -1,0 +1,1 @@
+"""Adaptation rules, one a file."""
