@@ -59,7 +59,9 @@ class Glyphs:
 
     ways: int = option(5, "classes per task")
     shots: int = option(1, "support images per class")
-    queries: int = option(11, "query images per class, drawn from the faces the support left over")
+    queries: int | None = option(
+        None, "query images per class; null: all that the support leaves of a class's 12 faces"
+    )
     image_size: int = option(28, "height and width in pixels")
     augment: bool = option(
         True, "turn each class of a task by a multiple of 90 degrees, shift each image"
@@ -78,6 +80,8 @@ class Glyphs:
     )
 
     def __post_init__(self) -> None:
+        if self.queries is None:
+            object.__setattr__(self, "queries", max(1, MIN_FACES - self.shots))
         for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("image_size", 8)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be at least {least}")
@@ -94,7 +98,7 @@ class Glyphs:
         """`ways` classes of the split's scripts, shots + queries of their images each."""
         check_split(split, self.splits)
         classes = _load(self.image_size)[split]
-        need = self.shots + self.queries
+        need = self.shots + (self.queries or 0)
         if self.ways > len(classes):
             raise DataError(
                 f"{self.ways}-way tasks need {self.ways} classes; split '{split}' of glyphs has"

@@ -1,0 +1,5 @@
+"""`python -m binomctl`."""
+
+from binomctl.cli import main
+
+main()

@@ -1,0 +1,43 @@
+"""The Typer application and the options common to all commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from binomctl.cli.evaluate import evaluate
+from binomctl.cli.plugins import plugins
+from binomctl.cli.train import train
+
+app = typer.Typer(
+    name="binomctl",
+    help="Train, evaluate, measure and compare meta-gradient estimators (BinomMAML and its peers).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        typer.echo(f"binomctl {version('binomctl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Meta-gradient estimators: train, evaluate, measure, compare."""
+
+
+app.command()(train)
+app.command(name="eval")(evaluate)
+app.command()(plugins)

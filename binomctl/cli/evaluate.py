@@ -1,0 +1,65 @@
+"""`binomctl eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from binomctl.cli.console import print_json, print_note, print_table
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of 'binomctl train'.")],
+    tasks: Annotated[int | None, typer.Option(min=2, help="Number of tasks.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Adaptation steps.")] = None,
+    split: Annotated[str, typer.Option(help="Which split of the data set.")] = "test",
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the tasks.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="best or last.")] = "best",
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Adapt a trained model to unseen tasks and report its accuracy or error with a 95% CI."""
+    from binomctl.errors import ConfigError, unknown
+    from binomctl.runs import RunDirectory
+
+    if checkpoint not in ("best", "last"):
+        raise ConfigError(unknown("checkpoint", checkpoint, ["best", "last"]))
+    directory = RunDirectory.open(run)
+    settings = directory.config()
+    if device is not None:
+        settings = settings.model_copy(update={"device": device})
+
+    from binomctl.problem import build_problem
+    from binomctl.statistics import MeanCI
+    from binomctl.training import score
+
+    trained = directory.load("best" if checkpoint == "best" else "last")
+    print_note(f"evaluating step {trained.step} of {run}")
+    problem = build_problem(settings)
+    result = score(
+        problem,
+        run,
+        trained,
+        split,
+        tasks or settings.evaluation.tasks,
+        steps or settings.evaluation.steps or settings.adaptation.K,
+        settings.seed if seed is None else seed,
+    )
+    if json_output:
+        print_json(result)
+        return
+    value = MeanCI(result["mean"], result["ci95"], result["n"])
+    task = [f"{result[k]} {k}" for k in ("ways", "shots", "queries") if result[k] is not None]
+    print_table(
+        f"Evaluation on the {split} split",
+        [
+            ("run", f"{run}, step {trained.step} ({checkpoint})"),
+            (result["metric"], value.worded(result["metric"])),
+            ("each task", ", ".join(task)),
+            ("adaptation steps", str(result["adaptation_steps"])),
+        ],
+    )

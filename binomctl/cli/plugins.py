@@ -1,0 +1,53 @@
+"""`binomctl plugins`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from binomctl.cli.console import print_json
+
+
+def plugins(
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the list as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """List estimators, data sets and rules with their options, and what failed to load."""
+    import dataclasses
+
+    from binomctl.registry import describe
+
+    infos = describe()
+    if json_output:
+        listed = [dataclasses.asdict(info) for info in infos]
+        print_json({"schema": "binomctl/plugins/1", "plugins": listed})
+        return
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    for kind in dict.fromkeys(info.kind for info in infos):
+        table = Table(title=f"{kind}s", title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("name", style="bold", no_wrap=True)
+        table.add_column("what it is, and its options", ratio=1)
+        table.add_column("distribution", style="dim")
+        for info in (i for i in infos if i.kind == kind):
+            if info.failure:
+                what = Text(f"failed to load: {info.failure}", style="red")
+            else:
+                what = Text(info.summary)
+                for option in info.options:
+                    what.append(f"\n  {option.name}", style="cyan")
+                    what.append(f" = {_shown(option.default)}  {option.doc}")
+            table.add_row(info.name, what, info.distribution)
+        console.print(table)
+
+
+def _shown(default: Any) -> str:
+    """A default as one would write it in YAML."""
+    return {None: "null", True: "true", False: "false"}.get(default, str(default))

@@ -1,0 +1,106 @@
+"""`binomctl train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from binomctl.cli.console import print_json, print_note, print_table
+
+
+def train(
+    estimator: Annotated[
+        str | None, typer.Option(help="Meta-gradient estimator; see 'binomctl plugins'.")
+    ] = None,
+    L: Annotated[int | None, typer.Option("--L", help="Order or depth of the estimator.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set; see 'binomctl plugins'.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network: conv4 or mlp.")] = None,
+    ways: Annotated[int | None, typer.Option(help="Classes per task.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Support examples per class.")] = None,
+    K: Annotated[int | None, typer.Option("--K", help="Inner gradient steps.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Inner step size.")] = None,
+    meta_lr: Annotated[float | None, typer.Option(help="Learning rate of the outer Adam.")] = None,
+    meta_batch: Annotated[int | None, typer.Option(help="Tasks per meta-step.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Meta-steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the weights and the task stream.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="store or recompute the linearisations of the inner loop.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file, over the defaults.")] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key, over the file; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/<data>-<estimator>-seed<N>.")
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Meta-train a model and keep the run: configuration, metrics, checkpoints, report.
+
+    Options on the command line win over the --config file, the file over the data set's
+    recommendations, those over the defaults.
+    """
+    from binomctl.config import load_config
+    from binomctl.errors import ConfigError
+
+    overrides: dict[str, Any] = {
+        "estimator.name": estimator,
+        "estimator.L": L,
+        "dataset.name": dataset,
+        "model.name": model,
+        "dataset.ways": ways,
+        "dataset.shots": shots,
+        "adaptation.K": K,
+        "adaptation.alpha": alpha,
+        "training.meta_lr": meta_lr,
+        "training.meta_batch": meta_batch,
+        "training.steps": steps,
+        "seed": seed,
+        "device": device,
+        "engine.memory": memory,
+    }
+    settings, places = load_config(config, overrides, assign)
+
+    from binomctl.cli.progress import Progress
+    from binomctl.problem import build_problem, resolved
+    from binomctl.runs import RunDirectory
+    from binomctl.runs.directory import default_path
+    from binomctl.training import train as run_training
+
+    try:
+        problem = build_problem(settings)
+    except ConfigError as error:
+        raise places.locate(error) from None
+    full = resolved(problem)
+    run = RunDirectory.create(out or default_path(full), full)
+    print_note(f"run {run.path} on {problem.device}, {problem.engine.layout.d:,} parameters")
+    metric, training = problem.dataset.metric_name, settings.training
+    with Progress(training.steps, metric, training.log_every) as progress:
+        report = run_training(problem, run, progress)
+    if json_output:
+        print_json(report)
+        return
+    best = report["best"]
+    value = f"{best['value']:.1%}" if metric == "accuracy" else f"{best['value']:.4g}"
+    print_table(
+        "Meta-training finished",
+        [
+            ("run", report["run"]),
+            ("estimator", _worded(full.estimator.name, full.estimator.options)),
+            ("steps", str(report["steps"])),
+            ("seconds", f"{report['seconds']:.1f}"),
+            ("best validation", f"{metric} {value} at step {best['step']}"),
+            ("next", f"binomctl eval {report['run']}"),
+        ],
+    )
+
+
+def _worded(name: str, options: dict[str, Any]) -> str:
+    listed = ", ".join(f"{k} = {v}" for k, v in options.items())
+    return f"{name} ({listed})" if listed else name

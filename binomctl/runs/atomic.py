@@ -1,0 +1,71 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from binomctl.errors import ResourceError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write beside the target, flush to disk, rename over it, flush the folder.
+
+    Raises:
+        ResourceError: the disk is full; the file that was there before is untouched.
+    """
+    with disk_full(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+        _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_atomic` of an indented JSON document."""
+    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+@contextmanager
+def disk_full(path: Path) -> Iterator[None]:
+    """Turn "no space left" into a ResourceError naming the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"no space left on the disk while writing {path}",
+                "Free some space; the last checkpoint is intact.",
+            ) from None
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # folders cannot be opened on Windows
+    handle = os.open(folder, os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

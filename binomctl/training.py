@@ -1,0 +1,155 @@
+"""A training run: the meta-training loop with validation, checkpoints, metrics and a report."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from binomctl.errors import CheckpointError, Interrupted
+from binomctl.evaluate import evaluate
+from binomctl.meta import MetaState, Step, meta_train
+from binomctl.problem import Problem, evaluation_dataset
+from binomctl.runs import Checkpoint, RunDirectory
+from binomctl.signals import StopRequest
+from binomctl.statistics import MeanCI, mean_ci95
+
+
+class Observer(Protocol):
+    """Whoever wants to be told how a run is going; the CLI's progress bar is one."""
+
+    def on_step(self, step: Step, seconds: float) -> None: ...
+    def on_validation(self, step: int, value: MeanCI, best: bool) -> None: ...
+
+
+def train(problem: Problem, run: RunDirectory, observer: Observer) -> dict[str, Any]:
+    """Meta-train, validate and save until the configured number of steps.
+
+    Returns:
+        The report, also written to report.json: {"schema", "run", "steps", "seconds",
+        "best": {"step", "metric", "value"}}.
+
+    Raises:
+        Interrupted: a signal came; the last step is saved.
+        NonFiniteError: see `meta_train`; the last checkpoint is intact.
+    """
+    settings, metric = problem.config.training, problem.dataset.metric_name
+    state, best = MetaState(problem), _Best(metric)
+    start = time.perf_counter()
+    with StopRequest() as stop:
+        for step in meta_train(problem, state):
+            seconds = time.perf_counter() - start
+            observer.on_step(step, seconds)
+            last = step.step == settings.steps
+            validating = last or step.step % settings.validate_every == 0
+            record = {
+                "step": step.step,
+                "train_loss": step.loss,
+                f"train_{metric}": step.metric,
+                "seconds": round(seconds, 3),
+            }
+            if validating:
+                value = validate(problem, state)
+                improved = best.offer(step.step, value.mean)
+                record |= {
+                    f"validation_{metric}": value.mean,
+                    "validation_ci95": value.ci95,
+                    "validation_tasks": value.n,
+                }
+                run.save(_checkpoint(problem, state, value.mean), best=improved)
+                observer.on_validation(step.step, value, improved)
+            if validating or step.step % settings.log_every == 0:
+                run.log(record)
+            if stop.signal_number is not None and not last:
+                if not validating:
+                    run.save(_checkpoint(problem, state, None), best=False)
+                raise Interrupted(
+                    f"stopped by signal {stop.signal_number} after step {step.step}; it is saved in"
+                    f" {run.path}",
+                    stop.signal_number,
+                )
+    report = {
+        "schema": "binomctl/train/1",
+        "run": str(run.path),
+        "steps": state.step,
+        "seconds": round(time.perf_counter() - start, 3),
+        "best": {"step": best.step, "metric": metric, "value": best.value},
+    }
+    run.report(report)
+    return report
+
+
+def validate(problem: Problem, state: MetaState) -> MeanCI:
+    """The metric over the validation tasks, adapted and scored as at test."""
+    config = problem.config
+    dataset = evaluation_dataset(config, problem.dataset)
+    steps = config.evaluation.steps or config.adaptation.K
+    tasks = config.training.validation_tasks
+    values = evaluate(problem, state.theta.detach(), dataset, "validation", tasks, steps)
+    return mean_ci95(list(values))
+
+
+def score(
+    problem: Problem, run: Path, checkpoint: Checkpoint, split: str, tasks: int, steps: int, seed: int
+) -> dict[str, Any]:
+    """Score a checkpoint on the episodes 0 .. tasks - 1 of a split.
+
+    Returns:
+        {"schema", "run", "split", "metric", "mean", "ci95", "n", "ways", "shots", "queries",
+        "adaptation_steps", "seed", "checkpoint_step"}; ways, shots and queries as far as the data
+        set has such options.
+    """
+    dataset = evaluation_dataset(problem.config, problem.dataset, seed)
+    theta = _theta(problem, checkpoint)
+    value = mean_ci95(list(evaluate(problem, theta, dataset, split, tasks, steps)))
+    return {
+        "schema": "binomctl/eval/1",
+        "run": str(run),
+        "split": split,
+        "metric": dataset.metric_name,
+        "mean": value.mean,
+        "ci95": value.ci95,
+        "n": value.n,
+        **{name: getattr(dataset, name, None) for name in ("ways", "shots", "queries")},
+        "adaptation_steps": steps,
+        "seed": seed,
+        "checkpoint_step": checkpoint.step,
+    }
+
+
+def _theta(problem: Problem, checkpoint: Checkpoint) -> Tensor:
+    layout = problem.engine.layout
+    found = {name: tuple(t.shape) for name, t in checkpoint.parameters.items()}
+    expected = dict(zip(layout.names, map(tuple, layout.shapes), strict=True))
+    if found != expected:
+        differing = sorted(n for n in found | expected if found.get(n) != expected.get(n))
+        raise CheckpointError(
+            f"the checkpoint's parameters are not those of the run's model: {', '.join(differing)}",
+            "The run's config.yaml or checkpoint was changed after training.",
+        )
+    return layout.flatten(checkpoint.parameters).to(problem.theta)
+
+
+def _checkpoint(problem: Problem, state: MetaState, validation: float | None) -> Checkpoint:
+    parameters = problem.engine.layout.unflatten(state.theta.detach())
+    return Checkpoint(state.step, parameters, validation)
+
+
+class _Best:
+    """The best validation so far: highest accuracy or lowest error; never a non-finite one."""
+
+    def __init__(self, metric: str) -> None:
+        self._sign = 1 if metric == "accuracy" else -1
+        self.step: int | None = None
+        self.value: float | None = None
+
+    def offer(self, step: int, value: float) -> bool:
+        better = math.isfinite(value) and (
+            self.value is None or self._sign * value > self._sign * self.value
+        )
+        if better:
+            self.step, self.value = step, value
+        return better
