@@ -107,17 +107,24 @@ def main() -> None:
         runs = json.loads(args.output.read_text())["runs"]
         runs = [r for r in runs if r["config"]["training"]["steps"] == args.steps]
     have = {(r["method"], r["seed"]) for r in runs}
-    jobs = [(m, s, args.steps, args.tasks) for s in args.seeds for m in METHODS if (m, s) not in have]
+    jobs = [
+        (m, s, args.steps, args.tasks) for s in args.seeds for m in METHODS if (m, s) not in have
+    ]
     with multiprocessing.get_context("spawn").Pool(args.jobs, maxtasksperchild=1) as pool:
         for run in pool.imap_unordered(measure, jobs):
             runs.append(run)
             mean = mean_ci95(run["accuracies"])
-            print(run["method"], run["seed"], mean.percent(), f"{run['train_seconds']} s", flush=True)
+            print(
+                run["method"], run["seed"], mean.percent(), f"{run['train_seconds']} s", flush=True
+            )
             runs.sort(key=lambda r: (r["seed"], list(METHODS).index(r["method"])))
             args.output.parent.mkdir(exist_ok=True)
             args.output.write_text(
-                json.dumps({"schema": "binomctl/accuracy/1", "environment": environment(),
-                            "runs": runs}, indent=1) + "\n"
+                json.dumps(
+                    {"schema": "binomctl/accuracy/1", "environment": environment(), "runs": runs},
+                    indent=1,
+                )
+                + "\n"
             )
     print(table(runs))
 

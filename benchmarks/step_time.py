@@ -55,7 +55,9 @@ def plain_loop(model: torch.nn.Module, batch: EpisodeBatch, order: int) -> Tenso
         phi = [p.detach().requires_grad_() for p in model.parameters()]
         points, gradients = [], []
         for _ in range(K):
-            out = functional_call(model, dict(zip(layout.names, phi, strict=True)), (batch.x_trn[b],))
+            out = functional_call(
+                model, dict(zip(layout.names, phi, strict=True)), (batch.x_trn[b],)
+            )
             loss = F.cross_entropy(out, batch.y_trn[b])
             g = torch.autograd.grad(loss, phi, create_graph=True)
             points.append(phi)
@@ -131,14 +133,36 @@ def main() -> None:
         }
         for name, t in times.items()
     }
-    config = {"B": B, "ways": WAYS, "shots": 1, "queries": QUERIES, "K": K, "alpha": ALPHA, "L": L,
-              "repeats": args.repeats, "model": "conv4-32, 28x28x1", "dtype": "float32"}
+    config = {
+        "B": B,
+        "ways": WAYS,
+        "shots": 1,
+        "queries": QUERIES,
+        "K": K,
+        "alpha": ALPHA,
+        "L": L,
+        "repeats": args.repeats,
+        "model": "conv4-32, 28x28x1",
+        "dtype": "float32",
+    }
     args.output.parent.mkdir(exist_ok=True)
-    args.output.write_text(json.dumps({"schema": "binomctl/step-time/1", "environment": environment(),
-                                       "config": config, "times": summary}, indent=1) + "\n")
+    args.output.write_text(
+        json.dumps(
+            {
+                "schema": "binomctl/step-time/1",
+                "environment": environment(),
+                "config": config,
+                "times": summary,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
     for name, s in summary.items():
-        print(f"{name:32} {s['median_ms']:8.1f} ms  ({s['p10_ms']:.1f} to {s['p90_ms']:.1f})"
-              f"  {s['relative_to_loop_binom']:.2f}x")
+        print(
+            f"{name:32} {s['median_ms']:8.1f} ms  ({s['p10_ms']:.1f} to {s['p90_ms']:.1f})"
+            f"  {s['relative_to_loop_binom']:.2f}x"
+        )
 
 
 if __name__ == "__main__":

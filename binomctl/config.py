@@ -48,13 +48,13 @@ class EngineSection(_Section):
 class TrainingSection(_Section):
     """The outer loop."""
 
-    steps: int = Field(400, ge=1, description="meta-steps")
+    steps: int = Field(250, ge=1, description="meta-steps")
     meta_batch: int = Field(4, ge=1, description="tasks per meta-step")
     meta_lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
     reduction: Literal["mean", "sum"] = Field("mean", description="over the tasks of a meta-batch")
     log_every: int = Field(10, ge=1, description="meta-steps per line of metrics.jsonl")
-    validate_every: int = Field(100, ge=1, description="meta-steps between validations")
-    validation_tasks: int = Field(100, ge=2, description="tasks per validation")
+    validate_every: int = Field(50, ge=1, description="meta-steps between validations")
+    validation_tasks: int = Field(50, ge=2, description="tasks per validation")
 
 
 class EvaluationSection(_Section):
@@ -125,7 +125,7 @@ def load_config(
         user = merge(user, layer)
     try:
         dataset = _dataset_name(user)
-        recommended = dict(registry.load("dataset", dataset).recommended)
+        recommended = dict(getattr(registry.load("dataset", dataset), "recommended", {}))
         return _validate(merge(merge({}, recommended), user)), places
     except ConfigError as error:
         raise places.locate(error) from None
@@ -196,15 +196,13 @@ def _validate(data: dict[str, Any]) -> Config:
 
 def _unknown_key(key: str) -> str:
     section, _, name = key.rpartition(".")
-    model: type[BaseModel] = Config
-    if section:
-        model = Config.model_fields[section].annotation or Config
-    valid = sorted(model.model_fields)
-    everywhere = {f: s for s, m in Config.model_fields.items() for f in _fields_of(m.annotation)}
+    fields = {s: _fields_of(f.annotation) for s, f in Config.model_fields.items()}
+    valid = sorted(fields[section]) if section else sorted(fields)
+    elsewhere = [f"'{s}.{name}'" for s, names in fields.items() if name in names]
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     guess = f" Did you mean '{f'{section}.' if section else ''}{near[0]}'?" if near else ""
-    if not near and name in everywhere:
-        guess = f" Did you mean '{everywhere[name]}.{name}'?"
+    if not near and elsewhere:
+        guess = f" Did you mean {' or '.join(elsewhere)}?"
     return f"unknown key '{key}'.{guess} Valid: {', '.join(valid)}."
 
 

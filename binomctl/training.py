@@ -93,7 +93,13 @@ def validate(problem: Problem, state: MetaState) -> MeanCI:
 
 
 def score(
-    problem: Problem, run: Path, checkpoint: Checkpoint, split: str, tasks: int, steps: int, seed: int
+    problem: Problem,
+    run: Path,
+    checkpoint: Checkpoint,
+    split: str,
+    tasks: int,
+    steps: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Score a checkpoint on the episodes 0 .. tasks - 1 of a split.
 

@@ -89,6 +89,8 @@ def _check(node: yaml.Node, key: str, source: str, places: dict[str, str]) -> No
         for item in node.value:
             _check(item, key, source, places)
     elif node.tag.endswith(":float"):
-        number = float(node.value.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+        number = float(
+            node.value.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan")
+        )
         if not math.isfinite(number):
             raise ConfigError(f"{place}: {key} is {node.value}, expected a finite number")

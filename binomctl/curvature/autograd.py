@@ -86,9 +86,7 @@ class AutogradEngine:
             return Linearisation(
                 self.layout, self._workers, groups, groups[0].loss, groups[0].output
             )
-        groups = self._workers.map(
-            lambda p, xb, yb: self._linearise(p, xb, yb, graph), phi, x, y
-        )
+        groups = self._workers.map(lambda p, xb, yb: self._linearise(p, xb, yb, graph), phi, x, y)
         loss, output = (torch.stack([getattr(g, n) for g in groups]) for n in ("loss", "output"))
         return Linearisation(self.layout, self._workers, groups, loss, output)
 
@@ -133,7 +131,9 @@ class _Group:
     def hvp(self, layout: Layout, v: Tensor) -> Tensor:
         """H v for v [..., d] of the group's own batch shape."""
         directions = layout.unflatten(v).values()
-        curved = [(g, u) for g, u in zip(self.gradients, directions, strict=True) if g.requires_grad]
+        curved = [
+            (g, u) for g, u in zip(self.gradients, directions, strict=True) if g.requires_grad
+        ]
         if not curved:  # the loss is affine in every parameter
             return torch.zeros_like(v)
         products = torch.autograd.grad(

@@ -22,7 +22,8 @@ class Conv4:
 
     filters: int = option(32, "channels of every convolution")
     batch_norm: Literal["batch", "none"] = option(
-        "batch", "batch: statistics of the batch at hand, at test too (transductive); none: left out"
+        "batch",
+        "batch: statistics of the batch at hand, at test too (transductive); none: left out",
     )
 
     def __post_init__(self) -> None:

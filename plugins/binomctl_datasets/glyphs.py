@@ -160,7 +160,7 @@ def _load(size: int) -> Classes:
     missing = [face for face in FACES if not (fonts / face).is_file()]
     if missing:
         raise DataError(
-            f"{len(missing)} of the {len(FACES)} typefaces are missing in {fonts}: {missing[0]} ...",
+            f"{len(missing)} of the {len(FACES)} typefaces are missing in {fonts}: {missing[0]}",
             "Reinstall matplotlib, which ships them.",
         )
     path = _cache_path(fonts, size)
@@ -228,7 +228,7 @@ def _cache_path(fonts: Path, size: int) -> Path:
 def _read_cache(path: Path) -> Classes | None:
     """The cached images; None when there are none or the file cannot be trusted."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             images, owner = file["images"], file["owner"]
             starts = {split: file[split] for split in SCRIPTS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

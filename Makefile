@@ -1,0 +1,33 @@
+# The README's two commands are `make demo` and `make test`; both work on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_FLAGS ?=
+EVAL_FLAGS ?=
+
+.PHONY: demo test lint install bench clean
+
+demo: install
+	$(BIN)/binomctl train --estimator binom --L 2 $(DEMO_FLAGS)
+	$(BIN)/binomctl eval "$$(ls -td runs/glyphs-binom-L2-seed0* | head -n 1)" $(EVAL_FLAGS)
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml requirements.lock
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint]'
+	touch $@
+
+bench: install
+	$(BIN)/python benchmarks/step_time.py
+
+clean:
+	rm -rf $(VENV) build dist

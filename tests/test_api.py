@@ -1,0 +1,83 @@
+"""`binomctl.meta_gradient` on a user's own model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dense_oracle import backpropagated, flat_loss
+from torch import nn
+from torch.nn import functional as F
+
+import binomctl
+from binomctl.errors import ConfigError, NonFiniteError
+
+
+def own_problem():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Softplus(), nn.Linear(4, 2)).double()
+    x = torch.randn(2, 3, 6, 3, dtype=torch.float64)
+    y = torch.randint(0, 2, (2, 3, 6))
+    return model, (x[0], y[0], x[1], y[1])
+
+
+def test_mean_and_rows_equal_backpropagation():
+    model, episodes = own_problem()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    theta = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    rows = binomctl.meta_gradient(
+        model, F.cross_entropy, episodes, estimator="maml", K=3, alpha=0.1, per_task=True
+    )
+    for b in range(3):
+        trn = flat_loss(model, F.cross_entropy, episodes[0][b], episodes[1][b])
+        val = flat_loss(model, F.cross_entropy, episodes[2][b], episodes[3][b])
+        expected = backpropagated(trn, val, theta, 3, 0.1)
+        found = torch.cat([rows[n][b].reshape(-1) for n in before])
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+    mean = binomctl.meta_gradient(
+        model, F.cross_entropy, episodes, estimator="maml", K=3, alpha=0.1
+    )
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(mean[name], rows[name].mean(0))
+        assert torch.equal(p, before[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"L": 9}, "greater than K"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"K": 0}, "K = 0"),
+        ({"estimator": "binon"}, "Did you mean 'binom'"),
+        ({"LL": 1}, "unknown option 'LL'"),
+        ({"rule": "gf"}, "Did you mean 'gd'"),
+    ],
+)
+def test_wrong_arguments_are_named(change, word):
+    model, episodes = own_problem()
+    with pytest.raises(ConfigError, match=word):
+        binomctl.meta_gradient(model, F.cross_entropy, episodes, **change)
+
+
+def test_unfit_models_and_losses_are_named():
+    _, episodes = own_problem()
+    layers = [nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)]
+    with pytest.raises(ConfigError, match="BatchNorm1d at '1'"):
+        binomctl.meta_gradient(nn.Sequential(*layers).double(), F.cross_entropy, episodes)
+    layers[1] = nn.Dropout(0.5)
+    with pytest.raises(ConfigError, match="Dropout at '1'"):
+        binomctl.meta_gradient(nn.Sequential(*layers).double(), F.cross_entropy, episodes)
+    model, _ = own_problem()
+    with pytest.raises(ConfigError, match="scalar"):
+        binomctl.meta_gradient(
+            model, lambda o, y: F.cross_entropy(o, y, reduction="none"), episodes
+        )
+    model.register_parameter("idle", nn.Parameter(torch.ones(2, dtype=torch.float64)))
+    with pytest.raises(ConfigError, match="idle"):
+        binomctl.meta_gradient(model, F.cross_entropy, episodes)
+
+
+def test_a_result_that_is_not_finite_is_refused():
+    model, episodes = own_problem()
+    with pytest.raises(NonFiniteError):
+        binomctl.meta_gradient(model, lambda o, y: o.exp().mean() * 1e300 * 1e300, episodes)

@@ -1,0 +1,146 @@
+"""The commands as real processes: streams, exit codes, run folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+SMALL = ["--dataset", "sinusoid", "--steps", "6", "--meta-batch", "3"]
+SMALL += ["--set", "training.validate_every=3", "--set", "training.validation_tasks=4"]
+
+
+def binomctl(*args, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "binomctl", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    done = binomctl("train", *SMALL, "--estimator", "binom", "--L", 2, "--out", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_train_leaves_a_whole_run_folder(run):
+    folder, report = run
+    assert set(report) == {"schema", "run", "steps", "seconds", "best"}
+    assert set(report["best"]) == {"step", "metric", "value"}
+    assert report["steps"] == 6
+    assert json.loads((folder / "report.json").read_text()) == report
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["estimator"] == {"name": "binom", "L": 2, "alpha_scaling": "none"}
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == [3, 6]
+    assert {"train_loss", "train_mse", "validation_mse", "seconds"} <= set(records[0])
+    index = json.loads((folder / "checkpoints" / "index.json").read_text())
+    assert index["last"] == "step-00000006"
+
+
+def test_eval_prints_one_object_with_its_interval(run):
+    folder, _ = run
+    done = binomctl("eval", folder, "--tasks", 8, "--steps", 3, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["n"] == 8
+    assert result["adaptation_steps"] == 3
+    assert {"schema", "run", "split", "metric", "mean", "ci95", "ways", "shots", "queries"} <= set(
+        result
+    )
+    shown = binomctl("eval", folder, "--tasks", 8, env={**os.environ, "COLUMNS": "40"})
+    assert "95%" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 40
+
+
+def test_same_seed_same_numbers(run, tmp_path):
+    _, report = run
+    done = binomctl("train", *SMALL, "--out", tmp_path / "again", "--json")
+    assert json.loads(done.stdout)["best"] == report["best"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "word"),
+    [
+        (["train", "--estimator", "bino"], 2, "Did you mean 'binom'"),
+        (["train", "--estimator", "maml", "--L", "2"], 2, "unknown option 'L'"),
+        (["train", "--L", "7"], 2, "greater than K = 5"),
+        (["train", "--L", "-1"], 2, "negative"),
+        (["train", "--alpha", "0"], 2, "adaptation.alpha"),
+        (["train", "--alpha", "nan"], 2, "finite"),
+        (["train", "--ways", "500"], 3, "500 classes"),
+        (["train", "--shots", "12"], 3, "images per class"),
+        (["train", "--dataset", "glyph"], 2, "Did you mean 'glyphs'"),
+        (["train", "--set", "training.step=3"], 2, "Did you mean 'training.steps'"),
+        (["eval", "nowhere"], 4, "no run at nowhere"),
+        (["eval", "."], 4, "is not a run of binomctl"),
+    ],
+    ids=lambda v: "_".join(v) if isinstance(v, list) else None,
+)
+def test_mistakes_are_worded_and_have_their_code(args, code, word):
+    done = binomctl(*args)
+    assert done.returncode == code
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not os.path.exists("runs")
+
+
+def test_a_run_folder_is_never_overwritten(run):
+    folder, report = run
+    done = binomctl("train", *SMALL, "--out", folder)
+    assert done.returncode == 2
+    assert "never overwrites" in done.stderr
+    assert json.loads((folder / "report.json").read_text()) == report
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(run, tmp_path):
+    folder = tmp_path / "copy"
+    subprocess.run(["cp", "-r", run[0], folder], check=True)
+    for path in (folder / "checkpoints").glob("step-*/parameters.safetensors"):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    done = binomctl("eval", folder, "--tasks", 4)
+    assert done.returncode == 4
+    assert "parameters.safetensors is damaged" in done.stderr
+
+
+def test_a_signal_saves_the_last_step(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "binomctl", "train", *SMALL, "--steps", "100000"]
+    process = subprocess.Popen([*command, "--out", str(folder)], stderr=subprocess.PIPE, text=True)
+    metrics = folder / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143, errors
+    assert "saved" in errors
+    assert binomctl("eval", folder, "--checkpoint", "last", "--tasks", 4).returncode == 0
+
+
+def test_plugins_lists_options_with_their_docs():
+    done = binomctl("plugins", env={**os.environ, "COLUMNS": "120"})
+    assert done.returncode == 0
+    for word in ("binom", "trunc", "alpha_scaling", "glyphs", "sinusoid", "gd"):
+        assert word in done.stdout
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; sys.argv=['binomctl','--help']\nfrom binomctl.cli import main\n"
+    code += "try: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,63 @@
+"""Layers, YAML and its faults; every file in configs/ loads and builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from binomctl.config import load_config
+from binomctl.errors import ConfigError
+from binomctl.problem import build_problem, resolved
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_every_config_builds(path):
+    config, _ = load_config(path)
+    problem = build_problem(config)
+    again = resolved(problem)
+    assert resolved(build_problem(again)) == again
+
+
+def test_command_line_over_file_over_data_set_over_defaults(tmp_path):
+    assert load_config()[0].adaptation.alpha == 0.1  # glyphs recommends it
+    file = tmp_path / "c.yaml"
+    file.write_text("adaptation: {alpha: 0.2}\nestimator: {name: binom, L: 3}\n")
+    assert load_config(file)[0].adaptation.alpha == 0.2
+    config, _ = load_config(file, {"adaptation.alpha": 0.3})
+    assert config.adaptation.alpha == 0.3
+    assert config.estimator.options == {"L": 3}
+    config, _ = load_config(file, {"estimator.name": "maml"})
+    assert config.estimator.options == {}  # L was binom's
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("seed: 0\nseed: 1\n", ":2: duplicate key 'seed', first on line 1"),
+        ("training: {step: 3}\n", "Did you mean 'training.steps'"),
+        ("\nsteps: 3\n", ":2: unknown key 'steps'"),
+        ("training:\n  steps: true\n", ":2: training.steps is True"),
+        ("adaptation: {alpha: .nan}\n", "finite"),
+        ("adaptation: {alpha: .inf}\n", "finite"),
+        ("seed: !!python/object/apply:os.system [true]\n", "not allowed"),
+        ("seed: [1\n", "c.yaml:2"),
+        ("- a\n", "expected keys and values"),
+        ("estimator: {name: binom, L: 1.5}\n", None),
+    ],
+)
+def test_faulty_yaml_is_refused_with_its_place(tmp_path, text, word):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=word) as caught:
+        build_problem(load_config(file)[0])
+    assert caught.value.exit_code == 2
+
+
+def test_exponents_are_floats(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("training: {meta_lr: 1e-2}\nadaptation: {alpha: 2E-1}\n")
+    config, _ = load_config(file)
+    assert (config.training.meta_lr, config.adaptation.alpha) == (0.01, 0.2)
