@@ -47,7 +47,7 @@ class Layout:
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of a vector [*batch, d] as tensors [*batch, *shape] by name."""
         batch = vector.shape[:-1]
-        parts = vector.split(self.sizes, dim=-1)
+        parts = torch.split(vector, self.sizes, dim=-1)
         return {
             name: part.reshape(*batch, *shape)
             for name, shape, part in zip(self.names, self.shapes, parts, strict=True)

@@ -38,7 +38,7 @@ class Conv4:
         """
         if len(in_shape) != 3:
             raise ConfigError(
-                f"conv4 needs images [channels, height, width], the data set gives {list(in_shape)}",
+                f"conv4 needs images [channels, height, width], not {list(in_shape)}",
                 "Use model.name=mlp for vectors.",
                 key="model.name",
             )

@@ -143,7 +143,8 @@ def _augment(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[
     out = np.empty_like(images)
     for way in range(ways):
         turned = np.rot90(padded[way], turns[way], axes=(1, 2))
-        for i, (dy, dx) in enumerate(shifts[way]):
+        for i in range(count):
+            dy, dx = shifts[way, i]
             out[way, i] = turned[i, dy : dy + size, dx : dx + size]
     return out
 
