@@ -133,7 +133,7 @@ def choose_device(name: str) -> torch.device:
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ConfigError(
-            f"device '{name}' is not available: torch {torch.__version__} sees {count} CUDA devices",
+            f"device '{name}' is not available: torch {torch.__version__} sees {count} GPUs",
             "Use --device cpu, or --device auto to take a GPU where there is one.",
             key="device",
         )

@@ -139,12 +139,12 @@ def _augment(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[
     reach = max(1, round(MAX_SHIFT * size / 28))
     padded = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
     turns = random.integers(0, 4, ways)
-    shifts = random.integers(0, 2 * reach + 1, (ways, count, 2))
+    shifts: NDArray[np.int64] = random.integers(0, 2 * reach + 1, (ways, count, 2))
     out = np.empty_like(images)
     for way in range(ways):
         turned = np.rot90(padded[way], turns[way], axes=(1, 2))
         for i in range(count):
-            dy, dx = shifts[way, i]
+            dy, dx = shifts[way, i, 0], shifts[way, i, 1]
             out[way, i] = turned[i, dy : dy + size, dx : dx + size]
     return out
 
