@@ -138,7 +138,7 @@ def _augment(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[
     ways, count, size, _ = images.shape
     reach = max(1, round(MAX_SHIFT * size / 28))
     padded = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-    turns = random.integers(0, 4, ways)
+    turns = random.integers(0, 4, (ways,))
     shifts: NDArray[np.int64] = random.integers(0, 2 * reach + 1, (ways, count, 2))
     out = np.empty_like(images)
     for way in range(ways):
