@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -42,9 +41,3 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     for name, value in rows:
         table.add_row(name, value)
     Console().print(table)
-
-
-def show_debug() -> None:
-    """Under --debug: log lines of the library on stderr."""
-    if "--debug" in sys.argv:
-        logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,21 +89,6 @@ class RunDirectory:
         path = self.path / "metrics.jsonl"
         with disk_full(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-
-    def metrics(self) -> Iterator[dict[str, Any]]:
-        """The logged records; a torn last line is passed over."""
-        try:
-            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return
-        for number, line in enumerate(lines):
-            try:
-                yield json.loads(line)
-            except ValueError:
-                if number < len(lines) - 1:
-                    raise CheckpointError(
-                        f"{self.path / 'metrics.jsonl'}:{number + 1} is not JSON"
-                    ) from None
 
     def save(self, checkpoint: Checkpoint, *, best: bool) -> None:
         """Write a checkpoint, point the index at it, delete those no longer last or best."""
