@@ -93,6 +93,8 @@ def _try_load(point: EntryPoint) -> tuple[type | None, str]:
     try:
         cls = point.load()
         describe_options(cls)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() in a plugin must not end every command
         return None, f"{type(error).__name__}: {error}"
     return cls, ""

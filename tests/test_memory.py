@@ -1,60 +1,73 @@
-"""What stays alive: bytes that autograd keeps for backward passes, counted as they come and go."""
+"""What is alive at the peak, counted from the allocator's own record."""
 
 from __future__ import annotations
 
 import dataclasses
-import weakref
 
+import pytest
 import torch
 
+from binomctl.adapt import adapt_and_validate
 from binomctl.config import load_config
 from binomctl.curvature import AutogradEngine
 from binomctl.evaluate import evaluate
 from binomctl.problem import build_problem
+from binomctl.profiling import peak_allocated
 
 
-class SavedBytes:
-    """Counts bytes saved for backward in this thread: now and at the peak."""
-
-    def __init__(self):
-        self.now = self.peak = 0
-
-    def __enter__(self):
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda box: box[0])
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        self._hooks.__exit__(*error)
-
-    def _pack(self, tensor):
-        class Box(list):
-            pass
-
-        box, size = Box([tensor]), tensor.numel() * tensor.element_size()
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(box, self._free, size)
-        return box
-
-    def _free(self, size):
-        self.now -= size
-
-
-def looped():
+def looped(memory="store", **overrides):
     """The glyphs problem on a small network, tasks one after the other in this thread."""
-    config, _ = load_config(overrides={"model.filters": 4, "training.meta_batch": 1})
+    small = {"model.filters": 4, "training.meta_batch": 1, "dataset.queries": 1}
+    config, _ = load_config(overrides=small | overrides)
     problem = build_problem(config)
-    engine = AutogradEngine(problem.model, problem.dataset.loss, threads=1)
+    engine = AutogradEngine(problem.model, problem.dataset.loss, threads=1, memory=memory)
     return dataclasses.replace(problem, engine=engine)
+
+
+def step_peak(memory, estimator, K, **options):
+    problem = looped(
+        memory, **{"estimator.name": estimator, "adaptation.K": K, "dataset.shots": 4}, **options
+    )
+    batch = problem.batch(problem.dataset, "train", range(1))
+    keep = problem.estimator.steps(K)
+
+    def step():
+        adapted, _, _ = adapt_and_validate(
+            problem.engine, problem.theta, batch, problem.adaptation(), keep
+        )
+        problem.estimator.meta_gradient(adapted)
+
+    step()  # caches of the first call are not the step's
+    return peak_allocated(step)
+
+
+def test_the_count_is_exact():
+    def three_megabytes():
+        one = torch.empty(1_000_000, dtype=torch.uint8)
+        two = torch.empty(2_000_000, dtype=torch.uint8)
+        del one
+        return two, torch.empty(500_000, dtype=torch.uint8)
+
+    assert peak_allocated(three_megabytes) == 3_000_000
+
+
+@pytest.mark.parametrize("estimator", ["maml", "binom"])
+def test_recomputing_grows_with_the_trajectory_alone(estimator):
+    d_bytes = looped().theta.numel() * 4
+    peaks = {K: step_peak("recompute", estimator, K) for K in (4, 12)}
+    growth = peaks[12] - peaks[4]
+    # phi^0..phi^K stands in a list and, for a moment, in one tensor beside it.
+    assert 0 < growth <= 2 * 8 * d_bytes + 1024
+    stored = {K: step_peak("store", estimator, K) for K in (4, 12)}
+    assert stored[12] - stored[4] > 20 * growth
+    assert stored[12] > 2 * peaks[12]
 
 
 def test_evaluation_keeps_no_graph_however_many_tasks():
     problem = looped()
-    peaks = []
-    for tasks in (2, 12):
-        with SavedBytes() as saved:
-            list(evaluate(problem, problem.theta, problem.dataset, "test", tasks, 3))
-        peaks.append(saved.peak)
-        assert saved.now == 0
-    assert peaks[0] == peaks[1] > 0
+
+    def run(tasks):
+        return lambda: list(evaluate(problem, problem.theta, problem.dataset, "test", tasks, 3))
+
+    run(2)()
+    assert peak_allocated(run(2)) == peak_allocated(run(12)) > 0

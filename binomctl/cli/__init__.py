@@ -13,7 +13,7 @@ from binomctl.errors import BinomctlError
 def main() -> None:
     """Entry point of `binomctl`: runs a command, words errors, sets the exit code."""
     try:
-        app()
+        app(prog_name="binomctl")
     except BinomctlError as error:
         if "--debug" in sys.argv:
             raise

@@ -10,17 +10,18 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from binomctl.errors import BinomctlError
 
 
 def print_error(error: BinomctlError) -> None:
     """One line of what was wrong, one of what to do."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print("[bold red]error:[/] ", end="")
-    console.print(str(error), markup=False)
+    console = Console(stderr=True, highlight=False)
+    console.soft_wrap = not console.is_terminal  # a log keeps one line one line
+    console.print(Text.assemble(("error: ", "bold red"), str(error)))
     if error.hint:
-        console.print(error.hint, markup=False)
+        console.print(Text(error.hint))
 
 
 def print_json(value: dict[str, Any]) -> None:

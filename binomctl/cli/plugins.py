@@ -31,23 +31,29 @@ def plugins(
     from rich.text import Text
 
     console = Console()
+    wide = console.width >= 70  # a third column would leave none of them readable
     for kind in dict.fromkeys(info.kind for info in infos):
         table = Table(title=f"{kind}s", title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("name", style="bold", no_wrap=True)
         table.add_column("what it is, and its options", ratio=1)
-        table.add_column("distribution", style="dim")
+        if wide:
+            table.add_column("distribution", style="dim")
         for info in (i for i in infos if i.kind == kind):
             if info.failure:
                 what = Text(f"failed to load: {info.failure}", style="red")
             else:
                 what = Text(info.summary)
                 for option in info.options:
-                    what.append(f"\n  {option.name}", style="cyan")
-                    what.append(f" = {_shown(option.default)}  {option.doc}")
-            table.add_row(info.name, what, info.distribution)
+                    what.append(f"\n- {option.name} = {_shown(option.default)}", style="cyan")
+                    what.append(f": {option.doc}")
+            if not wide:
+                what.append(f"\n{info.distribution}", style="dim")
+            table.add_row(*([info.name, what, info.distribution] if wide else [info.name, what]))
         console.print(table)
 
 
 def _shown(default: Any) -> str:
     """A default as one would write it in YAML."""
-    return {None: "null", True: "true", False: "false"}.get(default, str(default))
+    if default is None or isinstance(default, bool):
+        return {None: "null", True: "true", False: "false"}[default]
+    return str(default)

@@ -43,8 +43,8 @@ def train(
 ) -> None:
     """Meta-train a model and keep the run: configuration, metrics, checkpoints, report.
 
-    Options on the command line win over the --config file, the file over the data set's
-    recommendations, those over the defaults.
+    Options on the command line win over the --config file, the file over what the data set \
+recommends, that over the defaults.
     """
     from binomctl.config import load_config
     from binomctl.errors import ConfigError

@@ -1,0 +1,113 @@
+"""Arrows point one way: a file imports lower floors only, and the core names no plugin."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Lower floors first. A module may import its own floor's package and everything below it.
+FLOORS = [
+    ["errors", "statistics", "signals"],
+    ["options", "flat", "episodes", "yaml_source", "environment"],
+    ["contracts"],
+    ["expansion", "registry", "models", "curvature", "profiling"],
+    ["adapt", "config"],
+    ["problem", "runs"],
+    ["meta", "evaluate"],
+    ["training", "api"],
+    ["cli"],
+]
+FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
+PLUGIN_FLOOR = {"contracts", "expansion", "episodes", "flat", "options", "errors"}
+
+
+def part(module: str) -> str:
+    """binomctl.curvature.autograd -> curvature."""
+    return module.split(".")[1] if "." in module else module
+
+
+def imports(path: Path):
+    """(module, line) of every import, those inside functions and type checks included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "binomctl":
+                yield from ((f"binomctl.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield node.module, node.lineno
+
+
+CORE = sorted(p for p in (ROOT / "binomctl").rglob("*.py"))
+PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_core_imports_lower_floors_only(path):
+    relative = path.relative_to(ROOT / "binomctl")
+    own = relative.parts[0].removesuffix(".py")
+    for module, line in imports(path):
+        assert not module.startswith("binomctl_"), f"{relative}:{line} imports a plugin"
+        if not module.startswith("binomctl.") or own in ("__init__", "__main__"):
+            continue
+        other = part(module)
+        assert other == own or FLOOR[other] < FLOOR[own], (
+            f"{relative}:{line} imports {module}, which is not below it"
+        )
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_plugins_import_the_lowest_floors_and_not_one_another(path):
+    for module, line in imports(path):
+        assert not module.startswith("binomctl_"), f"{path.name}:{line} imports another plugin"
+        if module.startswith("binomctl"):
+            assert part(module) in PLUGIN_FLOOR, f"{path.name}:{line} imports {module}"
+
+
+def test_the_core_names_no_plugin():
+    """The defaults of the configuration are the one place where names are data."""
+    import tomllib
+
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    names = {n for g in ("binomctl.estimators", "binomctl.rules") for n in groups[g]}
+    for path in CORE:
+        if path.name == "config.py" or "cli" in path.parts:
+            continue
+        tree = ast.parse(path.read_text())
+        compared = [
+            constant.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Compare)
+            for constant in ast.walk(node)
+            if isinstance(constant, ast.Constant)
+        ]
+        assert not names & set(map(str, compared)), f"{path} decides by a plugin's name"
+
+
+# pydantic is not among them: typer itself imports it to describe a command's options.
+HEAVY = ("torch", "numpy", "scipy", "matplotlib", "PIL", "yaml")
+
+
+@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["eval", "--help"]])
+def test_help_imports_nothing_heavy(args):
+    code = f"""
+import sys
+sys.argv = ["binomctl", *{args!r}]
+from binomctl.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+loaded = [m for m in {HEAVY!r} if m in sys.modules]
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout

@@ -1,0 +1,110 @@
+"""Outside plugins as Python sees them: distributions with entry points on the path."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+GOOD = '''
+"""An outside estimator."""
+from dataclasses import dataclass
+from binomctl.options import option
+
+@dataclass(frozen=True)
+class Half:
+    """Half of g."""
+    factor: float = option(0.5, "of g")
+
+    def steps(self, K):
+        return range(0)
+
+    def meta_gradient(self, adapted):
+        return self.factor * adapted.g
+'''
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A folder like site-packages; install(distribution, name, value, source) adds to it."""
+    folder = tmp_path / "site"
+
+    def install(distribution, name, value, source, group="binomctl.estimators"):
+        info = folder / f"{distribution}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
+        )
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+        (folder / f"{value.partition(':')[0]}.py").write_text(source)
+
+    install.folder = folder
+    return install
+
+
+def binomctl(site, *args):
+    env = {**os.environ, "PYTHONPATH": str(site.folder), "COLUMNS": "120"}
+    command = [sys.executable, "-m", "binomctl", *args]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+
+
+TRAIN = ["train", "--dataset", "sinusoid", "--steps", "2", "--meta-batch", "2"]
+TRAIN += ["--set", "training.validation_tasks=2"]
+
+
+def test_an_outside_estimator_is_listed_and_trains(site):
+    site("outside", "half", "outside_half:Half", GOOD)
+    listed = binomctl(site, "plugins")
+    assert listed.returncode == 0, listed.stderr
+    assert "outside 1.0" in listed.stdout
+    assert "Half of g." in listed.stdout
+    done = binomctl(site, *TRAIN, "--estimator", "half", "--set", "estimator.factor=0.25", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 2
+
+
+def test_a_plugin_that_raises_on_import_disables_itself_alone(site):
+    site("broken", "boom", "broken_plugin:Boom", "raise RuntimeError('no licence found')")
+    listed = binomctl(site, "plugins")
+    assert listed.returncode == 0
+    assert "failed to load: RuntimeError: no licence found" in listed.stdout
+    assert "binom" in listed.stdout
+    assert binomctl(site, *TRAIN).returncode == 0
+    asked = binomctl(site, *TRAIN, "--estimator", "boom")
+    assert asked.returncode == 2
+    assert "could not be loaded: RuntimeError: no licence found" in asked.stderr
+    assert "Traceback" not in asked.stderr
+
+
+def test_even_exiting_or_missing_plugins_disable_themselves_alone(site):
+    site("exits", "exits", "exits_plugin:X", "import sys\nsys.exit('gone')")
+    site("absent", "absent", "absent_plugin:Missing", "")
+    listed = binomctl(site, "plugins", "--json")
+    assert listed.returncode == 0, listed.stderr
+    failures = {p["name"]: p["failure"] for p in json.loads(listed.stdout)["plugins"]}
+    assert "SystemExit: gone" in failures["exits"]
+    assert "Missing" in failures["absent"]
+    assert failures["binom"] == ""
+
+
+def test_a_name_claimed_twice_is_refused_with_both_owners(site):
+    site("first", "half", "first_half:Half", GOOD)
+    site("second", "half", "second_half:Half", GOOD)
+    asked = binomctl(site, *TRAIN, "--estimator", "half")
+    assert asked.returncode == 2
+    assert "registered more than once" in asked.stderr
+    for owner in ("first 1.0", "second 1.0"):
+        assert owner in asked.stderr
+    listed = binomctl(site, "plugins")
+    assert listed.stdout.count("name claimed twice") == 2
+
+
+def test_a_built_in_name_cannot_be_taken_over(site):
+    site("grabs", "maml", "grabs_maml:Half", GOOD)
+    asked = binomctl(site, *TRAIN, "--estimator", "maml")
+    assert asked.returncode == 2
+    assert "grabs 1.0" in asked.stderr
+    assert binomctl(site, *TRAIN, "--estimator", "binom").returncode == 0
