@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from binomctl import registry
-from binomctl.adapt import adapt_and_validate
-from binomctl.contracts import Adaptation
+from binomctl.adapt import adapt_and_validate, check_pair, estimate
+from binomctl.contracts import Adaptation, Proximal, Rule
 from binomctl.curvature.autograd import AutogradEngine, Loss, Memory
+from binomctl.curvature.supported import check_inputs
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.flat import initial_parameters
@@ -24,7 +25,8 @@ def meta_gradient(
     estimator: str = "binom",
     K: int = 5,
     alpha: float = 0.01,
-    rule: str = "gd",
+    rule: str | Rule = "gd",
+    rule_parameters: Tensor | None = None,
     per_task: bool = False,
     memory: Memory = "store",
     **estimator_options: Any,
@@ -38,15 +40,19 @@ def meta_gradient(
         estimator: a registered estimator; its options follow by keyword (L=2, say).
         K: inner gradient steps, at least 1.
         alpha: inner step size, positive.
-        rule: a registered adaptation rule.
+        rule: a registered adaptation rule, or one constructed with options of its own.
+        rule_parameters: the rule's meta-parameters m [n] (Meta-SGD, Meta-Curvature); None: those
+            it starts with.
         per_task: return one gradient per task, with a leading axis B, instead of their mean.
         memory: "store" the linearisations of the inner loop, or "recompute" them.
 
     Returns:
-        Gradients by name, as `model.named_parameters()` names them.
+        Gradients by name, as `model.named_parameters()` names them; "rule.m" [n] besides, when the
+        rule has meta-parameters.
 
     Raises:
-        ConfigError: an unknown name or option, L > K, K < 1, alpha <= 0, an unfit model or loss.
+        ConfigError: an unknown name or option, L > K, K < 1, alpha <= 0, an unfit model or loss,
+            an estimator that is not derived for the rule.
         NonFiniteError: the result is not finite.
     """
     if K < 1:
@@ -57,14 +63,27 @@ def meta_gradient(
     sizes = {len(part) for part in episodes}
     if len(sizes) != 1:
         raise ConfigError(f"the four parts of episodes differ in their number of tasks: {sizes}")
+    check_inputs(model, x_trn=batch.x_trn, x_val=batch.x_val)
     chosen = registry.create("estimator", estimator, estimator_options)
-    adapts = registry.create("rule", rule, {})
+    adapts: Rule = registry.create("rule", rule, {}) if isinstance(rule, str) else rule
     engine = AutogradEngine(model, loss, memory=memory)
     theta = initial_parameters(model)
     m = adapts.initial(engine.layout).to(theta)
-    how = Adaptation(K, alpha, adapts, m, engine.layout)
+    if rule_parameters is not None:
+        if rule_parameters.shape != m.shape:
+            raise ConfigError(
+                f"rule_parameters has shape {list(rule_parameters.shape)}, the rule has {len(m)}"
+                " meta-parameters for this model"
+            )
+        m = rule_parameters.detach().to(theta)
+    proximal = chosen.proximal if isinstance(chosen, Proximal) else 0.0
+    how = Adaptation(K, alpha, adapts, m, engine.layout, proximal)
+    check_pair(chosen, estimator, how, rule if isinstance(rule, str) else type(rule).__name__)
     adapted, _, _ = adapt_and_validate(engine, theta, batch, how, chosen.steps(K))
-    rows = chosen.meta_gradient(adapted)
-    if not torch.isfinite(rows).all():
+    rows, m_rows = estimate(chosen, adapted)
+    if not (torch.isfinite(rows).all() and torch.isfinite(m_rows).all()):
         raise NonFiniteError("the meta-gradient is not finite", "Lower alpha or K.")
-    return engine.layout.unflatten(rows if per_task else rows.mean(0))
+    result = engine.layout.unflatten(rows if per_task else rows.mean(0))
+    if m.numel():
+        result["rule.m"] = m_rows if per_task else m_rows.mean(0)
+    return result

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from binomctl import registry
 from binomctl.errors import ConfigError
+from binomctl.options import IMPORT
 from binomctl.yaml_source import parse_value, read_yaml
 
 
@@ -30,11 +31,23 @@ class Choice(_Section):
         return dict(self.model_extra or {})
 
 
+Reduction = Literal["mean", "sum", "sum_per_shot"]
+"""mean over a set's N examples; their sum; their sum over shots, as Finn et al.'s code has it."""
+
+
 class AdaptationSection(_Section):
     """The inner loop, equation (2b)."""
 
     K: int = Field(5, ge=1, description="inner gradient steps in meta-training")
     alpha: float = Field(0.01, gt=0, description="inner step size")
+    loss_reduction: Reduction = Field("mean", description="of the support loss over examples")
+    batch: int | None = Field(None, ge=1, description="examples per inner step; null: all")
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="adam: first-order methods only")
+    beta1: float = Field(0.9, ge=0, lt=1, description="of the inner Adam")
+    beta2: float = Field(0.999, ge=0, lt=1, description="of the inner Adam")
+    statistics: Literal["batch", "per-step", "frozen"] = Field(
+        "batch", description="what batch norm normalises with; see binomctl/normalization.py"
+    )
 
 
 class EngineSection(_Section):
@@ -50,8 +63,18 @@ class TrainingSection(_Section):
 
     steps: int = Field(250, ge=1, description="meta-steps")
     meta_batch: int = Field(4, ge=1, description="tasks per meta-step")
-    meta_lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    meta_lr: float = Field(1e-3, gt=0, description="outer learning rate")
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="the outer optimiser")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="of the outer learning rate, down to 0 after the last step"
+    )
     reduction: Literal["mean", "sum"] = Field("mean", description="over the tasks of a meta-batch")
+    loss_reduction: Reduction = Field("mean", description="of the query loss over examples")
+    clip_value: float | None = Field(None, gt=0, description="clip every entry to [-c, c]")
+    clip_norm: float | None = Field(None, gt=0, description="clip the meta-gradient's norm")
+    queries: int | None = Field(
+        None, ge=1, description="query examples in meta-training; null: the data set's"
+    )
     log_every: int = Field(10, ge=1, description="meta-steps per line of metrics.jsonl")
     validate_every: int = Field(50, ge=1, description="meta-steps between validations")
     validation_tasks: int = Field(50, ge=2, description="tasks per validation")
@@ -63,6 +86,8 @@ class EvaluationSection(_Section):
     tasks: int = Field(600, ge=2, description="test tasks")
     steps: int | None = Field(None, ge=1, description="adaptation steps; null: K")
     queries: int | None = Field(None, ge=1, description="query examples; null: as in training")
+    shots: int | None = Field(None, ge=1, description="support examples; null: as in training")
+    batch: int | None = Field(None, ge=1, description="examples per inner step; null: all")
 
 
 class Config(_Section):
@@ -71,6 +96,7 @@ class Config(_Section):
     seed: int = Field(0, ge=0, description="of the weights and the task stream")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["float32", "float64"] = "float32"
+    pixels: Literal["unit", "raw"] = Field("unit", description="images in [0, 1] or [0, 255]")
     dataset: Choice = Choice(name="glyphs")
     model: Choice = Choice(name="conv4")
     estimator: Choice = Choice(name="binom")
@@ -124,9 +150,11 @@ def load_config(
     for layer in layers:
         user = merge(user, layer)
     try:
-        dataset = _dataset_name(user)
-        recommended = dict(getattr(registry.load("dataset", dataset), "recommended", {}))
-        return _validate(merge(merge({}, recommended), user)), places
+        recommended: dict[str, Any] = {}
+        for kind in ("dataset", "estimator"):
+            plugin = registry.load(kind, _chosen(kind, user))
+            recommended = merge(recommended, getattr(plugin, "recommended", {}))
+        return _validate(merge(recommended, user)), places
     except ConfigError as error:
         raise places.locate(error) from None
 
@@ -138,14 +166,20 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str) and key in _CHOICES:
             value = {"name": value}
         old = out.get(key)
-        renamed = isinstance(value, Mapping) and "name" in value
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            if renamed and old.get("name", value["name"]) != value["name"]:
+            if key in _CHOICES and _renamed(old, value):
                 old = {}
             out[key] = merge(old, value)
         else:
             out[key] = merge({}, value) if isinstance(value, Mapping) else value
     return out
+
+
+def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether `new` chooses another plugin or model than `old`."""
+    if IMPORT in new:
+        return old.get("name") != IMPORT
+    return "name" in new and old.get("name", new["name"]) != new["name"]
 
 
 _CHOICES = {name for name, f in Config.model_fields.items() if f.annotation is Choice}
@@ -173,17 +207,19 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
     return {head: _nested(rest, value) if rest else value}
 
 
-def _dataset_name(user: Mapping[str, Any]) -> str:
-    section = user.get("dataset", {})
+def _chosen(kind: Literal["dataset", "estimator"], user: Mapping[str, Any]) -> str:
+    section = user.get(kind, {})
     name = section.get("name") if isinstance(section, Mapping) else None
-    return name if isinstance(name, str) else Config().dataset.name
+    default: Choice = getattr(Config(), kind)
+    return name if isinstance(name, str) else default.name
 
 
 def _validate(data: dict[str, Any]) -> Config:
     for name in _CHOICES:  # an option without a name belongs to the default plugin
         section = data.get(name)
         if isinstance(section, dict):
-            section.setdefault("name", getattr(Config(), name).name)
+            own = name == "model" and IMPORT in section  # a user's network needs no name
+            section.setdefault("name", IMPORT if own else getattr(Config(), name).name)
     try:
         return Config.model_validate(data)
     except ValidationError as invalid:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -69,29 +69,44 @@ class Rule(Protocol):
         """M^T v for v [..., d]."""
         ...
 
+    @property
+    def plain(self) -> bool:
+        """Whether M is the identity, as in MAML."""
+        ...
+
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How tasks adapt: K steps of size alpha under a rule with meta-parameters m [n]."""
+    """How tasks adapt: K steps of size alpha under a rule with meta-parameters m [n].
+
+    proximal: lambda of the term (lambda / 2) |phi - theta|^2 added to l_trn in the inner loop.
+    adam: (beta1, beta2) of Adam in place of the plain step; not a linear map, so it goes only
+    with estimators that ask for no Hessian. batch: examples per inner step; None: all of them.
+    """
 
     K: int
     alpha: float
     rule: Rule
     m: Tensor
     layout: Layout
+    proximal: float = 0.0
+    adam: tuple[float, float] | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
 class Trajectory:
     """The path of B tasks through the inner loop.
 
-    theta [d]; phi [B, K+1, d] from phi^0 = theta to phi^K; loss [B, K], l_trn at phi^0..phi^{K-1}.
+    theta [d]; phi [B, K+1, d] from phi^0 = theta to phi^K; loss [B, K], l_trn at phi^0..phi^{K-1};
+    gradients [B, K, d], grad l_trn at the same points, kept only for a rule that learns.
     """
 
     theta: Tensor
     phi: Tensor
     loss: Tensor
     adaptation: Adaptation
+    gradients: Tensor | None = None
 
 
 class Curvature(Protocol):
@@ -175,4 +190,57 @@ class Estimator(Protocol):
 
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """The estimate [B, d] of d l_val(phi^K) / d theta, one row per task."""
+        ...
+
+
+# What an estimator may offer besides, each a protocol of its own: whoever has the method can do it.
+
+
+@runtime_checkable
+class LearnsRule(Protocol):
+    """An estimator that also serves rules with meta-parameters (Meta-SGD, Meta-Curvature)."""
+
+    def adjoints(self, adapted: Adapted) -> Tensor:
+        """w_0 .. w_K [B, K+1, d]: the estimates of d l_val / d phi^k.
+
+        w_0 is the meta-gradient; w_{k+1} weighs what the rule did at step k:
+        d l_val / d m = -alpha sum over k of d/dm <M grad l_trn(phi^k), w_{k+1}>.
+        """
+        ...
+
+
+@runtime_checkable
+class Proximal(Protocol):
+    """An estimator whose inner loop stays near theta by (lambda / 2) |phi - theta|^2."""
+
+    @property
+    def proximal(self) -> float:
+        """lambda; 0 for none."""
+        ...
+
+
+@runtime_checkable
+class PlainOnly(Protocol):
+    """An estimator that is derived for plain gradient descent, M = I, and for no other rule."""
+
+    plain_only: ClassVar[str]
+    """The reason, a sentence shown to whoever asks for another rule."""
+
+
+@runtime_checkable
+class Diagnosing(Protocol):
+    """An estimator that can say how good its estimate is; asked at logged steps only."""
+
+    def diagnose(self, adapted: Adapted, estimate: Tensor) -> Mapping[str, Tensor]:
+        """Named figures, one per task [B], for an estimate [B, d]."""
+        ...
+
+
+@runtime_checkable
+class ExactAtOrder(Protocol):
+    """An estimator family that contains the exact meta-gradient."""
+
+    @classmethod
+    def exact(cls, K: int) -> Estimator:
+        """The member that is exact after K inner steps."""
         ...

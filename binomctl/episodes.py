@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from binomctl.errors import DataError, unknown
+from binomctl.errors import ConfigError, DataError, unknown
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,16 @@ class Episode:
 
 @dataclass(frozen=True)
 class EpisodeBatch:
-    """B episodes of equal size, stacked: every field of `Episode` with a leading axis B."""
+    """B episodes of equal size, stacked: every field of `Episode` with a leading axis B.
+
+    mini_batches: indices [B, K, n] of the support examples that inner step k sees; None: all.
+    """
 
     x_trn: Tensor
     y_trn: Tensor
     x_val: Tensor
     y_val: Tensor
+    mini_batches: Tensor | None = None
 
     @classmethod
     def stack(cls, episodes: Iterable[Episode]) -> EpisodeBatch:
@@ -59,7 +63,8 @@ class EpisodeBatch:
         def move(t: Tensor) -> Tensor:
             return t.to(device, dtype) if t.is_floating_point() else t.to(device)
 
-        return EpisodeBatch(*map(move, (self.x_trn, self.y_trn, self.x_val, self.y_val)))
+        x_trn, y_trn, x_val, y_val = map(move, (self.x_trn, self.y_trn, self.x_val, self.y_val))
+        return EpisodeBatch(x_trn, y_trn, x_val, y_val, self.mini_batches)
 
 
 def generator(seed: int, split: str, index: int) -> np.random.Generator:
@@ -70,6 +75,29 @@ def generator(seed: int, split: str, index: int) -> np.random.Generator:
     """
     key = [seed, zlib.crc32(split.encode()), index]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+def mini_batches(seed: int, split: str, indices: range, N: int, size: int, K: int) -> Tensor:
+    """Indices [B, K, size] of the examples that each inner step of each episode sees.
+
+    Every task goes through its N support examples in a random order, then through another, and
+    so on. A pure function of (seed, split, index), as the episodes are.
+
+    Raises:
+        ConfigError: size > N.
+    """
+    if size > N:
+        raise ConfigError(
+            f"adaptation.batch = {size} exceeds the {N} support examples of a task",
+            f"Choose at most {N}, or null for all of them.",
+            key="adaptation.batch",
+        )
+    rows = []
+    for index in indices:
+        random = generator(seed, f"mini-batches of {split}", index)
+        orders = [random.permutation(N) for _ in range(-(-K * size // N))]
+        rows.append(np.concatenate(orders)[: K * size].reshape(K, size))
+    return torch.from_numpy(np.stack(rows))
 
 
 def check_split(split: str, splits: tuple[str, ...]) -> None:

@@ -6,30 +6,41 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from binomctl.adapt import adapt
+from binomctl.adapt import adapt, support_curvature
 from binomctl.contracts import Dataset
+from binomctl.normalization import Statistics
 from binomctl.problem import Problem
 
 
 def evaluate(
-    problem: Problem, theta: Tensor, dataset: Dataset, split: str, tasks: int, steps: int
+    problem: Problem,
+    theta: Tensor,
+    m: Tensor,
+    dataset: Dataset,
+    split: str,
+    tasks: int,
+    steps: int,
+    statistics: Statistics | None = None,
 ) -> Iterator[float]:
     """The metric of each task, in order of episode index; no second-order graph is built.
 
     Args:
         problem: engine, rule and step size.
-        theta: meta-parameters [d].
+        theta: meta-parameters [d], and m [n] those of the rule.
         dataset: the data set with the query count and seed to evaluate with.
         split: "validation" or "test", say.
         tasks: number of episodes, indices 0 .. tasks - 1.
         steps: adaptation steps.
+        statistics: what batch norm normalises with; None: the statistics of the batch at hand.
     """
-    adaptation = problem.adaptation(steps)
+    engine = problem.evaluation_engine(statistics)
     chunk = problem.config.training.meta_batch
+    size = problem.config.evaluation.batch
     for start in range(0, tasks, chunk):
-        batch = problem.batch(dataset, split, range(start, min(start + chunk, tasks)))
-        curvature = problem.engine.curvature(batch.x_trn, batch.y_trn)
-        trajectory = adapt(curvature, theta, adaptation, len(batch))
-        prediction = problem.engine.predict(trajectory.phi[:, -1], batch.x_val)
+        indices = range(start, min(start + chunk, tasks))
+        batch = problem.batch(dataset, split, indices, steps, size)
+        curvature = support_curvature(engine, batch)
+        trajectory = adapt(curvature, theta, problem.adaptation(batch, m, steps), len(batch))
+        prediction = engine.predict(trajectory.phi[:, -1], batch.x_val)
         for output, y in zip(prediction, batch.y_val, strict=True):
             yield float(dataset.metric(output, y))

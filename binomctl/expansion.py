@@ -67,6 +67,36 @@ def _by_rows(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
     return S[L]
 
 
+def binomial_adjoints(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
+    """w_0 .. w_K [B, K+1, d] of the expansion: the same order L of every tail product.
+
+    w_k = S_L(k) for k > K-C; w_0 = S_L(K-C), the meta-gradient. Steps before the last C are cut
+    off, as in truncated backpropagation: their w is zero. Costs up to L C - L (L-1) / 2 products,
+    more than the meta-gradient alone, because every tail is wanted to the full order.
+    """
+    K, first = adapted.K, adapted.K - C
+    w = adapted.g.new_zeros(adapted.g.shape[0], K + 1, adapted.g.shape[1])
+    S = {0: adapted.g}
+    if C > 0:
+        w[:, K] = adapted.g
+    for k in reversed(range(first, K)):
+        top = min(L, K - k)
+        orders = range(1, top + 1) if k > first else range(max(top, 1), top + 1)
+        if orders:
+            V = torch.stack([S[j - 1] for j in orders], dim=1)
+            U = adapted.hvp([k] * len(orders), V)
+            S |= {j: S.get(j, S[j - 1]) - alpha * U[:, i] for i, j in enumerate(orders)}
+        w[:, k if k > first else 0] = S[top]
+    if C == 0:
+        w[:, 0] = adapted.g
+    return w
+
+
+def scaled_alpha(adapted: Adapted, L: int, scaling: str) -> float:
+    """alpha' of the expansion: alpha, or L alpha / K when scaling is "paper" (appendix C.2)."""
+    return L * adapted.alpha / adapted.K if scaling == "paper" else adapted.alpha
+
+
 def check_order(L: int, K: int | None = None) -> None:
     """Refuse an order outside 0 <= L <= K; K is None while it is not known yet.
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
+
+from binomctl.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,28 @@ class Layout:
         """Number of parameters."""
         return sum(self.sizes)
 
+    def shape(self, name: str) -> torch.Size:
+        """The shape of one parameter."""
+        return self.shapes[self.names.index(name)]
+
+    def matching(self, patterns: Sequence[str]) -> list[str]:
+        """The parameters whose names match any of the patterns (*, ?, [abc]).
+
+        Raises:
+            ConfigError: a pattern matches no parameter.
+        """
+        for pattern in patterns:
+            if not fnmatch.filter(self.names, pattern):
+                raise ConfigError(
+                    f"the pattern '{pattern}' matches no parameter of the model",
+                    f"Its parameters are {', '.join(self.names)}.",
+                )
+        return [n for n in self.names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+
+    def mask(self, patterns: Sequence[str], like: Tensor) -> Tensor:
+        """1 where a parameter's name matches, 0 elsewhere: [d], of like's dtype and device."""
+        return _mask(self, tuple(patterns), like.dtype, like.device)
+
     def flatten(self, named: Mapping[str, Tensor]) -> Tensor:
         """Concatenate tensors [*batch, *shape] by name into one [*batch, d]."""
         parts = []
@@ -57,3 +83,15 @@ class Layout:
 def initial_parameters(model: nn.Module) -> Tensor:
     """A model's current parameters as one detached vector theta [d]."""
     return Layout.of(model).flatten({n: p.detach() for n, p in model.named_parameters()})
+
+
+@lru_cache(maxsize=16)
+def _mask(
+    layout: Layout, patterns: tuple[str, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    chosen = set(layout.matching(patterns))
+    parts = [
+        torch.full((math.prod(shape),), float(name in chosen), dtype=dtype, device=device)
+        for name, shape in zip(layout.names, layout.shapes, strict=True)
+    ]
+    return torch.cat(parts)

@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from binomctl.adapt import adapt_and_validate
+from binomctl.adapt import adapt_and_validate, estimate
+from binomctl.contracts import Diagnosing, Trajectory
+from binomctl.episodes import EpisodeBatch
 from binomctl.errors import NonFiniteError
+from binomctl.normalization import Statistics, measure
+from binomctl.outer import build_optimizer, clip, learning_rate
 from binomctl.problem import Problem
 
 
 @dataclass(frozen=True)
 class Step:
-    """One meta-step: its number (1-based), mean query loss and metric over the meta-batch."""
+    """One meta-step: its number (1-based), mean query loss and metric over the meta-batch.
+
+    diagnostics: what the estimator says of its own estimates, means over the tasks; empty at
+    steps that are not logged.
+    """
 
     step: int
     loss: float
     metric: float
+    diagnostics: dict[str, float] = field(default_factory=dict)
 
 
 class MetaState:
-    """What meta-training carries from step to step: theta [d] and the outer optimiser."""
+    """What meta-training carries from step to step: theta [d], the rule's m [n], the outer
+    optimiser, and batch norm's running averages where it has them."""
 
     def __init__(self, problem: Problem) -> None:
         self.theta = problem.theta.clone().requires_grad_()
-        self.optimizer = torch.optim.Adam([self.theta], lr=problem.config.training.meta_lr)
+        self.m = problem.m.clone().requires_grad_()
+        self.optimizer = build_optimizer(problem.config.training, [self.theta, self.m])
+        self.statistics: Statistics | None = problem.frozen
         self.step = 0
 
 
@@ -44,29 +56,57 @@ def meta_train(problem: Problem, state: MetaState) -> Iterator[Step]:
     B = training.meta_batch
     while state.step < training.steps:
         indices = range(state.step * B, (state.step + 1) * B)
-        gradient, loss, metric = meta_gradient(problem, state.theta.detach(), indices)
-        state.theta.grad = gradient
-        state.optimizer.step()
-        state.step += 1
-        yield Step(state.step, loss, metric)
+        diagnose = (state.step + 1) % training.log_every == 0
+        yield _advance(problem, state, indices, diagnose)
 
 
-def meta_gradient(problem: Problem, theta: Tensor, indices: range) -> tuple[Tensor, float, float]:
-    """The estimate [d] of the meta-gradient over training episodes, mean loss and mean metric."""
-    dataset, estimator = problem.dataset, problem.estimator
-    adaptation = problem.adaptation()
-    batch = problem.batch(dataset, "train", indices)
-    keep = estimator.steps(adaptation.K)
+def _advance(problem: Problem, state: MetaState, indices: range, diagnose: bool) -> Step:
+    training, dataset = problem.config.training, problem.dataset
+    batch = problem.training_batch(indices)
+    adaptation = problem.adaptation(batch, state.m.detach())
+    keep = problem.estimator.steps(adaptation.K)
+    theta = state.theta.detach()
     adapted, loss, prediction = adapt_and_validate(problem.engine, theta, batch, adaptation, keep)
-    per_task = estimator.meta_gradient(adapted)
-    bad = ~(torch.isfinite(per_task).all(-1) & torch.isfinite(loss))
-    if bad.any():
-        tasks = [indices[i] for i in bad.nonzero().flatten().tolist()]
+    per_task = estimate(problem.estimator, adapted)
+    _check_finite(indices, loss, per_task)
+    factor = problem.query_factor(batch)
+    totals = [factor * (g.mean(0) if training.reduction == "mean" else g.sum(0)) for g in per_task]
+    for parameter, gradient in zip((state.theta, state.m), clip(training, totals), strict=True):
+        parameter.grad = gradient
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(training, state.step)
+    state.optimizer.step()
+    state.step += 1
+    if problem.config.adaptation.statistics == "per-step":
+        new = step_statistics(problem, adapted.trajectory, batch)
+        state.statistics = state.statistics.blend(new) if state.statistics else new
+    figures: dict[str, float] = {}
+    if diagnose and isinstance(problem.estimator, Diagnosing):
+        named = problem.estimator.diagnose(adapted, per_task[0])
+        figures = {name: float(value.mean()) for name, value in named.items()}
+    scores = [dataset.metric(p, y) for p, y in zip(prediction, batch.y_val, strict=True)]
+    return Step(state.step, float(loss.mean()), float(torch.stack(scores).mean()), figures)
+
+
+def step_statistics(problem: Problem, trajectory: Trajectory, batch: EpisodeBatch) -> Statistics:
+    """Batch norm's input statistics at phi^0..phi^{K-1} on the support and phi^K on the query."""
+    layout, K = problem.engine.layout, trajectory.adaptation.K
+
+    def tasks(k: int) -> list[dict[str, Tensor]]:
+        return [layout.unflatten(phi) for phi in trajectory.phi[:, k]]
+
+    inputs = [batch.x_trn] * K + [batch.x_val]
+    return measure(problem.model, ((tasks(k), x) for k, x in enumerate(inputs)))
+
+
+def _check_finite(indices: range, loss: Tensor, per_task: tuple[Tensor, Tensor]) -> None:
+    good = torch.isfinite(loss)
+    for gradient in per_task:
+        good = good & torch.isfinite(gradient).all(-1)
+    if not good.all():
+        tasks = [indices[i] for i in (~good).nonzero().flatten().tolist()]
         raise NonFiniteError(
-            f"the loss or meta-gradient is not finite in {len(tasks)} of {len(batch)} tasks"
+            f"the loss or meta-gradient is not finite in {len(tasks)} of {len(good)} tasks"
             f" (training episodes {tasks})",
             "Lower adaptation.alpha or training.meta_lr; the last checkpoint is intact.",
         )
-    total = per_task.mean(0) if problem.config.training.reduction == "mean" else per_task.sum(0)
-    scores = [dataset.metric(p, y) for p, y in zip(prediction, batch.y_val, strict=True)]
-    return total, float(loss.mean()), float(torch.stack(scores).mean())

@@ -13,6 +13,9 @@ from binomctl.errors import ConfigError, unknown
 
 T = TypeVar("T")
 
+IMPORT = "import"
+"""In the model section: "package.module:Class", a user's own network in place of a name."""
+
 
 def option(default: Any, doc: str) -> Any:
     """A dataclass field with a default and the sentence that help shows for it."""
@@ -65,8 +68,10 @@ def build(cls: type[T], options: Mapping[str, Any], what: str, key: str = "") ->
         adapter: TypeAdapter[Any] = TypeAdapter(
             hints[name], config=ConfigDict(strict=True, allow_inf_nan=False)
         )
-        try:
-            checked[name] = adapter.validate_python(value)
+        try:  # YAML knows lists only
+            checked[name] = adapter.validate_python(
+                tuple(value) if isinstance(value, list) else value
+            )
         except ValidationError as error:
             raise ConfigError(
                 f"option '{name}' of {what} is {value!r}: expected {_type_name(hints[name])}"

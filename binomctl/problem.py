@@ -10,19 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from binomctl import registry
-from binomctl.config import Config
-from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Rule
+from binomctl.adapt import check_pair
+from binomctl.config import Config, Reduction
+from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule
 from binomctl.curvature import AutogradEngine
-from binomctl.episodes import EpisodeBatch
+from binomctl.devices import choose_device
+from binomctl.episodes import EpisodeBatch, mini_batches
 from binomctl.errors import ConfigError
 from binomctl.flat import initial_parameters
 from binomctl.models import MODELS, build_model
-from binomctl.options import build, has_option
+from binomctl.normalization import Statistics, measure, norm_layers, with_constants
+from binomctl.options import IMPORT, build, has_option
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything a run needs, on its device; `theta` [d] are the initial meta-parameters."""
+    """Everything a run needs, on its device.
+
+    `theta` [d] are the initial meta-parameters, `m` [n] those of the rule; `frozen` the constants
+    of batch norm under adaptation.statistics = frozen.
+    """
 
     config: Config
     dataset: Dataset
@@ -31,28 +38,73 @@ class Problem:
     model: nn.Module
     engine: Engine
     theta: Tensor
+    m: Tensor
+    frozen: Statistics | None = None
 
     @property
     def device(self) -> torch.device:
         return self.theta.device
 
-    def adaptation(self, K: int | None = None) -> Adaptation:
-        """K steps of the rule; K defaults to the training configuration's."""
-        how = self.config.adaptation
-        m = self.rule.initial(self.engine.layout).to(self.theta)
-        return Adaptation(K or how.K, how.alpha, self.rule, m, self.engine.layout)
+    def adaptation(self, batch: EpisodeBatch, m: Tensor, K: int | None = None) -> Adaptation:
+        """K steps of the rule on a batch; K defaults to the training configuration's.
 
-    def batch(self, dataset: Dataset, split: str, indices: range) -> EpisodeBatch:
-        """Episodes of a split as one batch on the device."""
-        episodes = EpisodeBatch.stack(dataset.episode(split, i) for i in indices)
-        return episodes.to(self.device, self.theta.dtype)
+        Another reduction of the support loss multiplies it by a constant c, which is the same as
+        a step size alpha c, with the proximal term over c.
+        """
+        how = self.config.adaptation
+        seen = batch.mini_batches
+        n = batch.y_trn.shape[1] if seen is None else seen.shape[2]
+        c = self._factor(how.loss_reduction, n)
+        proximal = self.estimator.proximal if isinstance(self.estimator, Proximal) else 0.0
+        adam = (how.beta1, how.beta2) if how.optimizer == "adam" else None
+        layout = self.engine.layout
+        return Adaptation(
+            K or how.K, how.alpha * c, self.rule, m, layout, proximal / c, adam, how.batch
+        )
+
+    def query_factor(self, batch: EpisodeBatch) -> float:
+        """What the reduction of the query loss makes of the meta-gradient of its mean."""
+        return self._factor(self.config.training.loss_reduction, batch.y_val.shape[1])
+
+    def _factor(self, reduction: Reduction, n: int) -> float:
+        if reduction == "mean":
+            return 1.0
+        return float(n) if reduction == "sum" else n / getattr(self.dataset, "shots", 1)
+
+    def batch(
+        self, dataset: Dataset, split: str, indices: range, K: int, size: int | None
+    ) -> EpisodeBatch:
+        """Episodes of a split as one batch on the device, in mini-batches of `size` if given."""
+        batch = EpisodeBatch.stack(dataset.episode(split, i) for i in indices)
+        batch = batch.to(self.device, self.theta.dtype)
+        if self.config.pixels == "raw":
+            batch = dataclasses.replace(batch, x_trn=batch.x_trn * 255, x_val=batch.x_val * 255)
+        if size is not None:
+            seed, N = self.config.seed, batch.y_trn.shape[1]
+            order = mini_batches(seed, split, indices, N, size, K)
+            batch = dataclasses.replace(batch, mini_batches=order)
+        return batch
+
+    def training_batch(self, indices: range) -> EpisodeBatch:
+        """Episodes to meta-train on."""
+        how = self.config.adaptation
+        return self.batch(self.dataset, "train", indices, how.K, how.batch)
+
+    def evaluation_engine(self, statistics: Statistics | None) -> Engine:
+        """The engine that evaluation adapts with: another where batch norm runs on averages."""
+        if statistics is None:
+            return self.engine
+        return AutogradEngine(
+            with_constants(self.model), self.dataset.loss, statistics=statistics.at
+        )
 
 
 def build_problem(config: Config) -> Problem:
     """Construct and check all parts; nothing is trained yet.
 
     Raises:
-        ConfigError: an unknown name or option, L > K, a model the data do not fit, no such device.
+        ConfigError: an unknown name or option, L > K, a model the data do not fit, no such device,
+            an estimator that is not derived for the rule.
         DataError: a split too small for the tasks asked for.
     """
     dataset = build_dataset(config)
@@ -63,31 +115,61 @@ def build_problem(config: Config) -> Problem:
     model = build_model(
         config.model.name, config.model.options, dataset.in_shape, dataset.out_dim, config.seed
     ).to(device, dtype)
+    if config.pixels == "raw" and len(dataset.in_shape) != 3:
+        raise ConfigError("pixels = raw, but the data set has no images", key="pixels")
+    if config.adaptation.statistics != "batch" and not norm_layers(model):
+        raise ConfigError(
+            f"adaptation.statistics = {config.adaptation.statistics}, but the model has no batch"
+            " norm",
+            key="adaptation.statistics",
+        )
     engine = AutogradEngine(model, dataset.loss, memory=config.engine.memory)
-    for split in ("train", "validation"):
-        dataset.episode(split, 0)
-    evaluation_dataset(config, dataset).episode("validation", 0)
+    m = rule.initial(engine.layout)
     theta = initial_parameters(model)
-    return Problem(config, dataset, estimator, rule, model, engine, theta)
+    problem = Problem(config, dataset, estimator, rule, model, engine, theta, m.to(theta))
+    batch = problem.training_batch(range(1))
+    dataset.episode("validation", 0)
+    evaluation_dataset(config, dataset).episode("validation", 0)
+    check_pair(estimator, config.estimator.name, problem.adaptation(batch, m), config.rule.name)
+    return _freeze(problem) if config.adaptation.statistics == "frozen" else problem
+
+
+def _freeze(problem: Problem) -> Problem:
+    """The problem with batch norm's statistics fixed to those of the initial network."""
+    layout, theta = problem.engine.layout, problem.theta
+    batch = problem.training_batch(range(max(16, problem.config.training.meta_batch)))
+    tasks = [layout.unflatten(theta)] * len(batch)
+    both = torch.cat([batch.x_trn, batch.x_val], 1)
+    frozen = measure(problem.model, [(tasks, both)])
+    engine = AutogradEngine(
+        with_constants(problem.model),
+        problem.dataset.loss,
+        memory=problem.config.engine.memory,
+        statistics=frozen.at,
+    )
+    return dataclasses.replace(problem, engine=engine, frozen=frozen)
 
 
 def build_dataset(config: Config) -> Dataset:
-    """The data set of a configuration; its seed is the run's unless it was given one."""
+    """The data set as meta-training uses it; its seed is the run's unless it was given one."""
     cls = registry.load("dataset", config.dataset.name)
     options: dict[str, Any] = dict(config.dataset.options)
     if has_option(cls, "seed"):
         options.setdefault("seed", config.seed)
+    if config.training.queries is not None:
+        options["queries"] = config.training.queries
     dataset: Dataset = registry.create("dataset", config.dataset.name, options)
     return dataset
 
 
 def evaluation_dataset(config: Config, dataset: Dataset, seed: int | None = None) -> Dataset:
-    """The data set as validation and test use it: their number of queries, maybe another seed."""
-    changes: dict[str, Any] = {}
-    if config.evaluation.queries is not None:
-        changes["queries"] = config.evaluation.queries
-    if seed is not None:
-        changes["seed"] = seed
+    """The data set as validation and test use it: their shots and queries, maybe another seed."""
+    wanted = {
+        "queries": config.evaluation.queries,
+        "shots": config.evaluation.shots,
+        "seed": seed,
+    }
+    changes = {name: value for name, value in wanted.items() if value is not None}
     for name in changes:
         if not has_option(type(dataset), name):
             raise ConfigError(f"dataset '{config.dataset.name}' has no option '{name}' to change")
@@ -98,43 +180,15 @@ def evaluation_dataset(config: Config, dataset: Dataset, seed: int | None = None
 def resolved(problem: Problem) -> Config:
     """The configuration with every plugin's and the model's defaults written out."""
     config = problem.config
-    model = build(MODELS[config.model.name], config.model.options, "model")
-    parts = {
+    parts: dict[str, Any] = {
         "dataset": problem.dataset,
         "estimator": problem.estimator,
         "rule": problem.rule,
-        "model": model,
     }
+    if config.model.name != IMPORT:
+        parts["model"] = build(MODELS[config.model.name], config.model.options, "model")
     update = {
-        key: {"name": getattr(config, key).name, **dataclasses.asdict(part)}  # type: ignore[call-overload]
+        key: {"name": getattr(config, key).name, **dataclasses.asdict(part)}
         for key, part in parts.items()
     }
     return Config.model_validate({**config.model_dump(), **update})
-
-
-def choose_device(name: str) -> torch.device:
-    """auto (the GPU where there is one), cpu, cuda or cuda:N.
-
-    Raises:
-        ConfigError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(
-            f"unknown device '{name}'", "Valid: auto, cpu, cuda, cuda:N.", key="device"
-        ) from None
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(
-            f"device '{name}' is not supported", "Valid: auto, cpu, cuda, cuda:N.", key="device"
-        )
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise ConfigError(
-            f"device '{name}' is not available: torch {torch.__version__} sees {count} GPUs",
-            "Use --device cpu, or --device auto to take a GPU where there is one.",
-            key="device",
-        )
-    return device

@@ -12,6 +12,7 @@ from torch import Tensor
 from binomctl.errors import CheckpointError, Interrupted
 from binomctl.evaluate import evaluate
 from binomctl.meta import MetaState, Step, meta_train
+from binomctl.normalization import Statistics, norm_layers
 from binomctl.problem import Problem, evaluation_dataset
 from binomctl.runs import Checkpoint, RunDirectory
 from binomctl.signals import StopRequest
@@ -50,6 +51,7 @@ def train(problem: Problem, run: RunDirectory, observer: Observer) -> dict[str, 
                 "train_loss": step.loss,
                 f"train_{metric}": step.metric,
                 "seconds": round(seconds, 3),
+                **step.diagnostics,
             }
             if validating:
                 value = validate(problem, state)
@@ -88,7 +90,8 @@ def validate(problem: Problem, state: MetaState) -> MeanCI:
     dataset = evaluation_dataset(config, problem.dataset)
     steps = config.evaluation.steps or config.adaptation.K
     tasks = config.training.validation_tasks
-    values = evaluate(problem, state.theta.detach(), dataset, "validation", tasks, steps)
+    theta, m = state.theta.detach(), state.m.detach()
+    values = evaluate(problem, theta, m, dataset, "validation", tasks, steps, state.statistics)
     return mean_ci95(list(values))
 
 
@@ -105,12 +108,13 @@ def score(
 
     Returns:
         {"schema", "run", "split", "metric", "mean", "ci95", "n", "ways", "shots", "queries",
-        "adaptation_steps", "seed", "checkpoint_step"}; ways, shots and queries as far as the data
-        set has such options.
+        "adaptation_steps", "statistics", "seed", "checkpoint_step"}; ways, shots and queries as
+        far as the data set has such options; statistics: batch norm's, null without batch norm.
     """
     dataset = evaluation_dataset(problem.config, problem.dataset, seed)
-    theta = _theta(problem, checkpoint)
-    value = mean_ci95(list(evaluate(problem, theta, dataset, split, tasks, steps)))
+    theta, m, statistics = _restore(problem, checkpoint)
+    scores = evaluate(problem, theta, m, dataset, split, tasks, steps, statistics)
+    value = mean_ci95(list(scores))
     return {
         "schema": "binomctl/eval/1",
         "run": str(run),
@@ -121,27 +125,35 @@ def score(
         "n": value.n,
         **{name: getattr(dataset, name, None) for name in ("ways", "shots", "queries")},
         "adaptation_steps": steps,
+        "statistics": problem.config.adaptation.statistics if norm_layers(problem.model) else None,
         "seed": seed,
         "checkpoint_step": checkpoint.step,
     }
 
 
-def _theta(problem: Problem, checkpoint: Checkpoint) -> Tensor:
+def _restore(problem: Problem, checkpoint: Checkpoint) -> tuple[Tensor, Tensor, Statistics | None]:
+    """theta [d], the rule's m [n] and batch norm's averages out of a checkpoint."""
     layout = problem.engine.layout
     found = {name: tuple(t.shape) for name, t in checkpoint.parameters.items()}
     expected = dict(zip(layout.names, map(tuple, layout.shapes), strict=True))
+    state = {name: t.to(problem.theta) for name, t in checkpoint.state.items()}
+    m = state.pop("rule.m", problem.m.new_zeros(0))
+    found["rule.m"], expected["rule.m"] = tuple(m.shape), tuple(problem.m.shape)
     if found != expected:
         differing = sorted(n for n in found | expected if found.get(n) != expected.get(n))
         raise CheckpointError(
             f"the checkpoint's parameters are not those of the run's model: {', '.join(differing)}",
             "The run's config.yaml or checkpoint was changed after training.",
         )
-    return layout.flatten(checkpoint.parameters).to(problem.theta)
+    theta = layout.flatten(checkpoint.parameters).to(problem.theta)
+    return theta, m, Statistics.of_tensors(state) if state else None
 
 
 def _checkpoint(problem: Problem, state: MetaState, validation: float | None) -> Checkpoint:
     parameters = problem.engine.layout.unflatten(state.theta.detach())
-    return Checkpoint(state.step, parameters, validation)
+    extra = {"rule.m": state.m.detach()} if state.m.numel() else {}
+    extra |= state.statistics.tensors() if state.statistics else {}
+    return Checkpoint(state.step, parameters, validation, extra)
 
 
 class _Best:

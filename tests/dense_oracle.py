@@ -32,14 +32,24 @@ def flat_loss(
 
 
 def inner_loop(
-    trn: Loss, val: Loss, theta: Tensor, K: int, alpha: float
+    trn: Loss, val: Loss, theta: Tensor, K: int, alpha: float, M: Tensor | None = None
 ) -> tuple[list[Tensor], Tensor]:
-    """The dense Hessians H_0..H_{K-1} along the inner loop, and g at its end."""
+    """The dense H_0 M^T..H_{K-1} M^T along the inner loop, and g at its end; M = I if None."""
     phi, hessians = theta, []
+    M = torch.eye(len(theta), dtype=theta.dtype) if M is None else M
     for _ in range(K):
-        hessians.append(torch.autograd.functional.hessian(trn, phi))
-        phi = phi - alpha * torch.autograd.functional.jacobian(trn, phi)
+        hessians.append(torch.autograd.functional.hessian(trn, phi) @ M.T)
+        phi = phi - alpha * M @ torch.autograd.functional.jacobian(trn, phi)
     return hessians, torch.autograd.functional.jacobian(val, phi)
+
+
+def support_gradients(trn: Loss, theta: Tensor, K: int, alpha: float, M: Tensor) -> list[Tensor]:
+    """grad l_trn at phi^0..phi^{K-1}."""
+    phi, gradients = theta, []
+    for _ in range(K):
+        gradients.append(torch.autograd.functional.jacobian(trn, phi))
+        phi = phi - alpha * M @ gradients[-1]
+    return gradients
 
 
 def subset_sum(hessians: list[Tensor], g: Tensor, L: int, C: int, alpha: float) -> Tensor:
@@ -64,10 +74,43 @@ def product(hessians: list[Tensor], g: Tensor, L: int, alpha: float) -> Tensor:
 
 def backpropagated(trn: Loss, val: Loss, theta: Tensor, K: int, alpha: float) -> Tensor:
     """The exact meta-gradient by plain backpropagation through the whole inner loop."""
-    start = theta.clone().requires_grad_()
-    phi = start
+    return backpropagated_rule(trn, val, theta, torch.zeros(0), lambda m: None, K, alpha)[0]
+
+
+def backpropagated_rule(
+    trn: Loss,
+    val: Loss,
+    theta: Tensor,
+    m: Tensor,
+    matrix: Callable[[Tensor], Tensor | None],
+    K: int,
+    alpha: float,
+) -> tuple[Tensor, Tensor]:
+    """Exact gradients with respect to theta and m, M = matrix(m), by plain backpropagation."""
+    start, m = theta.clone().requires_grad_(), m.clone().requires_grad_()
+    phi, M = start, matrix(m)
     for _ in range(K):
         (gradient,) = torch.autograd.grad(trn(phi), phi, create_graph=True)
-        phi = phi - alpha * gradient
-    (result,) = torch.autograd.grad(val(phi), start)
-    return result
+        phi = phi - alpha * (gradient if M is None else M @ gradient)
+    return torch.autograd.grad(val(phi), (start, m), allow_unused=True, materialize_grads=True)
+
+
+def kronecker(shapes: list[torch.Size], m: Tensor) -> Tensor:
+    """Meta-Curvature's M as one dense block-diagonal matrix."""
+    blocks, at = [], 0
+    for shape in shapes:
+        if len(shape) < 2:
+            n = shape.numel()
+            blocks.append(torch.diag(m[at : at + n]))
+            at += n
+            continue
+        sizes = [shape[0], shape[1]]
+        if len(shape) > 2:
+            sizes.append(shape[2:].numel())
+        block = torch.ones(1, 1, dtype=m.dtype)
+        for n in sizes:
+            block = torch.kron(block, m[at : at + n * n].reshape(n, n))
+            at += n * n
+        blocks.append(block)
+    assert at == len(m)
+    return torch.block_diag(*blocks)

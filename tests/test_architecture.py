@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[1]
 # Lower floors first. A module may import its own floor's package and everything below it.
 FLOORS = [
     ["errors", "statistics", "signals"],
-    ["options", "flat", "episodes", "yaml_source", "environment"],
+    ["options", "flat", "episodes", "yaml_source", "environment", "devices"],
     ["contracts"],
-    ["expansion", "registry", "models", "curvature", "profiling"],
+    ["expansion", "registry", "models", "curvature", "profiling", "normalization"],
     ["adapt", "config"],
-    ["problem", "runs"],
+    ["problem", "runs", "outer"],
     ["meta", "evaluate"],
     ["training", "api"],
     ["cli"],

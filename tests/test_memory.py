@@ -28,13 +28,12 @@ def step_peak(memory, estimator, K, **options):
     problem = looped(
         memory, **{"estimator.name": estimator, "adaptation.K": K, "dataset.shots": 4}, **options
     )
-    batch = problem.batch(problem.dataset, "train", range(1))
+    batch = problem.training_batch(range(1))
+    how = problem.adaptation(batch, problem.m)
     keep = problem.estimator.steps(K)
 
     def step():
-        adapted, _, _ = adapt_and_validate(
-            problem.engine, problem.theta, batch, problem.adaptation(), keep
-        )
+        adapted, _, _ = adapt_and_validate(problem.engine, problem.theta, batch, how, keep)
         problem.estimator.meta_gradient(adapted)
 
     step()  # caches of the first call are not the step's
@@ -67,7 +66,8 @@ def test_evaluation_keeps_no_graph_however_many_tasks():
     problem = looped()
 
     def run(tasks):
-        return lambda: list(evaluate(problem, problem.theta, problem.dataset, "test", tasks, 3))
+        arguments = (problem, problem.theta, problem.m, problem.dataset)
+        return lambda: list(evaluate(*arguments, "test", tasks, 3))
 
     run(2)()
     assert peak_allocated(run(2)) == peak_allocated(run(12)) > 0

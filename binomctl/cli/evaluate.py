@@ -33,6 +33,7 @@ def evaluate(
     if device is not None:
         settings = settings.model_copy(update={"device": device})
 
+    from binomctl.normalization import MEANING
     from binomctl.problem import build_problem
     from binomctl.statistics import MeanCI
     from binomctl.training import score
@@ -54,6 +55,7 @@ def evaluate(
         return
     value = MeanCI(result["mean"], result["ci95"], result["n"])
     task = [f"{result[k]} {k}" for k in ("ways", "shots", "queries") if result[k] is not None]
+    meaning = MEANING.get(result["statistics"])
     print_table(
         f"Evaluation on the {split} split",
         [
@@ -61,5 +63,6 @@ def evaluate(
             (result["metric"], value.worded(result["metric"])),
             ("each task", ", ".join(task)),
             ("adaptation steps", str(result["adaptation_steps"])),
+            *([("batch norm", meaning)] if meaning else []),
         ],
     )

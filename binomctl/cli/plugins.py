@@ -48,7 +48,7 @@ def plugins(
                     what.append(f": {option.doc}")
             if not wide:
                 what.append(f"\n{info.distribution}", style="dim")
-            table.add_row(*([info.name, what, info.distribution] if wide else [info.name, what]))
+            table.add_row(info.name, what, *([info.distribution] if wide else []))
         console.print(table)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -22,6 +23,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Memory = Literal["store", "recompute"]
 Batching = Literal["auto", "vmap", "loop"]
 Order = Literal["rows", "columns"]
+StepBuffers = Callable[[int | None], dict[str, Tensor]]
+"""Inner step k -> buffers by name; None is the end of the inner loop."""
 
 
 class AutogradEngine:
@@ -36,6 +39,8 @@ class AutogradEngine:
             in threads; "auto" loops where a batched weight would become a grouped convolution
             (several times slower on a CPU), and vmaps otherwise.
         order: the order of evaluation that expansion estimators are told to use.
+        statistics: the buffers that batch norm normalises with at inner step k, by name; None
+            where it takes the statistics of the batch at hand.
         threads: tasks side by side under "loop" on a CPU; None takes torch's number of threads.
 
     Raises:
@@ -50,6 +55,7 @@ class AutogradEngine:
         memory: Memory = "store",
         batching: Batching = "auto",
         order: Order = "rows",
+        statistics: StepBuffers | None = None,
         threads: int | None = None,
     ) -> None:
         check_model(model)
@@ -57,6 +63,7 @@ class AutogradEngine:
         self.memory = memory
         self.order: Order = order
         self._loss = loss
+        self._statistics = statistics or (lambda k: {})
         on_cpu = next(model.parameters()).device.type == "cpu"
         convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
         self._vmap = batching == "vmap" or (batching == "auto" and not (convolves and on_cpu))
@@ -69,48 +76,61 @@ class AutogradEngine:
 
     def query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]."""
-        at = self.linearise(phi, x, y, graph=False)
+        at = self.linearise(phi, x, y, None, graph=False)
         return at.loss, at.gradient, at.output
 
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
         """The model's outputs [B, N, out_dim] at phi [B, d], without a graph."""
         if self._vmap:
             with torch.no_grad():
-                return vmap(self._forward)(self.layout.unflatten(phi), x)
+                forward = partial(self._forward, buffers=self._statistics(None))
+                return vmap(forward)(self.layout.unflatten(phi), x)
         return torch.stack(self._workers.map(self._predict, phi, x))
 
-    def linearise(self, phi: Tensor, x: Tensor, y: Tensor, *, graph: bool) -> Linearisation:
-        """Loss and gradient of B tasks at phi [B, d]; with graph, ready for H v."""
+    def linearise(
+        self, phi: Tensor, x: Tensor, y: Tensor, k: int | None, *, graph: bool
+    ) -> Linearisation:
+        """Loss and gradient of B tasks at phi [B, d] of step k; with graph, ready for H v."""
+        buffers = self._statistics(k)
         if self._vmap:
-            groups = [self._linearise(phi, x, y, graph)]
+            groups = [self._linearise(phi, x, y, buffers, graph)]
             return Linearisation(
                 self.layout, self._workers, groups, groups[0].loss, groups[0].output
             )
-        groups = self._workers.map(lambda p, xb, yb: self._linearise(p, xb, yb, graph), phi, x, y)
+        groups = self._workers.map(
+            lambda p, xb, yb: self._linearise(p, xb, yb, buffers, graph), phi, x, y
+        )
         loss, output = (torch.stack([getattr(g, n) for g in groups]) for n in ("loss", "output"))
         return Linearisation(self.layout, self._workers, groups, loss, output)
 
     def _predict(self, phi: Tensor, x: Tensor) -> Tensor:
         with torch.no_grad():  # per thread: grad mode is not inherited
-            return self._forward(self.layout.unflatten(phi), x)
+            return self._forward(self.layout.unflatten(phi), x, self._statistics(None))
 
-    def _forward(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        output: Tensor = functional_call(self._workers.model, parameters, (x,))
+    def _forward(
+        self, parameters: dict[str, Tensor], x: Tensor, buffers: dict[str, Tensor]
+    ) -> Tensor:
+        output: Tensor = functional_call(self._workers.model, parameters | buffers, (x,))
         return output
 
-    def _task(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        output = self._forward(parameters, x)
+    def _task(
+        self, parameters: dict[str, Tensor], x: Tensor, y: Tensor, buffers: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        output = self._forward(parameters, x, buffers)
         loss = self._loss(output, y)
         check_loss(loss)
         return loss, output
 
-    def _linearise(self, phi: Tensor, x: Tensor, y: Tensor, graph: bool) -> _Group:
+    def _linearise(
+        self, phi: Tensor, x: Tensor, y: Tensor, buffers: dict[str, Tensor], graph: bool
+    ) -> _Group:
         """One autograd graph: a single task for phi [d], all B tasks under vmap for phi [B, d]."""
         # A leaf per parameter: the double backward then never pads pieces of a flat vector.
         views = self.layout.unflatten(phi)
         leaves = {name: v.detach().requires_grad_() for name, v in views.items()}
         with torch.enable_grad():
-            task = vmap(self._task) if phi.dim() == 2 else self._task
+            one = partial(self._task, buffers=buffers)
+            task = vmap(one) if phi.dim() == 2 else one
             loss, output = task(leaves, x, y)
             gradients = torch.autograd.grad(
                 loss.sum(), list(leaves.values()), create_graph=graph, allow_unused=True
@@ -187,7 +207,7 @@ class AutogradCurvature:
     def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
         """l_trn [B] and its gradient [B, d] at phi^k [B, d]."""
         store = keep and self._engine.memory == "store"
-        at = self._engine.linearise(phi, self._x, self._y, graph=store)
+        at = self._engine.linearise(phi, self._x, self._y, k, graph=store)
         if store:
             self._kept[k] = at
         return at.loss, at.gradient
@@ -198,7 +218,9 @@ class AutogradCurvature:
         for k in sorted(set(ks)):
             at = self._kept.get(k)
             if at is None:
-                at = self._engine.linearise(phi[:, k], self._x, self._y, graph=True)
+                at = self._engine.linearise(phi[:, k], self._x, self._y, k, graph=True)
+                if self._engine.memory == "store":
+                    self._kept[k] = at
             for p in (p for p, kp in enumerate(ks) if kp == k):
                 columns[p] = at.hvp(V[:, p])
             del at  # recomputed graphs: at most one is alive at a time

@@ -19,16 +19,29 @@ def check_model(model: nn.Module) -> None:
         raise ConfigError(f"{type(model).__name__} has no parameters to adapt")
     for path, module in model.named_modules():
         name = f"{type(module).__name__} at '{path or type(model).__name__}'"
-        if getattr(module, "track_running_stats", False):
+        if getattr(module, "track_running_stats", False) and module.training:
             raise ConfigError(
                 f"{name} updates running statistics, which the inner loop cannot differentiate",
-                "Construct it with track_running_stats=False (batch statistics).",
+                "Construct it with track_running_stats=False (statistics of the batch at hand), or"
+                " put the module into eval mode (its running statistics as constants).",
             )
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 and module.training:
             raise ConfigError(
                 f"{name} (p = {module.p}) draws a new mask at every call, so H_k would belong to"
                 " another loss than the step it corrects",
                 "Set p = 0, or put the module into eval mode.",
+            )
+
+
+def check_inputs(model: nn.Module, **inputs: Tensor) -> None:
+    """Refuse integer inputs to a model that embeds none: a gradient step would need floats."""
+    embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in model.modules())
+    for name, x in inputs.items():
+        if not x.is_floating_point() and not x.is_complex() and not embeds:
+            raise ConfigError(
+                f"{name} has dtype {str(x.dtype).removeprefix('torch.')}, and"
+                f" {type(model).__name__} embeds no integers",
+                f"Convert it, {name}.float() say; pixels are usually divided by 255.",
             )
 
 

@@ -10,10 +10,18 @@ from torch import nn
 
 from binomctl.errors import ConfigError, unknown
 from binomctl.models.conv4 import Conv4
+from binomctl.models.imported import build_imported
 from binomctl.models.mlp import MLP
-from binomctl.options import build
+from binomctl.models.resnet12 import ResNet12
+from binomctl.models.wrn28 import WRN28
+from binomctl.options import IMPORT, build
 
-MODELS: dict[str, type[MLP] | type[Conv4]] = {"mlp": MLP, "conv4": Conv4}
+MODELS: dict[str, type[MLP] | type[Conv4] | type[ResNet12] | type[WRN28]] = {
+    "mlp": MLP,
+    "conv4": Conv4,
+    "resnet12": ResNet12,
+    "wrn28": WRN28,
+}
 
 
 def build_model(
@@ -24,9 +32,11 @@ def build_model(
     Raises:
         ConfigError: an unknown name or option, or a shape the network cannot take.
     """
-    if name not in MODELS:
-        raise ConfigError(unknown("model", name, MODELS), key="model.name")
-    spec = build(MODELS[name], options, f"model '{name}'", key="model")
+    if name not in (*MODELS, IMPORT):
+        raise ConfigError(unknown("model", name, [*MODELS, IMPORT]), key="model.name")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return spec.build(in_shape, out_dim)
+        if name == IMPORT:
+            own = {k: v for k, v in options.items() if k != IMPORT}
+            return build_imported(str(options.get(IMPORT, "")), own, in_shape, out_dim)
+        return build(MODELS[name], options, f"model '{name}'", key="model").build(in_shape, out_dim)

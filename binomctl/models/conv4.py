@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
 
 from binomctl.errors import ConfigError
+from binomctl.models.shapes import check_image
 from binomctl.options import option
 
 BLOCKS = 4
@@ -21,9 +23,12 @@ class Conv4:
     """
 
     filters: int = option(32, "channels of every convolution")
-    batch_norm: Literal["batch", "none"] = option(
-        "batch",
-        "batch: statistics of the batch at hand, at test too (transductive); none: left out",
+    norm: Literal["batch", "none"] = option("batch", "batch norm in every block, or none")
+    affine: bool = option(True, "batch norm scales (gamma) as well as it shifts (beta)")
+    init: Literal["torch", "xavier", "learn2learn"] = option(
+        "torch",
+        "torch: its defaults; xavier: uniform weights, zero biases (Finn et al. 2017);"
+        " learn2learn: xavier, and gamma from U(0, 1), as its CNN4",
     )
 
     def __post_init__(self) -> None:
@@ -36,25 +41,31 @@ class Conv4:
         Raises:
             ConfigError: in_shape is not an image, or too small for four poolings.
         """
-        if len(in_shape) != 3:
-            raise ConfigError(
-                f"conv4 needs images [channels, height, width], not {list(in_shape)}",
-                "Use model.name=mlp for vectors.",
-                key="model.name",
-            )
-        channels, height, width = in_shape
-        if min(height, width) < 2**BLOCKS:
-            raise ConfigError(
-                f"images of {height}x{width} are too small for {BLOCKS} poolings",
-                f"Use images of at least {2**BLOCKS}x{2**BLOCKS}.",
-                key="model.name",
-            )
-        layers: list[nn.Module] = []
-        for _ in range(BLOCKS):
-            layers.append(nn.Conv2d(channels, self.filters, 3, padding=1))
-            if self.batch_norm == "batch":
-                layers.append(nn.BatchNorm2d(self.filters, track_running_stats=False))
-            layers += [nn.ReLU(), nn.MaxPool2d(2)]
+        channels = check_image("conv4", in_shape, least=2**BLOCKS)
+        _, height, width = in_shape
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for i in range(1, BLOCKS + 1):
+            layers[f"conv{i}"] = nn.Conv2d(channels, self.filters, 3, padding=1)
+            if self.norm == "batch":
+                norm = nn.BatchNorm2d(self.filters, track_running_stats=False)
+                if not self.affine:
+                    norm.register_parameter("weight", None)
+                layers[f"norm{i}"] = norm
+            layers |= {f"relu{i}": nn.ReLU(), f"pool{i}": nn.MaxPool2d(2)}
             channels = self.filters
             height, width = height // 2, width // 2
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, out_dim))
+        layers["flatten"] = nn.Flatten()
+        layers["head"] = nn.Linear(channels * height * width, out_dim)
+        self._initialise(layers)
+        return nn.Sequential(layers)
+
+    def _initialise(self, layers: OrderedDict[str, nn.Module]) -> None:
+        if self.init == "torch":
+            return
+        for layer in layers.values():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+            elif isinstance(layer, nn.BatchNorm2d) and self.init == "learn2learn" and self.affine:
+                nn.init.uniform_(layer.weight)

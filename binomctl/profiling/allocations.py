@@ -24,7 +24,7 @@ def peak_allocated(function: Callable[[], object]) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         function()
     # The public events lose the order of allocations within an operator; these keep it.
-    events = recorded.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = recorded.profiler.kineto_results.events()
     changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
     alive = peak = 0
     for _, change in sorted(changes, key=lambda event: event[0]):

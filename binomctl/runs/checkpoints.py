@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +17,41 @@ from binomctl.errors import CheckpointError
 from binomctl.runs.atomic import write_atomic, write_json
 
 SCHEMA = "binomctl/checkpoint/1"
-TENSORS = "parameters.safetensors"
+PARAMETERS = "parameters.safetensors"
+STATE = "state.safetensors"
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The meta-parameters after some step, by parameter name, and what is known about them."""
+    """The meta-parameters after some step, by parameter name, and what is known about them.
+
+    state: the rest that evaluation needs, by name: the rule's meta-parameters, batch norm's
+    running averages.
+    """
 
     step: int
     parameters: dict[str, Tensor]
     validation: float | None
+    state: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint folder; without its manifest, written last, it does not count as one."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {n: t.detach().cpu().contiguous() for n, t in checkpoint.parameters.items()}
-    data = safetensors.torch.save(tensors)
-    write_atomic(folder / TENSORS, data)
+    hashes = {}
+    for name, tensors in ((PARAMETERS, checkpoint.parameters), (STATE, checkpoint.state)):
+        plain = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
+        data = safetensors.torch.save(plain)
+        write_atomic(folder / name, data)
+        hashes[name] = hashlib.sha256(data).hexdigest()
     write_json(
         folder / MANIFEST,
         {
             "schema": SCHEMA,
             "step": checkpoint.step,
             "validation": checkpoint.validation,
-            "sha256": {TENSORS: hashlib.sha256(data).hexdigest()},
+            "sha256": hashes,
         },
     )
 
@@ -54,20 +63,26 @@ def load(folder: Path) -> Checkpoint:
         CheckpointError: a file is missing, of a newer schema, or its hash is not the manifest's.
     """
     manifest = _manifest(folder)
-    path = folder / TENSORS
+    parameters = _tensors(folder / PARAMETERS, manifest)
+    state = _tensors(folder / STATE, manifest)
+    return Checkpoint(manifest["step"], parameters, manifest["validation"], state)
+
+
+def _tensors(path: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
-    if hashlib.sha256(data).hexdigest() != manifest["sha256"].get(TENSORS):
+    if hashlib.sha256(data).hexdigest() != manifest["sha256"].get(path.name):
         raise CheckpointError(
             f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}",
             "Use another checkpoint of the run, or train again.",
         )
     try:
-        return Checkpoint(manifest["step"], safetensors.torch.load(data), manifest["validation"])
+        tensors: dict[str, Tensor] = safetensors.torch.load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
+    return tensors
 
 
 def remove(folder: Path) -> None:

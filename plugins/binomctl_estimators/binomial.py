@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from binomctl.contracts import Adapted
-from binomctl.expansion import binomial_expansion, check_order
+from binomctl.expansion import binomial_adjoints, binomial_expansion, check_order, scaled_alpha
 from binomctl.options import option
 
 
@@ -25,12 +25,20 @@ class BinomMAML:
     def __post_init__(self) -> None:
         check_order(self.L)
 
+    @classmethod
+    def exact(cls, K: int) -> BinomMAML:
+        return cls(L=K)
+
     def steps(self, K: int) -> range:
         check_order(self.L, K)
         return range(K if self.L else 0)
 
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """The sum over orders j = 0..L of (-alpha')^j e_j(H_0..H_{K-1}) g, [B, d]."""
-        K, alpha = adapted.K, adapted.alpha
-        scaled = alpha if self.alpha_scaling == "none" else self.L * alpha / K
-        return binomial_expansion(adapted, self.L, K, scaled)
+        return binomial_expansion(adapted, self.L, adapted.K, self._alpha(adapted))
+
+    def adjoints(self, adapted: Adapted) -> Tensor:
+        return binomial_adjoints(adapted, self.L, adapted.K, self._alpha(adapted))
+
+    def _alpha(self, adapted: Adapted) -> float:
+        return scaled_alpha(adapted, self.L, self.alpha_scaling)

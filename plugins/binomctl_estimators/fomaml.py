@@ -19,3 +19,7 @@ class FOMAML:
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """g [B, d] = grad l_val(phi^K)."""
         return adapted.g
+
+    def adjoints(self, adapted: Adapted) -> Tensor:
+        """g at every step: phi^{k+1} is taken to move with phi^k one to one."""
+        return adapted.g.unsqueeze(1).expand(-1, adapted.K + 1, -1)

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from binomctl.contracts import Adapted
-from binomctl.expansion import binomial_expansion
+from binomctl.expansion import binomial_adjoints, binomial_expansion
 
 
 @dataclass(frozen=True)
 class MAML:
     """Exact meta-gradient, K Hessian-vector products in sequence (Finn et al. 2017)."""
+
+    @classmethod
+    def exact(cls, K: int) -> MAML:
+        return cls()
 
     def steps(self, K: int) -> range:
         return range(K)
@@ -20,3 +24,6 @@ class MAML:
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """Equation (4) of BinomGBML, [B, d]."""
         return binomial_expansion(adapted, adapted.K, adapted.K, adapted.alpha)
+
+    def adjoints(self, adapted: Adapted) -> Tensor:
+        return binomial_adjoints(adapted, adapted.K, adapted.K, adapted.alpha)

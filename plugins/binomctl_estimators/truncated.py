@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from binomctl.contracts import Adapted
-from binomctl.expansion import binomial_expansion, check_order
+from binomctl.expansion import binomial_adjoints, binomial_expansion, check_order
 from binomctl.options import option
 
 
@@ -20,6 +20,10 @@ class TruncMAML:
     def __post_init__(self) -> None:
         check_order(self.L)
 
+    @classmethod
+    def exact(cls, K: int) -> TruncMAML:
+        return cls(L=K)
+
     def steps(self, K: int) -> range:
         check_order(self.L, K)
         return range(K - self.L, K)
@@ -27,3 +31,6 @@ class TruncMAML:
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """The product of the last L factors applied to g, [B, d]."""
         return binomial_expansion(adapted, self.L, self.L, adapted.alpha)
+
+    def adjoints(self, adapted: Adapted) -> Tensor:
+        return binomial_adjoints(adapted, self.L, self.L, adapted.alpha)

@@ -1,0 +1,44 @@
+"""ANIL: only the head adapts (Raghu et al. 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from binomctl.flat import Layout
+from binomctl.options import option
+
+
+@dataclass(frozen=True)
+class ANIL:
+    """Almost no inner loop: only the head adapts; the body is meta-learned (Raghu et al. 2020).
+
+    M is the projection onto the head's parameters. The body does not move in the inner loop and
+    still receives its mixed second derivatives, through H_k M.
+    """
+
+    head: tuple[str, ...] | None = option(
+        None, "patterns of the head's parameters; null: those of the last module"
+    )
+
+    @property
+    def plain(self) -> bool:
+        return False
+
+    def initial(self, layout: Layout) -> Tensor:
+        layout.matching(self._head(layout))  # refuse a pattern that matches nothing
+        return torch.empty(0)
+
+    def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        return v * layout.mask(self._head(layout), v)
+
+    def apply_transpose(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        return self.apply(m, v, layout)
+
+    def _head(self, layout: Layout) -> tuple[str, ...]:
+        if self.head is not None:
+            return self.head
+        module = layout.names[-1].rpartition(".")[0]
+        return (f"{module}.*",) if module else layout.names[-1:]
