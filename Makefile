@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Source only; the option makes it compile on Python >= 3.11. Its other requirements (gsutil, and qpth,
+# which wants numpy < 2) are imported by none of what is compared with.
+LEARN2LEARN := learn2learn==0.2.0 --config-settings="--build-option=build_ext"
 DEMO_FLAGS ?=
 EVAL_FLAGS ?=
 
@@ -23,7 +26,8 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml requirements.lock
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint]'
+	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers]'
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps $(LEARN2LEARN)
 	touch $@
 
 bench: install
