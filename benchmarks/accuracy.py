@@ -54,11 +54,11 @@ def measure(job: tuple[str, int, int, int]) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     dataset = evaluation_dataset(config, problem.dataset, TEST_SEED)
     K = config.evaluation.steps or config.adaptation.K
-    scores = evaluate(problem, state.theta.detach(), dataset, "test", tasks, K)
+    scores = evaluate(problem, state.theta.detach(), state.m.detach(), dataset, "test", tasks, K)
     return {
         "method": method,
         "seed": seed,
-        "config": resolved(problem).model_dump(mode="json"),
+        "config": resolved(config).model_dump(mode="json"),
         "train_seconds": round(seconds, 1),
         "train_loss_last_50": sum(losses[-50:]) / len(losses[-50:]),
         "test_seed": TEST_SEED,

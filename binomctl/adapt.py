@@ -43,6 +43,8 @@ def adapt(
     adam = _Adam(*adaptation.adam) if adaptation.adam else None
     for k in range(adaptation.K):
         loss, gradient = curvature.gradient(phi, k, keep=k in keep)
+        if adaptation.scale != 1:
+            gradient = adaptation.scale * gradient
         if learns:
             gradients.append(gradient)
         if adaptation.proximal:

@@ -77,7 +77,7 @@ def meta_gradient(
             )
         m = rule_parameters.detach().to(theta)
     proximal = chosen.proximal if isinstance(chosen, Proximal) else 0.0
-    how = Adaptation(K, alpha, adapts, m, engine.layout, proximal)
+    how = Adaptation(K, alpha, adapts, m, engine.layout, proximal=proximal)
     check_pair(chosen, estimator, how, rule if isinstance(rule, str) else type(rule).__name__)
     adapted, _, _ = adapt_and_validate(engine, theta, batch, how, chosen.steps(K))
     rows, m_rows = estimate(chosen, adapted)

@@ -41,7 +41,9 @@ class AdaptationSection(_Section):
     K: int = Field(5, ge=1, description="inner gradient steps in meta-training")
     alpha: float = Field(0.01, gt=0, description="inner step size")
     loss_reduction: Reduction = Field("mean", description="of the support loss over examples")
-    batch: int | None = Field(None, ge=1, description="examples per inner step; null: all")
+    batch: int | None = Field(
+        None, ge=1, description="examples per inner step, all where a task has fewer; null: all"
+    )
     optimizer: Literal["sgd", "adam"] = Field("sgd", description="adam: first-order methods only")
     beta1: float = Field(0.9, ge=0, lt=1, description="of the inner Adam")
     beta2: float = Field(0.999, ge=0, lt=1, description="of the inner Adam")
@@ -88,6 +90,10 @@ class EvaluationSection(_Section):
     queries: int | None = Field(None, ge=1, description="query examples; null: as in training")
     shots: int | None = Field(None, ge=1, description="support examples; null: as in training")
     batch: int | None = Field(None, ge=1, description="examples per inner step; null: all")
+    checkpoint: Literal["best", "last"] = Field("best", description="which one is tested")
+    interval: Literal["student", "normal"] = Field(
+        "student", description="of 95%: Student t, or 1.96 std / sqrt(n) as in Finn et al.'s code"
+    )
 
 
 class Config(_Section):

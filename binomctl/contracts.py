@@ -8,7 +8,7 @@ linear map M (the identity in MAML); H_k is the Hessian of l_trn at phi^k; g = g
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -79,9 +79,10 @@ class Rule(Protocol):
 class Adaptation:
     """How tasks adapt: K steps of size alpha under a rule with meta-parameters m [n].
 
+    scale: what the reduction of the support loss makes of its mean; g and H_k are scaled by it.
     proximal: lambda of the term (lambda / 2) |phi - theta|^2 added to l_trn in the inner loop.
     adam: (beta1, beta2) of Adam in place of the plain step; not a linear map, so it goes only
-    with estimators that ask for no Hessian. batch: examples per inner step; None: all of them.
+    with estimators that ask for no Hessian.
     """
 
     K: int
@@ -89,9 +90,10 @@ class Adaptation:
     rule: Rule
     m: Tensor
     layout: Layout
+    _: KW_ONLY
+    scale: float = 1.0
     proximal: float = 0.0
     adam: tuple[float, float] | None = None
-    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,9 @@ class Adapted:
         V [B, P, d] -> [B, P, d]. Under gradient descent M is the identity and this is H_k v.
         """
         how = self.trajectory.adaptation
-        return self.curvature.hvp(
-            self.trajectory.phi, ks, how.rule.apply_transpose(how.m, V, how.layout)
-        )
+        directions = how.rule.apply_transpose(how.m, V, how.layout)
+        products = self.curvature.hvp(self.trajectory.phi, ks, directions)
+        return products if how.scale == 1 else how.scale * products
 
 
 class Estimator(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from binomctl.errors import ConfigError, DataError, unknown
+from binomctl.errors import DataError, unknown
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,8 @@ def mini_batches(seed: int, split: str, indices: range, N: int, size: int, K: in
     """Indices [B, K, size] of the examples that each inner step of each episode sees.
 
     Every task goes through its N support examples in a random order, then through another, and
-    so on. A pure function of (seed, split, index), as the episodes are.
-
-    Raises:
-        ConfigError: size > N.
+    so on; size <= N. A pure function of (seed, split, index), as the episodes are.
     """
-    if size > N:
-        raise ConfigError(
-            f"adaptation.batch = {size} exceeds the {N} support examples of a task",
-            f"Choose at most {N}, or null for all of them.",
-            key="adaptation.batch",
-        )
     rows = []
     for index in indices:
         random = generator(seed, f"mini-batches of {split}", index)

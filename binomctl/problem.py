@@ -20,7 +20,7 @@ from binomctl.errors import ConfigError
 from binomctl.flat import initial_parameters
 from binomctl.models import MODELS, build_model
 from binomctl.normalization import Statistics, measure, norm_layers, with_constants
-from binomctl.options import IMPORT, build, has_option
+from binomctl.options import build, has_option
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,16 @@ class Problem:
         return self.theta.device
 
     def adaptation(self, batch: EpisodeBatch, m: Tensor, K: int | None = None) -> Adaptation:
-        """K steps of the rule on a batch; K defaults to the training configuration's.
-
-        Another reduction of the support loss multiplies it by a constant c, which is the same as
-        a step size alpha c, with the proximal term over c.
-        """
+        """K steps of the rule on a batch; K defaults to the training configuration's."""
         how = self.config.adaptation
         seen = batch.mini_batches
         n = batch.y_trn.shape[1] if seen is None else seen.shape[2]
-        c = self._factor(how.loss_reduction, n)
+        scale = self._factor(how.loss_reduction, n)
         proximal = self.estimator.proximal if isinstance(self.estimator, Proximal) else 0.0
         adam = (how.beta1, how.beta2) if how.optimizer == "adam" else None
         layout = self.engine.layout
         return Adaptation(
-            K or how.K, how.alpha * c, self.rule, m, layout, proximal / c, adam, how.batch
+            K or how.K, how.alpha, self.rule, m, layout, scale=scale, proximal=proximal, adam=adam
         )
 
     def query_factor(self, batch: EpisodeBatch) -> float:
@@ -81,7 +77,7 @@ class Problem:
             batch = dataclasses.replace(batch, x_trn=batch.x_trn * 255, x_val=batch.x_val * 255)
         if size is not None:
             seed, N = self.config.seed, batch.y_trn.shape[1]
-            order = mini_batches(seed, split, indices, N, size, K)
+            order = mini_batches(seed, split, indices, N, min(size, N), K)
             batch = dataclasses.replace(batch, mini_batches=order)
         return batch
 
@@ -177,15 +173,14 @@ def evaluation_dataset(config: Config, dataset: Dataset, seed: int | None = None
     return changed
 
 
-def resolved(problem: Problem) -> Config:
+def resolved(config: Config) -> Config:
     """The configuration with every plugin's and the model's defaults written out."""
-    config = problem.config
     parts: dict[str, Any] = {
-        "dataset": problem.dataset,
-        "estimator": problem.estimator,
-        "rule": problem.rule,
+        "dataset": build_dataset(config),
+        "estimator": registry.create("estimator", config.estimator.name, config.estimator.options),
+        "rule": registry.create("rule", config.rule.name, config.rule.options),
     }
-    if config.model.name != IMPORT:
+    if config.model.name in MODELS:  # a user's own network has no defaults to write out
         parts["model"] = build(MODELS[config.model.name], config.model.options, "model")
     update = {
         key: {"name": getattr(config, key).name, **dataclasses.asdict(part)}

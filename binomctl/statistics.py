@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,15 @@ class MeanCI:
         return self.percent() if metric == "accuracy" else self.plain()
 
 
-def mean_ci95(values: Sequence[float]) -> MeanCI:
-    """Mean and 95% confidence half-width t_{0.975, n-1} s / sqrt(n); infinite for n = 1.
+def mean_ci95(
+    values: Sequence[float], interval: Literal["student", "normal"] = "student"
+) -> MeanCI:
+    """Mean and 95% confidence half-width; infinite for n = 1.
 
     Args:
         values: independent observations, at least one.
+        interval: "student", t_{0.975, n-1} s / sqrt(n); "normal", 1.96 std / sqrt(n) with std over
+            n instead of n - 1, as the code of Finn et al. 2017 has it.
     """
     from scipy.special import stdtrit
 
@@ -42,5 +48,13 @@ def mean_ci95(values: Sequence[float]) -> MeanCI:
     mean = math.fsum(values) / n
     if n == 1:
         return MeanCI(mean, math.inf, n)
-    variance = math.fsum((v - mean) ** 2 for v in values) / (n - 1)
-    return MeanCI(mean, float(stdtrit(n - 1, 0.975)) * math.sqrt(variance / n), n)
+    squares = math.fsum((v - mean) ** 2 for v in values)
+    if interval == "normal":
+        return MeanCI(mean, 1.96 * math.sqrt(squares / n) / math.sqrt(n), n)
+    return MeanCI(mean, float(stdtrit(n - 1, 0.975)) * math.sqrt(squares / (n - 1) / n), n)
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """s / sqrt(n), what some papers print behind a plus-minus; infinite for n = 1."""
+    n = len(values)
+    return statistics.stdev(values) / math.sqrt(n) if n > 1 else math.inf

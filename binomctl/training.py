@@ -16,7 +16,7 @@ from binomctl.normalization import Statistics, norm_layers
 from binomctl.problem import Problem, evaluation_dataset
 from binomctl.runs import Checkpoint, RunDirectory
 from binomctl.signals import StopRequest
-from binomctl.statistics import MeanCI, mean_ci95
+from binomctl.statistics import MeanCI, mean_ci95, standard_error
 
 
 class Observer(Protocol):
@@ -107,14 +107,16 @@ def score(
     """Score a checkpoint on the episodes 0 .. tasks - 1 of a split.
 
     Returns:
-        {"schema", "run", "split", "metric", "mean", "ci95", "n", "ways", "shots", "queries",
-        "adaptation_steps", "statistics", "seed", "checkpoint_step"}; ways, shots and queries as
-        far as the data set has such options; statistics: batch norm's, null without batch norm.
+        {"schema", "run", "split", "metric", "mean", "ci95", "interval", "standard_error", "n",
+        "ways", "shots", "queries", "adaptation_steps", "statistics", "seed", "checkpoint_step"};
+        ways, shots and queries as far as the data set has such options; statistics are batch
+        norm's, null without batch norm.
     """
     dataset = evaluation_dataset(problem.config, problem.dataset, seed)
     theta, m, statistics = _restore(problem, checkpoint)
-    scores = evaluate(problem, theta, m, dataset, split, tasks, steps, statistics)
-    value = mean_ci95(list(scores))
+    scores = list(evaluate(problem, theta, m, dataset, split, tasks, steps, statistics))
+    interval = problem.config.evaluation.interval
+    value = mean_ci95(scores, interval)
     return {
         "schema": "binomctl/eval/1",
         "run": str(run),
@@ -122,6 +124,8 @@ def score(
         "metric": dataset.metric_name,
         "mean": value.mean,
         "ci95": value.ci95,
+        "interval": interval,
+        "standard_error": standard_error(scores),
         "n": value.n,
         **{name: getattr(dataset, name, None) for name in ("ways", "shots", "queries")},
         "adaptation_steps": steps,

@@ -20,7 +20,7 @@ FLOORS = [
     ["adapt", "config"],
     ["problem", "runs", "outer"],
     ["meta", "evaluate"],
-    ["training", "api"],
+    ["training", "api", "testing"],
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from binomctl.cli.config import config_app
 from binomctl.cli.evaluate import evaluate
 from binomctl.cli.plugins import plugins
 from binomctl.cli.train import train
@@ -41,3 +42,4 @@ def common(
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(plugins)
+app.add_typer(config_app, name="config")

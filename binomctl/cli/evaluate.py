@@ -16,7 +16,9 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(min=1, help="Adaptation steps.")] = None,
     split: Annotated[str, typer.Option(help="Which split of the data set.")] = "test",
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the tasks.")] = None,
-    checkpoint: Annotated[str, typer.Option(help="best or last.")] = "best",
+    checkpoint: Annotated[
+        str | None, typer.Option(help="best or last; default: what the run's protocol says.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
@@ -26,10 +28,11 @@ def evaluate(
     from binomctl.errors import ConfigError, unknown
     from binomctl.runs import RunDirectory
 
-    if checkpoint not in ("best", "last"):
+    if checkpoint not in (None, "best", "last"):
         raise ConfigError(unknown("checkpoint", checkpoint, ["best", "last"]))
     directory = RunDirectory.open(run)
     settings = directory.config()
+    which = checkpoint or settings.evaluation.checkpoint
     if device is not None:
         settings = settings.model_copy(update={"device": device})
 
@@ -38,7 +41,7 @@ def evaluate(
     from binomctl.statistics import MeanCI
     from binomctl.training import score
 
-    trained = directory.load("best" if checkpoint == "best" else "last")
+    trained = directory.load("last" if which == "last" else "best")
     print_note(f"evaluating step {trained.step} of {run}")
     problem = build_problem(settings)
     result = score(
@@ -59,7 +62,7 @@ def evaluate(
     print_table(
         f"Evaluation on the {split} split",
         [
-            ("run", f"{run}, step {trained.step} ({checkpoint})"),
+            ("run", f"{run}, step {trained.step} ({which})"),
             (result["metric"], value.worded(result["metric"])),
             ("each task", ", ".join(task)),
             ("adaptation steps", str(result["adaptation_steps"])),

@@ -77,7 +77,7 @@ recommends, that over the defaults.
         problem = build_problem(settings)
     except ConfigError as error:
         raise places.locate(error) from None
-    full = resolved(problem)
+    full = resolved(settings)
     run = RunDirectory.create(out or default_path(full), full)
     print_note(f"run {run.path} on {problem.device}, {problem.engine.layout.d:,} parameters")
     metric, training = problem.dataset.metric_name, settings.training

@@ -25,6 +25,11 @@ class Conv4:
     filters: int = option(32, "channels of every convolution")
     norm: Literal["batch", "none"] = option("batch", "batch norm in every block, or none")
     affine: bool = option(True, "batch norm scales (gamma) as well as it shifts (beta)")
+    downsample: Literal["pool", "pool-first", "stride"] = option(
+        "pool",
+        "pool: 2x2 max-pool ends a block; pool-first: it follows the convolution and keeps odd"
+        " edges (Nichol et al. 2018); stride: convolutions of stride 2, no pool (Omniglot)",
+    )
     init: Literal["torch", "xavier", "learn2learn"] = option(
         "torch",
         "torch: its defaults; xavier: uniform weights, zero biases (Finn et al. 2017);"
@@ -44,20 +49,32 @@ class Conv4:
         channels = check_image("conv4", in_shape, least=2**BLOCKS)
         _, height, width = in_shape
         layers: OrderedDict[str, nn.Module] = OrderedDict()
+        strided = self.downsample == "stride"
+        first = self.downsample == "pool-first"
         for i in range(1, BLOCKS + 1):
-            layers[f"conv{i}"] = nn.Conv2d(channels, self.filters, 3, padding=1)
+            layers[f"conv{i}"] = nn.Conv2d(
+                channels, self.filters, 3, padding=1, stride=2 if strided else 1
+            )
+            if first:
+                layers[f"pool{i}"] = nn.MaxPool2d(2, ceil_mode=True)
             if self.norm == "batch":
-                norm = nn.BatchNorm2d(self.filters, track_running_stats=False)
-                if not self.affine:
-                    norm.register_parameter("weight", None)
-                layers[f"norm{i}"] = norm
-            layers |= {f"relu{i}": nn.ReLU(), f"pool{i}": nn.MaxPool2d(2)}
+                layers[f"norm{i}"] = self._norm()
+            layers[f"relu{i}"] = nn.ReLU()
+            if self.downsample == "pool":
+                layers[f"pool{i}"] = nn.MaxPool2d(2)
             channels = self.filters
-            height, width = height // 2, width // 2
+            up = 0 if self.downsample == "pool" else 1  # the others keep odd edges
+            height, width = (height + up) // 2, (width + up) // 2
         layers["flatten"] = nn.Flatten()
         layers["head"] = nn.Linear(channels * height * width, out_dim)
         self._initialise(layers)
         return nn.Sequential(layers)
+
+    def _norm(self) -> nn.BatchNorm2d:
+        norm = nn.BatchNorm2d(self.filters, track_running_stats=False)
+        if not self.affine:
+            norm.register_parameter("weight", None)
+        return norm
 
     def _initialise(self, layers: OrderedDict[str, nn.Module]) -> None:
         if self.init == "torch":

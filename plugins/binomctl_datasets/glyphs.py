@@ -97,20 +97,23 @@ class Glyphs:
     def episode(self, split: str, index: int) -> Episode:
         """`ways` classes of the split's scripts, shots + queries of their images each."""
         check_split(split, self.splits)
-        classes = _load(self.image_size)[split]
         need = self.shots + (self.queries or 0)
-        if self.ways > len(classes):
+        loaded = _load(self.image_size)[split]
+        classes = [c for c in loaded if len(c) >= need]  # 12 to 16 faces each
+        if self.ways > len(loaded):
             raise DataError(
                 f"{self.ways}-way tasks need {self.ways} classes; split '{split}' of glyphs has"
-                f" {len(classes)}",
+                f" {len(loaded)}",
                 "Lower dataset.ways.",
             )
-        fewest = min(len(c) for c in classes)
-        if need > fewest:
+        if self.ways > len(classes):
+            most = sorted(len(c) for c in loaded)[-self.ways]
             raise DataError(
-                f"{self.shots} shots + {self.queries} queries = {need} images per class; classes of"
-                f" glyphs split '{split}' have as few as {fewest}",
-                "Lower dataset.shots or dataset.queries (at test: evaluation.queries).",
+                f"{self.shots} shots + {self.queries} queries = {need} images per class; of glyphs"
+                f" split '{split}' {len(classes)} classes have so many, {self.ways}-way tasks go up"
+                f" to {most} images per class",
+                "Lower dataset.shots or the queries (training.queries, at test"
+                " evaluation.queries).",
             )
         random = generator(self.seed, split, index)
         chosen = random.choice(len(classes), self.ways, replace=False)

@@ -1,0 +1,236 @@
+"""Every estimator under every adaptation rule: accuracy at equal steps and at equal seconds.
+
+    python benchmarks/grid.py glyphs|sinusoid [--seeds 0 1 2] [--jobs 2]
+    python benchmarks/grid.py --table             rewrite docs/comparison.md from the kept JSON
+
+First every method's step is timed, interleaved, in one process with one op thread, on an
+otherwise idle machine; maml under gradient descent sets the budget of seconds. Then every method
+trains from the same weights on the same tasks, and is tested after the number of steps that maml
+takes and after the number it can take in maml's seconds. Writes
+benchmarks/results/grid_<dataset>.json after every run and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from binomctl.environment import environment
+from binomctl.statistics import MeanCI, mean_ci95
+
+HERE = Path(__file__).parent
+EXPANSIONS: dict[str, dict[str, Any]] = {
+    "maml": {"name": "maml"},
+    "binom L=2": {"name": "binom", "L": 2},
+    "binom L=2, alpha'=L alpha/K": {"name": "binom", "L": 2, "alpha_scaling": "paper"},
+    "hybrid L=2, C=3": {"name": "hybrid", "L": 2, "C": 3},
+    "trunc L=2": {"name": "trunc", "L": 2},
+    "fomaml": {"name": "fomaml"},
+}
+PLAIN: dict[str, dict[str, Any]] = {
+    "imaml L=5": {"name": "imaml", "L": 5},
+    "neumann L=5": {"name": "neumann", "L": 5},
+    "reptile": {"name": "reptile"},
+}
+RULES = ["gd", "anil", "meta-sgd", "meta-curvature"]
+METHODS = [(m, r) for r in RULES for m in EXPANSIONS] + [(m, "gd") for m in PLAIN]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "glyphs": {"dataset.name": "glyphs", "model.filters": 16, "training.steps": 120},
+    "sinusoid": {"dataset.name": "sinusoid", "training.steps": 1000},
+}
+TASKS = {"glyphs": 200, "sinusoid": 600}
+TEST_SEED = 1_000_003
+
+
+def problem_of(dataset: str, method: tuple[str, str], seed: int, steps: int | None = None) -> Any:
+    import torch
+
+    torch.set_num_threads(1)
+    from binomctl.config import load_config
+    from binomctl.problem import build_problem
+
+    estimator = {**EXPANSIONS, **PLAIN}[method[0]]
+    overrides = {f"estimator.{k}": v for k, v in estimator.items()}
+    overrides |= {"rule.name": method[1], "seed": seed, **SETTINGS[dataset]}
+    if steps is not None:
+        overrides["training.steps"] = steps
+    return build_problem(load_config(overrides=overrides)[0])
+
+
+def step_times(dataset: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Median, p10 and p90 of a meta-step in ms by method, all methods in turn."""
+    from binomctl.meta import MetaState, meta_train
+
+    loops = {}
+    for method in METHODS:
+        problem = problem_of(dataset, method, 0, rounds + 2)
+        loops[method] = meta_train(problem, MetaState(problem))
+    times: dict[tuple[str, str], list[float]] = {m: [] for m in METHODS}
+    for _ in range(rounds + 2):
+        for method, loop in loops.items():
+            start = time.perf_counter()
+            next(loop)
+            times[method].append(1e3 * (time.perf_counter() - start))
+    out = {}
+    for method, values in times.items():
+        ordered = sorted(values[2:])
+        n = len(ordered)
+        out[" | ".join(method)] = {
+            "median_ms": round(statistics.median(ordered), 2),
+            "p10_ms": round(ordered[n // 10], 2),
+            "p90_ms": round(ordered[9 * n // 10], 2),
+        }
+    return out
+
+
+def measure(job: tuple[str, tuple[str, str], int, int, int]) -> dict[str, Any]:
+    """Train one method with one seed, test it at two numbers of steps."""
+    from binomctl.errors import NonFiniteError
+    from binomctl.evaluate import evaluate
+    from binomctl.meta import MetaState, meta_train
+    from binomctl.problem import evaluation_dataset, resolved
+
+    dataset, method, seed, equal_steps, affordable = job
+    last = max(equal_steps, affordable)
+    problem = problem_of(dataset, method, seed, last)
+    config = problem.config
+    tests = evaluation_dataset(config, problem.dataset, TEST_SEED)
+    state = MetaState(problem)
+    run: dict[str, Any] = {
+        "method": method[0],
+        "rule": method[1],
+        "seed": seed,
+        "config": resolved(config).model_dump(mode="json"),
+        "test_seed": TEST_SEED,
+        "tests": {},
+    }
+    try:
+        for step in meta_train(problem, state):
+            if step.step in (equal_steps, affordable):
+                theta, m = state.theta.detach(), state.m.detach()
+                K = config.evaluation.steps or config.adaptation.K
+                found = evaluate(problem, theta, m, tests, "test", TASKS[dataset], K)
+                run["tests"][str(step.step)] = [round(v, 4) for v in found]
+    except NonFiniteError as error:
+        run["failure"] = f"after step {state.step}: {error}"
+    return run
+
+
+def train(dataset: str, seeds: list[int], jobs: int, rounds: int) -> None:
+    path = HERE / "results" / f"grid_{dataset}.json"
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if not kept:
+        kept = {
+            "schema": "binomctl/grid/1",
+            "environment": environment(),
+            "dataset": dataset,
+            "settings": SETTINGS[dataset],
+            "step_times": step_times(dataset, rounds),
+            "runs": [],
+        }
+    times = {k: v["median_ms"] for k, v in kept["step_times"].items()}
+    equal = SETTINGS[dataset]["training.steps"]
+    have = {(r["method"], r["rule"], r["seed"]) for r in kept["runs"]}
+    todo = [
+        (dataset, m, s, equal, max(1, round(equal * times["maml | gd"] / times[" | ".join(m)])))
+        for s in seeds
+        for m in METHODS
+        if (*m, s) not in have
+    ]
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
+        for run in pool.imap_unordered(measure, todo):
+            kept["runs"].append(run)
+            kept["runs"].sort(key=lambda r: (r["seed"], METHODS.index((r["method"], r["rule"]))))
+            path.write_text(dumps(kept))
+            means = {k: round(statistics.fmean(v), 4) for k, v in run["tests"].items()}
+            print(
+                run["method"], run["rule"], run["seed"], means, run.get("failure", ""), flush=True
+            )
+
+
+def dumps(kept: dict[str, Any]) -> str:
+    """JSON with a line for every run."""
+    head = json.dumps({k: v for k, v in kept.items() if k != "runs"}, indent=1)[:-2]
+    runs = ",\n".join("  " + json.dumps(run) for run in kept["runs"])
+    return f'{head},\n "runs": [\n{runs}\n ]\n}}\n'
+
+
+def table(dataset: str) -> str:
+    """Markdown, a row for every method."""
+    kept = json.loads((HERE / "results" / f"grid_{dataset}.json").read_text())
+    accuracy = dataset == "glyphs"
+    equal = kept["settings"]["training.steps"]
+    runs = {(r["method"], r["rule"], r["seed"]): r for r in kept["runs"]}
+    seeds = sorted({seed for *_, seed in runs})
+    what = "accuracy" if accuracy else "mse"
+    lines = [
+        f"| rule | estimator | ms per step | {what} after {equal} steps | minus maml, same rule |"
+        f" steps in maml's seconds | {what} | minus maml under gd |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+
+    def cells(method: str, rule: str, at: str, base: tuple[str, str, str]) -> tuple[str, str]:
+        own = [mean_of(runs[method, rule, s], at) for s in seeds]
+        other = [mean_of(runs[base[0], base[1], s], base[2]) for s in seeds]
+        if None in own:
+            return "not finite", "-"
+        gaps = [a - b for a, b in zip(own, other, strict=True) if a is not None and b is not None]
+        same = (method, rule, at) == base
+        return worded(mean_ci95(own), accuracy), (  # type: ignore[arg-type]
+            "-" if same else worded(mean_ci95(gaps), accuracy, sign=True)
+        )
+
+    for method, rule in METHODS:
+        speed = kept["step_times"][f"{method} | {rule}"]["median_ms"]
+        affordable = round(equal * kept["step_times"]["maml | gd"]["median_ms"] / speed)
+        if any((method, rule, s) not in runs for s in seeds):
+            continue
+        first = cells(method, rule, str(equal), ("maml", rule, str(equal)))
+        second = cells(method, rule, str(max(1, affordable)), ("maml", "gd", str(equal)))
+        row = [rule, method, f"{speed:.0f}", *first, str(affordable), *second]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def mean_of(run: dict[str, Any], at: str) -> float | None:
+    return statistics.fmean(run["tests"][at]) if at in run["tests"] else None
+
+
+def worded(value: MeanCI, accuracy: bool, sign: bool = False) -> str:
+    low, high = value.mean - value.ci95, value.mean + value.ci95
+    if accuracy:
+        plus = "+" if sign else ""
+        unit = "" if sign else "%"
+        return f"{100 * value.mean:{plus}.1f}{unit} ({100 * low:.1f} to {100 * high:.1f})"
+    plus = "+" if sign else ""
+    return f"{value.mean:{plus}.3f} ({low:.3f} to {high:.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", nargs="?", choices=list(SETTINGS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--table", action="store_true")
+    args = parser.parse_args()
+    if args.dataset:
+        train(args.dataset, args.seeds, args.jobs, args.rounds)
+    if args.table:
+        page = HERE.parent / "docs" / "comparison.md"
+        text = page.read_text()
+        for dataset in SETTINGS:
+            begin, end = f"<!-- {dataset}: begin -->", f"<!-- {dataset}: end -->"
+            before, _, rest = text.partition(begin)
+            _, _, after = rest.partition(end)
+            text = f"{before}{begin}\n{table(dataset)}\n{end}{after}"
+        page.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""`binomctl config`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from binomctl.cli.console import print_json
+
+if TYPE_CHECKING:
+    from binomctl.config import Config
+
+config_app = typer.Typer(help="Compare configurations and protocols.", no_args_is_help=True)
+
+
+@config_app.callback()
+def _group() -> None:
+    """Compare configurations and protocols."""
+
+
+@config_app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A YAML file or a run folder.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the differences as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """List the keys in which two protocols or runs differ, every default written out."""
+    sides = [_flat(_read(path).model_dump(mode="json")) for path in (first, second)]
+    keys = list(dict.fromkeys([*sides[0], *sides[1]]))
+    absent = "(absent)"
+    rows = [
+        (key, sides[0].get(key, absent), sides[1].get(key, absent))
+        for key in keys
+        if sides[0].get(key, absent) != sides[1].get(key, absent)
+    ]
+    if json_output:
+        differences = {key: {"a": a, "b": b} for key, a, b in rows}
+        print_json(
+            {
+                "schema": "binomctl/config-diff/1",
+                "a": str(first),
+                "b": str(second),
+                "differences": differences,
+            }
+        )
+        return
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        Console().print("no difference")
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("key", style="bold", overflow="fold")
+    for path in (first, second):
+        table.add_column(str(path), overflow="fold")
+    for key, a, b in rows:
+        table.add_row(key, _worded(a), _worded(b))
+    Console().print(table)
+
+
+def _read(path: Path) -> Config:
+    from binomctl.config import load_config
+    from binomctl.problem import resolved
+    from binomctl.runs import RunDirectory
+
+    if path.is_dir():
+        return resolved(RunDirectory.open(path).config())
+    return resolved(load_config(path)[0])
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, inner in value.items():
+        key = f"{prefix}{name}"
+        out |= _flat(inner, f"{key}.") if isinstance(inner, dict) else {key: inner}
+    return out
+
+
+def _worded(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)

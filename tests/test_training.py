@@ -1,0 +1,256 @@
+"""The outer loop: every estimator under every rule trains; what the options do, exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from binomctl import registry
+from binomctl.config import load_config
+from binomctl.errors import ConfigError
+from binomctl.evaluate import evaluate
+from binomctl.meta import MetaState, meta_train
+from binomctl.outer import learning_rate
+from binomctl.problem import build_problem, evaluation_dataset
+from binomctl.runs import RunDirectory
+from binomctl.statistics import mean_ci95, standard_error
+from binomctl.training import _checkpoint, _restore
+
+TINY = {
+    "dataset.name": "glyphs",
+    "dataset.image_size": 16,
+    "dataset.ways": 3,
+    "dataset.queries": 2,
+    "model.filters": 2,
+    "adaptation.K": 2,
+    "training.meta_batch": 2,
+    "training.steps": 2,
+    "training.log_every": 1,
+}
+
+
+def problem(**overrides):
+    keyed = {key.replace("__", "."): value for key, value in overrides.items()}
+    return build_problem(load_config(overrides=TINY | keyed)[0])
+
+
+def trained(p, steps=None):
+    state = MetaState(p)
+    records = list(meta_train(p, state))
+    assert len(records) == p.config.training.steps
+    return state, records
+
+
+@pytest.mark.parametrize("rule", registry.names("rule"))
+@pytest.mark.parametrize("estimator", registry.names("estimator"))
+def test_every_pair_trains_or_is_refused_with_its_reason(estimator, rule):
+    learns = rule in ("meta-sgd", "meta-curvature")
+    if (estimator in ("imaml", "neumann") and rule != "gd") or (estimator == "reptile" and learns):
+        words = f"'{estimator}' cannot be used under rule '{rule}'"
+        with pytest.raises(ConfigError, match=words):
+            problem(estimator__name=estimator, rule__name=rule)
+        return
+    p = problem(estimator__name=estimator, rule__name=rule)
+    state, records = trained(p)
+    assert (state.theta - p.theta).abs().max() > 0
+    if p.m.numel():
+        assert (state.m - p.m).abs().max() > 0
+    assert math.isfinite(records[-1].loss)
+    assert ("cg_residual" in records[-1].diagnostics) == (estimator == "imaml")
+    scores = evaluate(p, state.theta.detach(), state.m.detach(), p.dataset, "test", 2, 3)
+    assert all(0 <= s <= 1 for s in scores)
+
+
+def first_gradient(**overrides):
+    """The gradient of the first step, as an SGD step of size 1 reveals it."""
+    p = problem(dtype="float64", training__optimizer="sgd", training__meta_lr=1.0,
+                training__steps=1, **overrides)  # fmt: skip
+    state, _ = trained(p)
+    return (p.theta - state.theta).detach(), p
+
+
+def test_reductions_scale_what_they_say():
+    base, _ = first_gradient()
+    total, _ = first_gradient(training__reduction="sum")
+    torch.testing.assert_close(total, 2 * base)  # 2 tasks
+    summed, _ = first_gradient(training__loss_reduction="sum")
+    torch.testing.assert_close(summed, 6 * base)  # 3 ways x 2 queries
+    per_shot, _ = first_gradient(training__loss_reduction="sum_per_shot")
+    torch.testing.assert_close(per_shot, 6 * base)  # 1 shot
+    # A summed support loss over 3 x 1 examples is a step size three times as large.
+    one, _ = first_gradient(adaptation__loss_reduction="sum", adaptation__alpha=0.01)
+    three, _ = first_gradient(adaptation__alpha=0.03)
+    torch.testing.assert_close(one, three)
+
+
+def test_a_summed_support_loss_keeps_lambda_where_it_was():
+    """l summed = 3 l mean: alpha and lambda for the sum equal 3 alpha and lambda / 3."""
+    options = {"estimator__name": "imaml", "estimator__L": 3}
+    one, _ = first_gradient(
+        adaptation__loss_reduction="sum", adaptation__alpha=0.01, estimator__lam=3.0, **options
+    )
+    other, _ = first_gradient(adaptation__alpha=0.03, estimator__lam=1.0, **options)
+    torch.testing.assert_close(one, other)
+
+
+def test_clipping():
+    base, _ = first_gradient()
+    limit = float(base.abs().median())
+    clipped, _ = first_gradient(training__clip_value=limit)
+    torch.testing.assert_close(clipped, base.clamp(-limit, limit))
+    normed, _ = first_gradient(training__clip_norm=0.5 * float(base.norm()))
+    torch.testing.assert_close(normed, 0.5 * base)
+    untouched, _ = first_gradient(training__clip_norm=2 * float(base.norm()))
+    torch.testing.assert_close(untouched, base)
+
+
+def test_schedules():
+    training = problem(training__steps=4, training__meta_lr=0.5).config.training
+
+    def rates(schedule):
+        changed = training.model_copy(update={"schedule": schedule})
+        return [learning_rate(changed, s) for s in range(4)]
+
+    assert rates("constant") == [0.5] * 4
+    assert rates("linear") == [0.5, 0.375, 0.25, 0.125]
+    assert rates("cosine") == pytest.approx(
+        [0.25 * (1 + math.cos(math.pi * s / 4)) for s in range(4)]
+    )
+
+
+def test_raw_pixels_are_255_times_as_large():
+    unit = problem().training_batch(range(1))
+    raw = problem(pixels="raw").training_batch(range(1))
+    torch.testing.assert_close(raw.x_trn, 255 * unit.x_trn)
+    with pytest.raises(ConfigError, match="no images"):
+        build_problem(load_config(overrides={"dataset.name": "sinusoid", "pixels": "raw"})[0])
+
+
+def test_training_and_evaluation_have_their_own_queries_and_shots():
+    p = problem(training__queries=3, evaluation__queries=1, evaluation__shots=2)
+    assert p.training_batch(range(1)).x_val.shape[1] == 9
+    tests = evaluation_dataset(p.config, p.dataset)
+    episode = tests.episode("test", 0)
+    assert (len(episode.x_trn), len(episode.x_val)) == (6, 3)
+
+
+@pytest.mark.parametrize("mode", ["per-step", "frozen"])
+def test_with_constants_a_query_s_answer_depends_on_no_other(mode):
+    p = problem(adaptation__statistics=mode)
+    state, _ = trained(p)
+    engine = p.evaluation_engine(state.statistics)
+    batch = p.training_batch(range(2))
+    phi = state.theta.detach().expand(2, -1)
+    together = engine.predict(phi, batch.x_val)
+    alone = engine.predict(phi, batch.x_val[:, :1])
+    torch.testing.assert_close(together[:, :1], alone, rtol=1e-4, atol=1e-5)
+    transductive = p.evaluation_engine(None) if mode == "per-step" else problem().engine
+    changed = transductive.predict(phi, batch.x_val[:, :1])
+    assert not torch.allclose(transductive.predict(phi, batch.x_val)[:, :1], changed, atol=1e-3)
+
+
+def test_per_step_statistics_are_those_of_every_step():
+    """Against torch's own running statistics, fed with the same batches at the same weights."""
+    p = problem(adaptation__statistics="per-step", training__steps=1, dtype="float64")
+    state, _ = trained(p)
+    layers = state.statistics.mean
+    assert len(next(iter(layers.values()))) == 2 + 1  # phi^0, phi^1, and phi^2 on the queries
+    batch = p.training_batch(range(2))
+    x = batch.x_trn.flatten(0, 1)[:3]
+    with torch.no_grad():
+        z = p.model.conv1(x)
+    first = z.mean((0, 2, 3))
+    z = p.model.conv1(batch.x_trn[1])
+    both = (first + z.mean((0, 2, 3))) / 2
+    torch.testing.assert_close(layers["norm1"][0], both.detach())
+    momentum = torch.nn.BatchNorm2d(2, dtype=torch.float64)
+    momentum(z)
+    assert momentum.momentum == 0.1  # the same that blend uses
+    blended = state.statistics.blend(state.statistics)
+    torch.testing.assert_close(blended.mean["norm1"], layers["norm1"])
+
+
+def test_a_frozen_network_is_affine_in_its_normalised_input():
+    """H_k under frozen statistics against double backward through explicit F.batch_norm."""
+    p = problem(adaptation__statistics="frozen", estimator__name="maml", dtype="float64")
+    batch = p.training_batch(range(1))
+    buffers = p.frozen.at(0)
+
+    def loss(parameters, x, y):
+        for i in range(1, 5):
+            x = F.conv2d(x, parameters[f"conv{i}.weight"], parameters[f"conv{i}.bias"], padding=1)
+            x = F.batch_norm(
+                x, buffers[f"norm{i}.running_mean"], buffers[f"norm{i}.running_var"],
+                parameters[f"norm{i}.weight"], parameters[f"norm{i}.bias"], training=False,
+            )  # fmt: skip
+            x = F.max_pool2d(F.relu(x), 2)
+        return F.cross_entropy(
+            F.linear(x.flatten(1), parameters["head.weight"], parameters["head.bias"]), y
+        )
+
+    layout = p.engine.layout
+    theta = p.theta.clone().requires_grad_()
+    phi = theta
+    for _ in range(2):
+        support = loss(layout.unflatten(phi), batch.x_trn[0], batch.y_trn[0])
+        phi = phi - 0.1 * torch.autograd.grad(support, phi, create_graph=True)[0]
+    query = loss(layout.unflatten(phi), batch.x_val[0], batch.y_val[0])
+    (expected,) = torch.autograd.grad(query, theta)
+
+    small = dataclasses.replace(
+        p, config=p.config.model_copy(update={
+            "training": p.config.training.model_copy(update={
+                "optimizer": "sgd", "meta_lr": 1.0, "steps": 1, "meta_batch": 1})})
+    )  # fmt: skip
+    state, _ = trained(small)
+    torch.testing.assert_close((p.theta - state.theta).detach(), expected, rtol=1e-8, atol=1e-12)
+
+
+def test_statistics_need_batch_norm():
+    with pytest.raises(ConfigError, match="no batch norm"):
+        problem(model__norm="none", adaptation__statistics="per-step")
+
+
+@pytest.mark.parametrize("mode", ["batch", "per-step", "frozen"])
+def test_a_checkpoint_restores_all_that_evaluation_needs(tmp_path, mode):
+    p = problem(adaptation__statistics=mode, rule__name="meta-sgd")
+    state, _ = trained(p)
+    run = RunDirectory.create(tmp_path / "run", p.config)
+    run.save(_checkpoint(p, state, 0.5), best=True)
+    theta, m, statistics = _restore(p, run.load("best"))
+    before = evaluate(
+        p, state.theta.detach(), state.m.detach(), p.dataset, "test", 3, 2, state.statistics
+    )
+    assert list(before) == list(evaluate(p, theta, m, p.dataset, "test", 3, 2, statistics))
+
+
+def test_adam_in_the_inner_loop_is_refused_with_hessians():
+    with pytest.raises(ConfigError, match="not linear in the gradient"):
+        problem(estimator__name="binom", adaptation__optimizer="adam")
+    p = problem(estimator__name="reptile", adaptation__optimizer="adam", adaptation__batch=2)
+    trained(p)
+
+
+def test_reptile_recommends_its_own_outer_loop():
+    training = problem(estimator__name="reptile").config.training
+    assert (training.optimizer, training.schedule, training.meta_lr) == ("sgd", "linear", 1.0)
+    assert problem(estimator__name="reptile", training__meta_lr=0.5).config.training.meta_lr == 0.5
+
+
+def test_mini_batches_are_at_most_the_support():
+    for size, seen in ((2, 2), (3, 3), (4, 3)):
+        batch = problem(estimator__name="reptile", adaptation__batch=size).training_batch(range(1))
+        assert batch.mini_batches.shape == (1, 2, seen)
+
+
+def test_intervals_say_what_they_are():
+    values = [0.1, 0.4, 0.35, 0.8]
+    n, mean = 4, sum(values) / 4
+    squares = sum((v - mean) ** 2 for v in values)
+    assert standard_error(values) == pytest.approx(math.sqrt(squares / 3 / n))
+    assert mean_ci95(values, "normal").ci95 == pytest.approx(1.96 * math.sqrt(squares / n / n))
+    assert mean_ci95(values).ci95 == pytest.approx(3.182446 * math.sqrt(squares / 3 / n), rel=1e-6)
