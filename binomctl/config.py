@@ -58,6 +58,12 @@ class EngineSection(_Section):
     memory: Literal["store", "recompute"] = Field(
         "store", description="keep the linearisations of the inner loop, or make them anew"
     )
+    order: Literal["rows", "columns"] = Field(
+        "rows", description="one linearisation at a time, or one level of the cascade at a time"
+    )
+    batching: Literal["auto", "vmap", "loop"] = Field(
+        "auto", description="the tasks of a meta-batch as one, or one by one; auto: by model"
+    )
 
 
 class TrainingSection(_Section):

@@ -119,13 +119,13 @@ def build_problem(config: Config) -> Problem:
             " norm",
             key="adaptation.statistics",
         )
-    engine = AutogradEngine(model, dataset.loss, memory=config.engine.memory)
+    engine = AutogradEngine(model, dataset.loss, **config.engine.model_dump())
     m = rule.initial(engine.layout)
     theta = initial_parameters(model)
     problem = Problem(config, dataset, estimator, rule, model, engine, theta, m.to(theta))
     batch = problem.training_batch(range(1))
-    dataset.episode("validation", 0)
-    evaluation_dataset(config, dataset).episode("validation", 0)
+    for split in ("validation", "test"):  # better told now than after the training
+        evaluation_dataset(config, dataset).episode(split, 0)
     check_pair(estimator, config.estimator.name, problem.adaptation(batch, m), config.rule.name)
     return _freeze(problem) if config.adaptation.statistics == "frozen" else problem
 
@@ -140,7 +140,7 @@ def _freeze(problem: Problem) -> Problem:
     engine = AutogradEngine(
         with_constants(problem.model),
         problem.dataset.loss,
-        memory=problem.config.engine.memory,
+        **problem.config.engine.model_dump(),
         statistics=frozen.at,
     )
     return dataclasses.replace(problem, engine=engine, frozen=frozen)

@@ -81,3 +81,31 @@ def test_a_result_that_is_not_finite_is_refused():
     model, episodes = own_problem()
     with pytest.raises(NonFiniteError):
         binomctl.meta_gradient(model, lambda o, y: o.exp().mean() * 1e300 * 1e300, episodes)
+
+
+def test_running_statistics_in_eval_mode_are_constants():
+    _, episodes = own_problem()
+    torch.manual_seed(1)
+    norm = nn.BatchNorm1d(4)
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.5, 2)
+    model = nn.Sequential(nn.Linear(3, 4), norm, nn.Tanh(), nn.Linear(4, 2)).double().eval()
+    before = norm.running_mean.clone()
+    found = binomctl.meta_gradient(
+        model, F.cross_entropy, episodes, estimator="maml", K=2, alpha=0.1, per_task=True
+    )
+    theta = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    trn = flat_loss(model, F.cross_entropy, episodes[0][0], episodes[1][0])
+    val = flat_loss(model, F.cross_entropy, episodes[2][0], episodes[3][0])
+    expected = backpropagated(trn, val, theta, 2, 0.1)
+    rows = torch.cat([found[n][0].reshape(-1) for n, _ in model.named_parameters()])
+    torch.testing.assert_close(rows, expected, rtol=1e-10, atol=1e-14)
+    assert torch.equal(norm.running_mean, before)
+
+
+def test_rule_parameters_of_the_wrong_size_are_refused():
+    model, episodes = own_problem()
+    with pytest.raises(ConfigError, match=r"shape \[3\], the rule has 26 meta-parameters"):
+        binomctl.meta_gradient(
+            model, F.cross_entropy, episodes, rule="meta-sgd", rule_parameters=torch.ones(3)
+        )

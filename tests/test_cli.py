@@ -137,3 +137,29 @@ def test_plugins_lists_options_with_their_docs():
     assert done.returncode == 0
     for word in ("binom", "trunc", "alpha_scaling", "glyphs", "sinusoid", "gd"):
         assert word in done.stdout
+
+
+def test_config_diff_names_what_differs_between_protocols_and_runs(run):
+    folder, _ = run
+    configs = os.path.join(os.path.dirname(os.path.dirname(__file__)), "configs")
+    finn, binom = (os.path.join(configs, f"{n}.yaml") for n in ("finn2017", "binom2026"))
+    done = binomctl("config", "diff", finn, binom, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["differences"]
+    assert found["training.clip_value"] == {"a": 10.0, "b": None}
+    assert found["estimator.L"] == {"a": "(absent)", "b": 2}
+    assert "adaptation.K" not in found
+    shown = binomctl("config", "diff", finn, folder, env={**os.environ, "COLUMNS": "40"})
+    assert "dataset.name" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 40
+    assert binomctl("config", "diff", finn, finn).stdout.strip() == "no difference"
+    assert binomctl("config", "diff", finn, "nowhere.yaml").returncode == 2
+    assert binomctl("config", "diff", finn, configs).returncode == 4
+
+
+def test_evaluation_says_which_statistics_and_which_interval(run):
+    folder, _ = run
+    result = json.loads(binomctl("eval", folder, "--tasks", 8, "--json").stdout)
+    assert result["statistics"] is None
+    assert result["interval"] == "student"
+    assert result["standard_error"] < result["ci95"]

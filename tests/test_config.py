@@ -62,3 +62,76 @@ def test_exponents_are_floats(tmp_path):
     file.write_text("training: {meta_lr: 1e-2}\nadaptation: {alpha: 2E-1}\n")
     config, _ = load_config(file)
     assert (config.training.meta_lr, config.adaptation.alpha) == (0.01, 0.2)
+
+
+CONFIG_DIR = CONFIGS[0].parent
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "binom2026",
+            {
+                "training": (20000, 4, 1e-3, "adam", "sum", "mean", 15, None, 1000),
+                "evaluation": (600, 10, 1, "best"),
+                "adaptation": (5, 0.01, "mean", "batch"),
+                "estimator": {"L": 2, "alpha_scaling": "paper"},
+            },
+        ),
+        (
+            "finn2017",
+            {
+                "training": (60000, 4, 1e-3, "adam", "mean", "sum_per_shot", 15, 10, 1000),
+                "evaluation": (600, 10, 1, "last"),
+                "adaptation": (5, 0.01, "sum_per_shot", "batch"),
+                "estimator": {},
+            },
+        ),
+        (
+            "learn2learn",
+            {
+                "training": (60000, 32, 3e-3, "adam", "mean", "mean", 5, None, 1000),
+                "evaluation": (32, 1, 5, "last"),
+                "adaptation": (1, 0.5, "mean", "batch"),
+                "estimator": {},
+            },
+        ),
+        (
+            "reptile2018",
+            {
+                "training": (100000, 5, 1.0, "sgd", "mean", "mean", 1, None, 1000),
+                "evaluation": (10000, 50, 1, "last"),
+                "adaptation": (8, 1e-3, "sum", "batch"),
+                "estimator": {},
+            },
+        ),
+        (
+            "imaml2019",
+            {
+                "training": (20000, 32, 1e-3, "adam", "mean", "mean", 1, None, 1000),
+                "evaluation": (600, 16, 1, "last"),
+                "adaptation": (16, 0.1, "mean", "batch"),
+                "estimator": {"L": 5, "lam": 2.0},
+            },
+        ),
+    ],
+)
+def test_the_named_protocols_pin_their_sources_figures(name, expected):
+    config, _ = load_config(CONFIG_DIR / f"{name}.yaml")
+    t, e, a = config.training, config.evaluation, config.adaptation
+    assert expected["training"] == (
+        t.steps, t.meta_batch, t.meta_lr, t.optimizer, t.reduction, t.loss_reduction, t.queries,
+        t.clip_value, t.validate_every,
+    )  # fmt: skip
+    assert expected["evaluation"] == (e.tasks, e.steps, e.queries, e.checkpoint)
+    assert expected["adaptation"] == (a.K, a.alpha, a.loss_reduction, a.statistics)
+    assert expected["estimator"] == config.estimator.options
+    raw = (CONFIG_DIR / f"{name}.yaml").read_text()
+    for pinned in ("pixels:", "init:", "optimizer:", "statistics:", "interval:", "checkpoint:"):
+        assert pinned in raw, f"{name} leaves {pinned} to the defaults"
+
+
+def test_a_protocol_goes_with_any_data_set():
+    config, _ = load_config(CONFIG_DIR / "finn2017.yaml", {"dataset.name": "glyphs"})
+    assert config.dataset.options == {"ways": 5, "shots": 1}

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import binomctl
 from binomctl.flat import Layout
+from binomctl.models import MODELS
 from binomctl.models.conv4 import Conv4
 
 with warnings.catch_warnings():  # of gym and of learn2learn's own imports
@@ -119,3 +120,22 @@ def test_meta_curvature(problem, dtype, estimator, first_order):
     agree([found[n] for n in names], [p.grad for p in model.parameters()], dtype)
     expected = [(p.grad.mT if name == "mc_out" else p.grad) for p, name in gradients]
     agree([found["rule.m"]], expected, dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "theirs"),
+    [
+        ("conv4", {"filters": 32}, lambda m: m.MiniImagenetCNN(5, hidden_size=32)),
+        ("resnet12", {}, lambda m: m.ResNet12(5)),
+        ("resnet12", {"filters": (64, 128, 256, 512)}, lambda m: m.ResNet12(5, 512, wider=False)),
+        ("wrn28", {}, lambda m: m.WRN28(5)),
+    ],
+)
+def test_networks_have_the_parameters_of_learn2learn_s(name, options, theirs):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = theirs(l2l.vision.models)
+        own = MODELS[name](**options).build((3, 84, 84), 5)
+    assert sorted(p.shape for p in own.parameters()) == sorted(
+        p.shape for p in reference.parameters()
+    )

@@ -20,7 +20,8 @@ def looped(memory="store", **overrides):
     small = {"model.filters": 4, "training.meta_batch": 1, "dataset.queries": 1}
     config, _ = load_config(overrides=small | overrides)
     problem = build_problem(config)
-    engine = AutogradEngine(problem.model, problem.dataset.loss, threads=1, memory=memory)
+    how = problem.config.engine.model_copy(update={"memory": memory}).model_dump()
+    engine = AutogradEngine(problem.model, problem.dataset.loss, threads=1, **how)
     return dataclasses.replace(problem, engine=engine)
 
 
@@ -60,6 +61,17 @@ def test_recomputing_grows_with_the_trajectory_alone(estimator):
     stored = {K: step_peak("store", estimator, K) for K in (4, 12)}
     assert stored[12] - stored[4] > 20 * growth
     assert stored[12] > 2 * peaks[12]
+
+
+def test_points_in_parallel_take_less_as_L_grows():
+    K = 8
+    together = {"engine.order": "columns", "engine.batching": "vmap"}
+    peaks = [
+        step_peak("recompute", "binom", K, **{"estimator.L": L}, **together)
+        for L in range(2, K + 1)
+    ]
+    assert peaks == sorted(peaks, reverse=True)
+    assert peaks[-1] < peaks[0] / 2
 
 
 def test_evaluation_keeps_no_graph_however_many_tasks():

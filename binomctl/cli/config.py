@@ -53,16 +53,22 @@ def diff(
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(highlight=False, markup=False)
     if not rows:
-        Console().print("no difference")
+        console.print("no difference")
+        return
+    console.print(f"A = {first}\nB = {second}")
+    if console.width < 60:
+        for key, a, b in rows:
+            console.print(f"{key}\n  A  {_worded(a)}\n  B  {_worded(b)}")
         return
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("key", style="bold", overflow="fold")
-    for path in (first, second):
-        table.add_column(str(path), overflow="fold")
+    table.add_column("A", overflow="fold")
+    table.add_column("B", overflow="fold")
     for key, a, b in rows:
         table.add_row(key, _worded(a), _worded(b))
-    Console().print(table)
+    console.print(table)
 
 
 def _read(path: Path) -> Config:

@@ -16,7 +16,12 @@ def train(
     ] = None,
     L: Annotated[int | None, typer.Option("--L", help="Order or depth of the estimator.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set; see 'binomctl plugins'.")] = None,
-    model: Annotated[str | None, typer.Option(help="Network: conv4 or mlp.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Network: conv4, mlp, resnet12 or wrn28.")
+    ] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="Adaptation rule: gd, anil, meta-sgd, meta-curvature.")
+    ] = None,
     ways: Annotated[int | None, typer.Option(help="Classes per task.")] = None,
     shots: Annotated[int | None, typer.Option(help="Support examples per class.")] = None,
     K: Annotated[int | None, typer.Option("--K", help="Inner gradient steps.")] = None,
@@ -54,6 +59,7 @@ recommends, that over the defaults.
         "estimator.L": L,
         "dataset.name": dataset,
         "model.name": model,
+        "rule.name": rule,
         "dataset.ways": ways,
         "dataset.shots": shots,
         "adaptation.K": K,

@@ -38,7 +38,10 @@ class AutogradEngine:
         batching: "vmap" runs the B tasks as one; "loop" runs each by itself, a few side by side
             in threads; "auto" loops where a batched weight would become a grouped convolution
             (several times slower on a CPU), and vmaps otherwise.
-        order: the order of evaluation that expansion estimators are told to use.
+        order: the order of evaluation that expansion estimators are told to use: "rows", one
+            linearisation at a time, or "columns", one level of the cascade at a time. Columns
+            that are recomputed under vmap run all points of a level in parallel, so that the
+            peak of memory falls as L grows and P = K - L + 1 shrinks.
         statistics: the buffers that batch norm normalises with at inner step k, by name; None
             where it takes the statistics of the batch at hand.
         threads: tasks side by side under "loop" on a CPU; None takes torch's number of threads.
@@ -69,6 +72,11 @@ class AutogradEngine:
         self._vmap = batching == "vmap" or (batching == "auto" and not (convolves and on_cpu))
         count = 1 if self._vmap or not on_cpu else threads or torch.get_num_threads()
         self._workers = Workers(model, count)
+
+    @property
+    def points_together(self) -> bool:
+        """Whether the points of one level are computed in parallel, linearised anew."""
+        return self._vmap and self.order == "columns" and self.memory == "recompute"
 
     def curvature(self, x: Tensor, y: Tensor) -> AutogradCurvature:
         """Curvature of the support loss on x [B, N, ...], y [B, N, ...]."""
@@ -214,6 +222,8 @@ class AutogradCurvature:
 
     def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is H_{ks[p]} V[:, p]; phi [B, K+1, d], V [B, P, d] -> [B, P, d]."""
+        if self._engine.points_together and len(ks) > 1:
+            return self._together(phi, ks, V)
         columns: list[Tensor] = [V[:, 0]] * len(ks)
         for k in sorted(set(ks)):
             at = self._kept.get(k)
@@ -225,3 +235,12 @@ class AutogradCurvature:
                 columns[p] = at.hvp(V[:, p])
             del at  # recomputed graphs: at most one is alive at a time
         return torch.stack(columns, dim=1)
+
+    def _together(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+        """All B tasks at all P points in one linearisation and one backward pass."""
+        P = len(ks)
+        x, y = (t.repeat_interleave(P, 0) for t in (self._x, self._y))
+        points = phi[:, list(ks)].flatten(0, 1)
+        # One set of buffers serves all points: statistics that differ by step are evaluation's.
+        at = self._engine.linearise(points, x, y, ks[0], graph=True)
+        return at.hvp(V.flatten(0, 1)).view_as(V)

@@ -41,7 +41,7 @@ def build_imported(
     model = factory(**given)
     if not isinstance(model, nn.Module):
         raise ConfigError(
-            f"{target} gives a {type(model).__name__}, not a torch.nn.Module", key="model.import"
+            f"{target} gives {type(model).__name__}, not a torch.nn.Module", key="model.import"
         )
     return model
 
