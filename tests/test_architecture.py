@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 # Lower floors first. A module may import its own floor's package and everything below it.
 FLOORS = [
-    ["errors", "statistics", "signals"],
+    ["errors", "statistics", "signals", "bounds"],
+    ["certify", "figures"],
     ["options", "flat", "episodes", "yaml_source", "environment", "devices"],
     ["contracts"],
     ["expansion", "registry", "models", "curvature", "profiling", "normalization"],

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from binomctl.cli.bounds import bounds
 from binomctl.cli.config import config_app
 from binomctl.cli.evaluate import evaluate
 from binomctl.cli.plugins import plugins
@@ -41,5 +42,6 @@ def common(
 
 app.command()(train)
 app.command(name="eval")(evaluate)
+app.command()(bounds)
 app.command()(plugins)
 app.add_typer(config_app, name="config")

@@ -1,0 +1,242 @@
+"""A search for Hessians that violate a bound: projected gradient ascent over small matrices.
+
+Nothing is claimed that a reader cannot multiply out: a witness is a sequence H_0 .. H_{K-1} of
+symmetric matrices whose eigenvalues obey the theorem's assumption, and its factor is computed
+anew from the saved numbers in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binomctl.bounds import THEOREMS, Curve, Setting, Theorem
+
+Method = Literal["fomaml", "truncmaml", "binommaml"]
+METHODS: tuple[Method, ...] = ("fomaml", "truncmaml", "binommaml")
+Array = NDArray[np.float64]
+RESTARTS, ITERATIONS, DIMENSIONS = 24, 400, (2, 3)
+MARGIN = 1e-9  # how far beyond a bound a re-computed factor must be to count as a violation
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The worst error factor found for a method at one L, its Hessians [K, d, d] beside it."""
+
+    theorem: Theorem
+    method: Method
+    L: int
+    factor: float
+    paper: float
+    corrected: float
+    hessians: Array
+
+    @property
+    def violates_paper(self) -> bool:
+        return self.factor > self.paper * (1 + MARGIN) + MARGIN
+
+    @property
+    def violates_corrected(self) -> bool:
+        return self.factor > self.corrected * (1 + MARGIN) + MARGIN
+
+
+def certify(s: Setting, found: list[Curve], seed: int = 0) -> list[Finding]:
+    """The worst sequences for every method and L of the curves found.
+
+    FOMAML's error is the same at every L and is listed at the first; L = K, where Trunc and Binom
+    are exact, is left out.
+    """
+    out = []
+    for theorem in dict.fromkeys(c.theorem for c in found):
+        sources = {c.source: c for c in found if c.theorem == theorem}
+        paper, corrected = sources["paper"], sources.get("corrected", sources["paper"])
+        low, high = spectrum_limits(theorem, s)
+        for method in METHODS:
+            for i, L in enumerate(paper.L):
+                if (method == "fomaml" and i) or (method != "fomaml" and L == s.K):
+                    continue
+                order = 0 if method == "fomaml" else L
+                H = _search(method, order, s, low, high, seed)
+                factor = verified_factor(method, order, s, theorem, H)
+                printed, mended = (float(getattr(c, method)[i]) for c in (paper, corrected))
+                out.append(Finding(theorem, method, order, factor, printed, mended, H))
+    return out
+
+
+def spectrum_limits(theorem: Theorem, s: Setting) -> tuple[Array, Array]:
+    """The smallest and largest eigenvalue allowed at each step, [K] each."""
+    low = np.full(s.K, 0.0 if theorem == "3.8" else -s.H)
+    if theorem == "3.10":
+        low[s.K - s.M :] = s.h
+    return low, np.full(s.K, s.H)
+
+
+def verified_factor(method: Method, L: int, s: Setting, theorem: Theorem, H: Array) -> float:
+    """|error operator|_2 of a sequence [K, d, d], after checking that it is allowed.
+
+    Raises:
+        ValueError: a matrix is not symmetric or its eigenvalues leave the allowed range.
+    """
+    if not np.array_equal(H, np.swapaxes(H, 1, 2)):
+        raise ValueError("a Hessian is not symmetric")
+    low, high = spectrum_limits(theorem, s)
+    eigenvalues = np.linalg.eigvalsh(H)
+    if (eigenvalues < low[:, None] - 1e-12).any() or (eigenvalues > high[:, None] + 1e-12).any():
+        raise ValueError("an eigenvalue leaves the range that the theorem assumes")
+    return float(np.linalg.norm(_error(method, L, s.alpha, H), 2))
+
+
+def _error(method: Method, L: int, alpha: float, H: Array) -> Array:
+    """prod_k (I - alpha H_k) minus the estimator's operator, [*batch, d, d]."""
+    K, d = H.shape[-3], H.shape[-1]
+    eye = np.broadcast_to(np.eye(d), (*H.shape[:-3], d, d))
+    product = tail = eye
+    S = [eye] * (L + 1)  # S[j]: the part of the tail product of order <= j in alpha
+    for k in reversed(range(K)):
+        Hk = alpha * H[..., k, :, :]
+        product = product - Hk @ product
+        tail = product if k == K - L else tail
+        if method == "binommaml":
+            S = [eye] + [S[j] - Hk @ S[j - 1] for j in range(1, L + 1)]
+    return product - {"fomaml": eye, "truncmaml": tail, "binommaml": S[L]}[method]
+
+
+def _search(method: Method, L: int, s: Setting, low: Array, high: Array, seed: int) -> Array:
+    """The worst sequence [K, d, d] of all restarts and dimensions."""
+    best: tuple[float, Array] | None = None
+    for d in DIMENSIONS:
+        random = np.random.default_rng([seed, d, L])
+        H = _ascend(method, L, s.alpha, _start(random, low, high, d), low, high)
+        norms = np.linalg.norm(_error(method, L, s.alpha, H), 2, axis=(-2, -1))
+        worst = int(norms.argmax())
+        if best is None or norms[worst] > best[0]:
+            best = (float(norms[worst]), H[worst])
+    assert best is not None
+    return best[1]
+
+
+def _start(random: np.random.Generator, low: Array, high: Array, d: int) -> Array:
+    """RESTARTS sequences of random rotations with extreme eigenvalues, [R, K, d, d]."""
+    K = len(low)
+    basis = np.linalg.qr(random.standard_normal((RESTARTS, K, d, d)))[0]
+    top = random.integers(0, 2, (RESTARTS, K, d)).astype(float)
+    values = low[:, None] + (high - low)[:, None] * top
+    # Constant sequences are the known worst cases of some bounds: have them among the starts.
+    values[0], values[1] = low[:, None], high[:, None]
+    values[2] = high[:, None]
+    values[2, K // 2 :] = low[K // 2 :, None]
+    return _symmetric((basis * values[..., None, :]) @ np.swapaxes(basis, -1, -2))
+
+
+def _ascend(method: Method, L: int, alpha: float, H: Array, low: Array, high: Array) -> Array:
+    """Projected gradient ascent on the spectral norm of the error; keeps each restart's best."""
+    best, value = H, np.linalg.norm(_error(method, L, alpha, H), 2, axis=(-2, -1))
+    step = np.full(len(H), 0.5)
+    for _ in range(ITERATIONS):
+        gradient = _gradient(method, L, alpha, best)
+        scale = np.sqrt((gradient**2).sum(axis=(-3, -2, -1), keepdims=True))
+        move = step[:, None, None, None] * gradient / np.maximum(scale, 1e-300)
+        trial = _project(best + move * float(high.max()), low, high)
+        found = np.linalg.norm(_error(method, L, alpha, trial), 2, axis=(-2, -1))
+        better = found > value
+        best = np.where(better[:, None, None, None], trial, best)
+        value = np.where(better, found, value)
+        step = np.where(better, np.minimum(step * 1.3, 1.0), step * 0.5)
+        if step.max() < 1e-10:
+            break
+    return best
+
+
+def _gradient(method: Method, L: int, alpha: float, H: Array) -> Array:
+    """d |E|_2 / dH_k [R, K, d, d]: the symmetric part of d (u^T E v) / dH_k, u and v singular.
+
+    With the product written as X A_k Y, the derivative is -alpha (X^T u) (Y v)^T. The expansion's
+    is the same sum over orders, its rows r_j carried from k = 0 upwards.
+    """
+    left, _, right = np.linalg.svd(_error(method, L, alpha, H))
+    u, v = left[..., :, 0], right[..., 0, :]
+    R, K, d = H.shape[0], H.shape[1], H.shape[-1]
+    orders = L if method == "binommaml" else 0
+    y = np.empty((R, K, d))  # A_{k+1} .. A_{K-1} v
+    Sv = np.empty((R, K, orders + 1, d))  # S_j of the same tail, applied to v
+    column, columns = v, np.repeat(v[:, None], orders + 1, axis=1)
+    for k in reversed(range(K)):
+        y[:, k], Sv[:, k] = column, columns
+        Hk = alpha * H[:, k]
+        column = column - np.einsum("rij,rj->ri", Hk, column)
+        lower = np.einsum("rij,rpj->rpi", Hk, columns[:, :-1])
+        columns = np.concatenate([columns[:, :1], columns[:, 1:] - lower], axis=1)
+    out = np.empty_like(H)
+    x, tail = u, np.zeros_like(u)  # u^T A_0 .. A_{k-1}, and the truncated estimate's own
+    rows = np.zeros((R, orders + 1, d))
+    rows[:, orders] = u
+    for k in range(K):
+        Hk = alpha * H[:, k]
+        if method == "truncmaml" and k == K - L:
+            tail = u
+        out[:, k] = -alpha * np.einsum("ri,rj->rij", x - tail, y[:, k])
+        out[:, k] += alpha * np.einsum("rpi,rpj->rij", rows[:, 1:], Sv[:, k, :-1])
+        x = x - np.einsum("rij,rj->ri", Hk, x)
+        tail = tail - np.einsum("rij,rj->ri", Hk, tail)
+        lower = np.einsum("rij,rpj->rpi", Hk, rows[:, 1:])
+        rows = rows.copy()
+        rows[:, :-1] -= lower
+    return _symmetric(out)
+
+
+def _project(H: Array, low: Array, high: Array) -> Array:
+    """The nearest allowed sequence: eigenvalues clipped, a hair inside so that it verifies."""
+    values, vectors = np.linalg.eigh(_symmetric(H))
+    values = np.clip(values, low[:, None], high[:, None])
+    return _symmetric((vectors * values[..., None, :]) @ np.swapaxes(vectors, -1, -2))
+
+
+def _symmetric(H: Array) -> Array:
+    out: Array = (H + np.swapaxes(H, -1, -2)) / 2
+    return out
+
+
+def save_witness(path: Path, s: Setting, finding: Finding) -> None:
+    """A finding as npz: H [K, d, d] and everything needed to multiply it out."""
+    np.savez(
+        path,
+        allow_pickle=False,
+        H=finding.hessians,
+        alpha=s.alpha,
+        bound_H=s.H,
+        bound_h=s.h,
+        M=s.M,
+        L=finding.L,
+        theorem=finding.theorem,
+        method=finding.method,
+        factor=finding.factor,
+        paper=finding.paper,
+        corrected=finding.corrected,
+    )
+
+
+def verify_witness(path: Path) -> float:
+    """The factor of a saved witness, computed anew from its matrices.
+
+    Raises:
+        ValueError: the matrices are not allowed, or do not violate the paper's bound.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        H = file["H"]
+        s = Setting(
+            len(H),
+            float(file["alpha"]),
+            float(file["bound_H"]),
+            float(file["bound_h"]),
+            int(file["M"]),
+        )
+        theorem = next(t for t in THEOREMS if t == str(file["theorem"]))
+        method = next(m for m in METHODS if m == str(file["method"]))
+        factor = verified_factor(method, int(file["L"]), s, theorem, H)
+        if factor <= float(file["paper"]) * (1 + MARGIN):
+            raise ValueError(f"{path} does not violate the paper's bound: {factor}")
+    return factor

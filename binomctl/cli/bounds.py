@@ -1,0 +1,234 @@
+"""`binomctl bounds`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from binomctl.cli.console import print_json, print_note
+
+if TYPE_CHECKING:
+    from binomctl.bounds import Curve, Setting, Theorem
+    from binomctl.certify import Finding
+
+
+def bounds(
+    K: Annotated[int, typer.Option("--K", help="Inner gradient steps.")] = 5,
+    alpha: Annotated[float, typer.Option(help="Inner step size.")] = 0.25,
+    H: Annotated[float, typer.Option("--H", help="Largest |curvature|: |H_k| <= H.")] = 1.0,
+    h: Annotated[float, typer.Option("--h", help="Least curvature of the last M steps.")] = 0.1,
+    M: Annotated[int, typer.Option("--M", help="Steps that are strongly convex.")] = 1,
+    theorem: Annotated[str, typer.Option(help="all, 3.6, 3.8 or 3.10.")] = "all",
+    normalize: Annotated[
+        bool | None,
+        typer.Option(
+            "--normalize/--no-normalize",
+            help="Divide by the paper's bound for FOMAML; default: in the picture, as in Figure 2.",
+        ),
+    ] = None,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Search for Hessians that violate a bound.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the curves.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Picture: .png, .svg or .pdf; default bounds.png. Implies --plot."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the values as CSV.")] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the curves as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Bound the error of FOMAML, TruncMAML and BinomMAML: Theorems 3.6, 3.8 and 3.10.
+
+    Values are factors of |g|. Where the paper's bound does not hold for Hessians that do not \
+commute, the corrected one stands beside it; --certify looks for a counterexample. The defaults \
+are those of Figure 2.
+    """
+    from binomctl.bounds import Setting, curves, failed_assumption, normalized
+    from binomctl.errors import ConfigError
+    from binomctl.figures import check_suffix
+
+    setting = Setting(K, alpha, H, h, M)
+    _check(setting)
+    chosen = _theorems(theorem)
+    picture = check_suffix(output or Path("bounds.png")) if plot or output else None
+    skipped = {t: reason for t in chosen if (reason := failed_assumption(t, setting))}
+    if len(skipped) == len(chosen):
+        raise ConfigError(" ".join(skipped.values()), "Choose values that a theorem allows.")
+    for reason in skipped.values():
+        print_note(f"left out: {reason}")
+    found = curves(setting, chosen)
+    shown = normalized(found) if normalize else found
+    findings = _certify(setting, found, seed) if certify else []
+    if csv is not None:
+        _write_csv(csv, shown)
+    if picture is not None:
+        from binomctl.figures import draw_bounds
+
+        over = normalize is not False
+        caption = f"K = {K}, alpha = {alpha:g}, H = {H:g}, h = {h:g}, M = {M}"
+        draw_bounds(normalized(found) if over else found, caption, over, picture)
+        print_note(f"wrote {picture}")
+    if json_output:
+        print_json(_report(setting, shown, bool(normalize), skipped, findings))
+        return
+    _print_curves(shown, bool(normalize))
+    if findings:
+        _print_findings(findings)
+
+
+def _check(s: Setting) -> None:
+    import math
+
+    from binomctl.errors import ConfigError
+
+    if s.K < 1:
+        raise ConfigError(f"--K {s.K}: must be at least 1")
+    for name, value in (("alpha", s.alpha), ("H", s.H)):
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"--{name} {value}: must be positive and finite")
+    if not math.isfinite(s.h):
+        raise ConfigError(f"--h {s.h}: must be finite")
+
+
+def _theorems(name: str) -> tuple[Theorem, ...]:
+    from binomctl.bounds import THEOREMS
+    from binomctl.errors import ConfigError, unknown
+
+    if name == "all":
+        return THEOREMS
+    matching = tuple(t for t in THEOREMS if t == name)
+    if not matching:
+        raise ConfigError(unknown("theorem", name, ["all", *THEOREMS]))
+    return matching
+
+
+def _number(value: Decimal) -> float | None:
+    """A JSON number, or null beyond the range of doubles (log10 says how large it is)."""
+    number = float(value)
+    return None if number in (float("inf"), float("-inf")) else number
+
+
+def _log10(value: Decimal) -> float | None:
+    return float(value.log10()) if value > 0 else None
+
+
+def _report(
+    s: Setting,
+    found: list[Curve],
+    normalized: bool,
+    skipped: dict[Theorem, str],
+    findings: list[Finding],
+) -> dict[str, Any]:
+    methods = ("fomaml", "truncmaml", "binommaml")
+    return {
+        "schema": "binomctl/bounds/1",
+        "K": s.K,
+        "alpha": s.alpha,
+        "H": s.H,
+        "h": s.h,
+        "M": s.M,
+        "normalized": normalized,
+        "curves": [
+            {
+                "theorem": c.theorem,
+                "source": c.source,
+                "L": c.L,
+                **{m: [_number(v) for v in getattr(c, m)] for m in methods},
+                "log10": {m: [_log10(v) for v in getattr(c, m)] for m in methods},
+            }
+            for c in found
+        ],
+        "skipped": skipped,
+        "certified": [
+            {
+                "theorem": f.theorem,
+                "method": f.method,
+                "L": f.L,
+                "found": f.factor,
+                "paper": f.paper,
+                "corrected": f.corrected,
+                "violates_paper": f.violates_paper,
+                "violates_corrected": f.violates_corrected,
+                "witness": _witness_name(f) if f.violates_paper else None,
+            }
+            for f in findings
+        ],
+    }
+
+
+def _certify(s: Setting, found: list[Curve], seed: int) -> list[Finding]:
+    from binomctl.certify import certify, save_witness, verify_witness
+
+    if s.K > 50:
+        from binomctl.errors import ConfigError
+
+        raise ConfigError(f"--certify with --K {s.K}: the search is meant for K up to 50")
+    print_note("searching for Hessian sequences with the largest error, d = 2 and 3 ...")
+    findings = certify(s, found, seed)
+    for f in findings:
+        if f.violates_paper:
+            path = Path(_witness_name(f))
+            save_witness(path, s, f)
+            verify_witness(path)  # from the file, as anybody would
+            print_note(f"wrote {path}, which violates the paper's bound")
+    return findings
+
+
+def _witness_name(f: Finding) -> str:
+    return f"witness-{f.theorem}-{f.method}-L{f.L}.npz"
+
+
+def _write_csv(path: Path, found: list[Curve]) -> None:
+    import csv
+
+    from binomctl.errors import ConfigError
+
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["theorem", "source", "L", "fomaml", "truncmaml", "binommaml"])
+            for c in found:
+                for row in zip(c.L, c.fomaml, c.truncmaml, c.binommaml, strict=True):
+                    writer.writerow([c.theorem, c.source, row[0], *(f"{v:.17g}" for v in row[1:])])
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    print_note(f"wrote {path}")
+
+
+def _print_curves(found: list[Curve], normalized: bool) -> None:
+    """A table for every theorem, at most 12 of its L, with a small plot in its last column."""
+    from rich.console import Console
+
+    from binomctl.cli.plots import bound_table
+
+    console = Console()
+    unit = "over the paper's bound for FOMAML" if normalized else "factors of |g|"
+    for theorem in dict.fromkeys(c.theorem for c in found):
+        mine = [c for c in found if c.theorem == theorem]
+        console.print(bound_table(f"Theorem {theorem}, {unit}", mine, console.width))
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title="Worst error found, factors of |g| (re-computed in float64)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for name in ("theorem", "method", "L", "found", "paper", "corrected", ""):
+        table.add_column(name, overflow="fold")
+    for f in findings:
+        verdict = "violates the paper's" if f.violates_paper else ""
+        verdict = "VIOLATES THE CORRECTED" if f.violates_corrected else verdict
+        numbers = (f"{v:.4f}" for v in (f.factor, f.paper, f.corrected))
+        table.add_row(f.theorem, f.method, str(f.L), *numbers, verdict)
+    Console().print(table)
