@@ -85,7 +85,23 @@ class TrainingSection(_Section):
     )
     log_every: int = Field(10, ge=1, description="meta-steps per line of metrics.jsonl")
     validate_every: int = Field(50, ge=1, description="meta-steps between validations")
+    keep_all: bool = Field(False, description="keep every validated checkpoint, not best and last")
     validation_tasks: int = Field(50, ge=2, description="tasks per validation")
+
+
+class AnalysisSection(_Section):
+    """What `binomctl error-analysis` measures."""
+
+    estimators: list[str] = Field(
+        ["fomaml", "trunc", "binom"], description="registered names, without options"
+    )
+    L: str = Field("0-5", description="orders: a number, a range, or several with commas")
+    C: int | None = Field(None, ge=0, description="reach of the hybrid; null: all K")
+    alpha_scaling: Literal["none", "paper", "both"] = Field(
+        "none", description="for estimators that have the option"
+    )
+    batches: int = Field(200, ge=1, description="meta-batches")
+    init: str = Field("model", description="model: its own; a number: N(0, number^2) weights")
 
 
 class EvaluationSection(_Section):
@@ -117,6 +133,7 @@ class Config(_Section):
     engine: EngineSection = EngineSection()
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
+    analysis: AnalysisSection = AnalysisSection()
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -135,6 +152,7 @@ def load_config(
     file: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     assignments: list[str] | None = None,
+    below: Mapping[str, Any] | None = None,
 ) -> tuple[Config, Places]:
     """The configuration of a run.
 
@@ -142,6 +160,7 @@ def load_config(
         file: a YAML file, or None.
         overrides: values by dotted key, from named command-line options; None values are skipped.
         assignments: "key.path=value" strings, from --set.
+        below: a layer under the file, for commands with defaults of their own.
 
     Returns:
         The validated configuration and where its keys came from.
@@ -162,6 +181,7 @@ def load_config(
     for layer in layers:
         user = merge(user, layer)
     try:
+        user = merge(below or {}, user)
         recommended: dict[str, Any] = {}
         for kind in ("dataset", "estimator"):
             plugin = registry.load(kind, _chosen(kind, user))

@@ -195,6 +195,16 @@ class Estimator(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Expansion:
+    """Order L of the binomial expansion over the last C inner steps, with coefficient alpha:
+    equation (39) of BinomGBML. C = K is (8), L = C truncation, L = C = K exact, L = 0 g."""
+
+    L: int
+    C: int
+    alpha: float
+
+
 # What an estimator may offer besides, each a protocol of its own: whoever has the method can do it.
 
 
@@ -246,3 +256,20 @@ class ExactAtOrder(Protocol):
     def exact(cls, K: int) -> Estimator:
         """The member that is exact after K inner steps."""
         ...
+
+
+@runtime_checkable
+class Expands(Protocol):
+    """An estimator that is a truncated expansion, so that one pass serves many of them."""
+
+    def expansion(self, K: int, alpha: float) -> Expansion:
+        """Which one, for K inner steps of size alpha."""
+        ...
+
+
+@runtime_checkable
+class PseudoGradient(Protocol):
+    """An estimator whose result is a direction to go, not an estimate of the meta-gradient."""
+
+    no_estimate: ClassVar[str]
+    """The reason, a sentence shown to whoever wants to measure its error."""

@@ -16,19 +16,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from binomctl.contracts import Adapted
+from binomctl.contracts import Adapted, Expansion
 from binomctl.errors import ConfigError
 
 
-def binomial_expansion(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
-    """S_L(K-C) [B, d]: order L of the expansion over the last C inner steps.
-
-    Args:
-        adapted: B adapted tasks.
-        L: highest order kept, 0 <= L <= C.
-        C: number of inner steps, counted from the last, that the expansion reaches back.
-        alpha: the coefficient of each Hessian, usually the inner step size.
-    """
+def binomial_expansion(adapted: Adapted, which: Expansion) -> Tensor:
+    """S_L(K-C) [B, d]: order L of the expansion over the last C inner steps, 0 <= L <= C <= K."""
+    L, C, alpha = which.L, which.C, which.alpha
     if L == 0:
         return adapted.g
     expand = _by_rows if adapted.curvature.order == "rows" else _by_columns
@@ -67,13 +61,14 @@ def _by_rows(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
     return S[L]
 
 
-def binomial_adjoints(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
+def binomial_adjoints(adapted: Adapted, which: Expansion) -> Tensor:
     """w_0 .. w_K [B, K+1, d] of the expansion: the same order L of every tail product.
 
     w_k = S_L(k) for k > K-C; w_0 = S_L(K-C), the meta-gradient. Steps before the last C are cut
     off, as in truncated backpropagation: their w is zero. Costs up to L C - L (L-1) / 2 products,
     more than the meta-gradient alone, because every tail is wanted to the full order.
     """
+    L, C, alpha = which.L, which.C, which.alpha
     K, first = adapted.K, adapted.K - C
     w = adapted.g.new_zeros(adapted.g.shape[0], K + 1, adapted.g.shape[1])
     S = {0: adapted.g}
@@ -92,9 +87,31 @@ def binomial_adjoints(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
     return w
 
 
-def scaled_alpha(adapted: Adapted, L: int, scaling: str) -> float:
+def scaled_alpha(K: int, alpha: float, L: int, scaling: str) -> float:
     """alpha' of the expansion: alpha, or L alpha / K when scaling is "paper" (appendix C.2)."""
-    return L * adapted.alpha / adapted.K if scaling == "paper" else adapted.alpha
+    return L * alpha / K if scaling == "paper" else alpha
+
+
+def elementary_rows(adapted: Adapted) -> list[Tensor]:
+    """e_j(k), j = 0..K-k, for k = 0..K: [B, K-k+1, d] each, by K (K+1) / 2 products.
+
+    e_j(k) is the sum over k <= k_1 < ... < k_j < K of H_{k_1} ... H_{k_j} g, by the recursion
+    e_j(k) = e_j(k+1) + H_k e_{j-1}(k+1). `combine` makes any expansion of them.
+    """
+    rows = [adapted.g.unsqueeze(1)]
+    for k in reversed(range(adapted.K)):
+        below = rows[-1]
+        products = adapted.hvp([k] * below.shape[1], below)
+        padded = torch.cat([below, torch.zeros_like(below[:, :1])], dim=1)
+        rows.append(torch.cat([padded[:, :1], padded[:, 1:] + products], dim=1))
+    return rows[::-1]
+
+
+def combine(rows: list[Tensor], which: Expansion) -> Tensor:
+    """S_L(K-C) = sum over j <= L of (-alpha)^j e_j(K-C), [B, d]; in float64, for it cancels."""
+    row = rows[len(rows) - 1 - which.C]
+    powers = [(-which.alpha) ** j for j in range(which.L + 1)]
+    return torch.einsum("j,bjd->bd", row.new_tensor(powers), row[:, : which.L + 1])
 
 
 def check_order(L: int, K: int | None = None) -> None:

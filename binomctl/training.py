@@ -61,13 +61,19 @@ def train(problem: Problem, run: RunDirectory, observer: Observer) -> dict[str, 
                     "validation_ci95": value.ci95,
                     "validation_tasks": value.n,
                 }
-                run.save(_checkpoint(problem, state, value.mean), best=improved)
+                run.save(
+                    _checkpoint(problem, state, value.mean),
+                    best=improved,
+                    keep_all=settings.keep_all,
+                )
                 observer.on_validation(step.step, value, improved)
             if validating or step.step % settings.log_every == 0:
                 run.log(record)
             if stop.signal_number is not None and not last:
                 if not validating:
-                    run.save(_checkpoint(problem, state, None), best=False)
+                    run.save(
+                        _checkpoint(problem, state, None), best=False, keep_all=settings.keep_all
+                    )
                 raise Interrupted(
                     f"stopped by signal {stop.signal_number} after step {step.step}; it is saved in"
                     f" {run.path}",
@@ -113,7 +119,7 @@ def score(
         norm's, null without batch norm.
     """
     dataset = evaluation_dataset(problem.config, problem.dataset, seed)
-    theta, m, statistics = _restore(problem, checkpoint)
+    theta, m, statistics = restore(problem, checkpoint)
     scores = list(evaluate(problem, theta, m, dataset, split, tasks, steps, statistics))
     interval = problem.config.evaluation.interval
     value = mean_ci95(scores, interval)
@@ -135,7 +141,7 @@ def score(
     }
 
 
-def _restore(problem: Problem, checkpoint: Checkpoint) -> tuple[Tensor, Tensor, Statistics | None]:
+def restore(problem: Problem, checkpoint: Checkpoint) -> tuple[Tensor, Tensor, Statistics | None]:
     """theta [d], the rule's m [n] and batch norm's averages out of a checkpoint."""
     layout = problem.engine.layout
     found = {name: tuple(t.shape) for name, t in checkpoint.parameters.items()}

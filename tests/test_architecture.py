@@ -18,10 +18,12 @@ FLOORS = [
     ["options", "flat", "episodes", "yaml_source", "environment", "devices"],
     ["contracts"],
     ["expansion", "registry", "models", "curvature", "profiling", "normalization"],
+    ["spectrum", "figures_errors"],
     ["adapt", "config"],
     ["problem", "runs", "outer"],
-    ["meta", "evaluate"],
+    ["meta", "evaluate", "error_analysis"],
     ["training", "api", "testing"],
+    ["analysis_setup"],
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -18,7 +18,7 @@ from binomctl.outer import learning_rate
 from binomctl.problem import build_problem, evaluation_dataset
 from binomctl.runs import RunDirectory
 from binomctl.statistics import mean_ci95, standard_error
-from binomctl.training import _checkpoint, _restore
+from binomctl.training import _checkpoint, restore
 
 TINY = {
     "dataset.name": "glyphs",
@@ -216,12 +216,12 @@ def test_statistics_need_batch_norm():
 
 
 @pytest.mark.parametrize("mode", ["batch", "per-step", "frozen"])
-def test_a_checkpoint_restores_all_that_evaluation_needs(tmp_path, mode):
+def test_a_checkpointrestores_all_that_evaluation_needs(tmp_path, mode):
     p = problem(adaptation__statistics=mode, rule__name="meta-sgd")
     state, _ = trained(p)
     run = RunDirectory.create(tmp_path / "run", p.config)
     run.save(_checkpoint(p, state, 0.5), best=True)
-    theta, m, statistics = _restore(p, run.load("best"))
+    theta, m, statistics = restore(p, run.load("best"))
     before = evaluate(
         p, state.theta.detach(), state.m.detach(), p.dataset, "test", 3, 2, state.statistics
     )

@@ -8,6 +8,7 @@ import typer
 
 from binomctl.cli.bounds import bounds
 from binomctl.cli.config import config_app
+from binomctl.cli.error_analysis import error_analysis
 from binomctl.cli.evaluate import evaluate
 from binomctl.cli.plugins import plugins
 from binomctl.cli.train import train
@@ -42,6 +43,7 @@ def common(
 
 app.command()(train)
 app.command(name="eval")(evaluate)
+app.command()(error_analysis)
 app.command()(bounds)
 app.command()(plugins)
 app.add_typer(config_app, name="config")

@@ -90,14 +90,17 @@ class RunDirectory:
         with disk_full(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def save(self, checkpoint: Checkpoint, *, best: bool) -> None:
-        """Write a checkpoint, point the index at it, delete those no longer last or best."""
+    def save(self, checkpoint: Checkpoint, *, best: bool, keep_all: bool = False) -> None:
+        """Write a checkpoint, point the index at it, delete those no longer last or best unless
+        all are to be kept."""
         folder = self._folder(checkpoint.step)
         checkpoints.save(folder, checkpoint)
         index = {**self._index(), "last": folder.name}
         if best:
             index["best"] = folder.name
         write_json(self.path / "checkpoints" / "index.json", index)
+        if keep_all:
+            return
         for other in (self.path / "checkpoints").glob("step-*"):
             if other.name not in index.values():
                 checkpoints.remove(other)
@@ -111,6 +114,15 @@ class RunDirectory:
                 f"{self.path} has no {which} checkpoint yet", "Let the training save one first."
             )
         return checkpoints.load(self.path / "checkpoints" / name)
+
+    def kept(self) -> list[Checkpoint]:
+        """Every checkpoint of the run that is there, by step; raises CheckpointError if none."""
+        folders = sorted((self.path / "checkpoints").glob("step-*"))
+        if not folders:
+            raise CheckpointError(
+                f"{self.path} has no checkpoint yet", "Let the training save one first."
+            )
+        return [checkpoints.load(folder) for folder in folders]
 
     def report(self, report: dict[str, Any]) -> None:
         """Write report.json, the outcome of the run."""

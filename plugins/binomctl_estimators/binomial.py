@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from binomctl.contracts import Adapted
+from binomctl.contracts import Adapted, Expansion
 from binomctl.expansion import binomial_adjoints, binomial_expansion, check_order, scaled_alpha
 from binomctl.options import option
 
@@ -33,12 +33,12 @@ class BinomMAML:
         check_order(self.L, K)
         return range(K if self.L else 0)
 
+    def expansion(self, K: int, alpha: float) -> Expansion:
+        return Expansion(self.L, K, scaled_alpha(K, alpha, self.L, self.alpha_scaling))
+
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """The sum over orders j = 0..L of (-alpha')^j e_j(H_0..H_{K-1}) g, [B, d]."""
-        return binomial_expansion(adapted, self.L, adapted.K, self._alpha(adapted))
+        return binomial_expansion(adapted, self.expansion(adapted.K, adapted.alpha))
 
     def adjoints(self, adapted: Adapted) -> Tensor:
-        return binomial_adjoints(adapted, self.L, adapted.K, self._alpha(adapted))
-
-    def _alpha(self, adapted: Adapted) -> float:
-        return scaled_alpha(adapted, self.L, self.alpha_scaling)
+        return binomial_adjoints(adapted, self.expansion(adapted.K, adapted.alpha))

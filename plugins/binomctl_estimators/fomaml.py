@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from binomctl.contracts import Adapted
+from binomctl.contracts import Adapted, Expansion
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,9 @@ class FOMAML:
 
     def steps(self, K: int) -> range:
         return range(0)
+
+    def expansion(self, K: int, alpha: float) -> Expansion:
+        return Expansion(0, K, alpha)
 
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """g [B, d] = grad l_val(phi^K)."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from binomctl.contracts import Adapted
+from binomctl.contracts import Adapted, Expansion
 from binomctl.errors import ConfigError
 from binomctl.expansion import binomial_adjoints, binomial_expansion, check_order, scaled_alpha
 from binomctl.options import option
@@ -46,15 +46,15 @@ class Hybrid:
             )
         return range(K - self._reach(K), K) if self.L else range(0)
 
+    def expansion(self, K: int, alpha: float) -> Expansion:
+        return Expansion(self.L, self._reach(K), scaled_alpha(K, alpha, self.L, self.alpha_scaling))
+
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """Equation (39), [B, d]."""
-        return binomial_expansion(adapted, *self._order(adapted))
+        return binomial_expansion(adapted, self.expansion(adapted.K, adapted.alpha))
 
     def adjoints(self, adapted: Adapted) -> Tensor:
-        return binomial_adjoints(adapted, *self._order(adapted))
+        return binomial_adjoints(adapted, self.expansion(adapted.K, adapted.alpha))
 
     def _reach(self, K: int) -> int:
         return K if self.C is None else self.C
-
-    def _order(self, adapted: Adapted) -> tuple[int, int, float]:
-        return self.L, self._reach(adapted.K), scaled_alpha(adapted, self.L, self.alpha_scaling)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from binomctl.contracts import Adapted
+from binomctl.contracts import Adapted, Expansion
 from binomctl.expansion import binomial_adjoints, binomial_expansion
 
 
@@ -21,9 +21,12 @@ class MAML:
     def steps(self, K: int) -> range:
         return range(K)
 
+    def expansion(self, K: int, alpha: float) -> Expansion:
+        return Expansion(K, K, alpha)
+
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """Equation (4) of BinomGBML, [B, d]."""
-        return binomial_expansion(adapted, adapted.K, adapted.K, adapted.alpha)
+        return binomial_expansion(adapted, self.expansion(adapted.K, adapted.alpha))
 
     def adjoints(self, adapted: Adapted) -> Tensor:
-        return binomial_adjoints(adapted, adapted.K, adapted.K, adapted.alpha)
+        return binomial_adjoints(adapted, self.expansion(adapted.K, adapted.alpha))

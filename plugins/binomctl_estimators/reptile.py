@@ -19,6 +19,7 @@ class Reptile:
     Not an estimate of the meta-gradient: it takes no query loss into account.
     """
 
+    no_estimate: ClassVar[str] = "theta - phi^K takes no query loss into account"
     recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {
             "training": {"optimizer": "sgd", "schedule": "linear", "meta_lr": 1.0},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from binomctl.contracts import Adapted
+from binomctl.contracts import Adapted, Expansion
 from binomctl.expansion import binomial_adjoints, binomial_expansion, check_order
 from binomctl.options import option
 
@@ -28,9 +28,12 @@ class TruncMAML:
         check_order(self.L, K)
         return range(K - self.L, K)
 
+    def expansion(self, K: int, alpha: float) -> Expansion:
+        return Expansion(self.L, self.L, alpha)
+
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """The product of the last L factors applied to g, [B, d]."""
-        return binomial_expansion(adapted, self.L, self.L, adapted.alpha)
+        return binomial_expansion(adapted, self.expansion(adapted.K, adapted.alpha))
 
     def adjoints(self, adapted: Adapted) -> Tensor:
-        return binomial_adjoints(adapted, self.L, self.L, adapted.alpha)
+        return binomial_adjoints(adapted, self.expansion(adapted.K, adapted.alpha))

@@ -1,0 +1,169 @@
+"""What an error analysis starts from: its configuration, its estimators, where theta is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from binomctl import registry
+from binomctl.config import Config, Places, load_config
+from binomctl.contracts import Expands, PseudoGradient
+from binomctl.error_analysis import Case
+from binomctl.errors import CheckpointError, ConfigError
+from binomctl.options import has_option
+from binomctl.problem import Problem, build_problem
+from binomctl.runs import Checkpoint, RunDirectory
+from binomctl.training import restore
+
+DEFAULTS: dict[str, Any] = {
+    "dataset": {"name": "sinusoid"},
+    "training": {"meta_batch": 10},
+    "dtype": "float64",
+}
+FIXED_BY_A_RUN = ("dataset.name", "model.name", "rule.name")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A problem and where its inner loops start: theta [d], the rule's m [n]; the step of the
+    checkpoint they come from, if any."""
+
+    problem: Problem
+    theta: Tensor
+    m: Tensor
+    step: int | None
+
+
+def settings_of(
+    file: Path | None, given: dict[str, Any], assignments: list[str] | None, run: Path | None
+) -> tuple[Config, Places]:
+    """The configuration: the analysis' defaults, a file or a run, the command line.
+
+    Raises:
+        CheckpointError: the command line asks for another data set, model or rule than the run's.
+        ConfigError: as `load_config`.
+    """
+    if run is None:
+        return load_config(file, given, assignments, below=DEFAULTS)
+    own = RunDirectory.open(run).config()
+    for key in FIXED_BY_A_RUN:
+        section = getattr(own, key.partition(".")[0])
+        if given.get(key) not in (None, section.name):
+            raise CheckpointError(
+                f"{run} was trained with {key} = {section.name}, not {given[key]}",
+                f"Leave the option out, or train a run with {given[key]}.",
+            )
+    below = own.model_dump(mode="json")
+    below["training"]["meta_batch"] = DEFAULTS["training"]["meta_batch"]
+    below["dtype"] = DEFAULTS["dtype"]
+    return load_config(file, given, assignments, below=below)
+
+
+def starts(settings: Config, checkpoint: Path | None, along: Path | None) -> list[Start]:
+    """Where to measure: the initial weights, a run's best checkpoint, or all it kept."""
+    problem = build_problem(settings)
+    if checkpoint is not None:
+        return [_start(problem, RunDirectory.open(checkpoint).load("best"))]
+    if along is not None:
+        return [_start(problem, c) for c in RunDirectory.open(along).kept()]
+    theta = initial(problem, settings.analysis.init)
+    return [Start(problem, theta, problem.m, None)]
+
+
+def _start(problem: Problem, checkpoint: Checkpoint) -> Start:
+    theta, m, _ = restore(problem, checkpoint)
+    return Start(problem, theta, m, checkpoint.step)
+
+
+def initial(problem: Problem, how: str) -> Tensor:
+    """theta [d]: the model's own initial weights, or N(0, std^2) for "0.01", say."""
+    if how == "model":
+        return problem.theta
+    try:
+        std = float(how)
+    except ValueError:
+        std = -1.0
+    if not 0 < std < float("inf"):
+        raise ConfigError(
+            f"init = '{how}' is neither 'model' nor a positive standard deviation",
+            key="analysis.init",
+        )
+    random = torch.Generator().manual_seed(problem.config.seed)
+    return std * torch.randn(len(problem.theta), generator=random, dtype=torch.float64).to(
+        problem.theta
+    )
+
+
+def cases_of(problem: Problem) -> list[Case]:
+    """Every estimator at every L that K allows.
+
+    Raises:
+        ConfigError: an unknown name, one that estimates no meta-gradient, no L in range.
+    """
+    section, K = problem.config.analysis, problem.config.adaptation.K
+    scalings = ["none", "paper"] if section.alpha_scaling == "both" else [section.alpha_scaling]
+    out: list[Case] = []
+    for name in dict.fromkeys(section.estimators):
+        cls = registry.load("estimator", name)
+        if isinstance(cls, type) and hasattr(cls, "no_estimate"):
+            reason = cls.no_estimate
+            raise ConfigError(
+                f"'{name}' does not estimate the meta-gradient: {reason}",
+                "Leave it out; compare its accuracy instead.",
+                key="analysis.estimators",
+            )
+        for L in orders(section.L, K) if has_option(cls, "L") else [None]:
+            for scaling in scalings if has_option(cls, "alpha_scaling") else [None]:
+                case = _case(problem, name, cls, L, scaling)
+                out += [case] if case else []
+    return out
+
+
+def _case(
+    problem: Problem, name: str, cls: type, L: int | None, scaling: str | None
+) -> Case | None:
+    section, K = problem.config.analysis, problem.config.adaptation.K
+    options: dict[str, Any] = {} if L is None else {"L": L}
+    if scaling is not None:
+        options["alpha_scaling"] = scaling
+    C = section.C if has_option(cls, "C") else None
+    if C is not None:
+        if L is not None and C < L:
+            return None  # the hybrid at this C has no such order
+        options["C"] = C
+    if L == 0 and not issubclass(cls, Expands):
+        return None  # no step of a solver is no estimate
+    estimator = registry.create("estimator", name, options)
+    assert not isinstance(estimator, PseudoGradient)
+    estimator.steps(K)
+    if not isinstance(estimator, Expands) and not problem.rule.plain:
+        raise ConfigError(
+            f"estimator '{name}' cannot be measured under rule '{problem.config.rule.name}'",
+            key="analysis.estimators",
+        )
+    return Case(name, estimator, L, C, scaling)
+
+
+def orders(text: str, K: int) -> list[int]:
+    """ "0-5", "4", "1,3" -> numbers; those above K are left out if any is left.
+
+    Raises:
+        ConfigError: not such a list, or nothing between 0 and K in it.
+    """
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            low, dash, high = part.strip().partition("-")
+            found += range(int(low), int(high if dash else low) + 1)
+    except ValueError:
+        raise ConfigError(
+            f"L = '{text}' is no list of orders", "Write 0-5, 2 or 1,3,5.", key="analysis.L"
+        ) from None
+    kept = sorted({L for L in found if 0 <= L <= K})
+    if not kept:
+        raise ConfigError(f"L = '{text}' holds no order between 0 and K = {K}", key="analysis.L")
+    return kept

@@ -1,0 +1,240 @@
+"""`binomctl error-analysis`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from binomctl.cli.console import print_json, print_note
+
+if TYPE_CHECKING:
+    from binomctl.analysis_setup import Start
+    from binomctl.config import Config
+
+
+def error_analysis(
+    dataset: Annotated[str | None, typer.Option(help="Data set; default sinusoid.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Adaptation rule.")] = None,
+    K: Annotated[int | None, typer.Option("--K", help="Inner gradient steps.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Inner step size.")] = None,
+    estimators: Annotated[
+        str | None, typer.Option(help="Names with commas; default fomaml,trunc,binom.")
+    ] = None,
+    L: Annotated[str | None, typer.Option("--L", help="Orders: 0-5, 2 or 1,3,5.")] = None,
+    C: Annotated[int | None, typer.Option("--C", help="Reach of the hybrid; default K.")] = None,
+    alpha_scaling: Annotated[str | None, typer.Option(help="none, paper or both.")] = None,
+    batches: Annotated[int | None, typer.Option(help="Meta-batches; default 200.")] = None,
+    meta_batch: Annotated[int | None, typer.Option(help="Tasks per batch; default 10.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="model: its own weights; a number: N(0, number^2).")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Measure at a run's best checkpoint.")
+    ] = None,
+    along: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Measure at every checkpoint a run kept.")
+    ] = None,
+    spectrum: Annotated[
+        bool, typer.Option("--spectrum", help="Lanczos on every H_k; draw the matching bounds.")
+    ] = False,
+    M: Annotated[int, typer.Option("--M", min=1, help="For Theorem 3.10.")] = 1,
+    dtype: Annotated[str | None, typer.Option(help="float64 (default) or float32.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the weights and the tasks.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file, configs/fig3b.yaml say.")] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key, over the file; repeatable."),
+    ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the errors.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Picture: .png, .svg or .pdf; default errors.png. Implies --plot."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the values as CSV.")] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Measure how far estimators are from the exact meta-gradient, on a model and data of yours.
+
+    Without arguments: Figure 3b of the paper in a minute, as a table and errors.png. \
+--spectrum adds the bounds of Theorems 3.6, 3.8 and 3.10 whose assumptions hold there.
+    """
+    from binomctl.errors import ConfigError
+    from binomctl.figures import check_suffix
+
+    bare = len(sys.argv) <= 2
+    picture = check_suffix(output or Path("errors.png")) if plot or output or bare else None
+    if checkpoint and along:
+        raise ConfigError("--checkpoint and --along exclude each other")
+    given = {
+        "dataset.name": dataset,
+        "model.name": model,
+        "rule.name": rule,
+        "adaptation.K": K,
+        "adaptation.alpha": alpha,
+        "analysis.estimators": estimators.split(",") if estimators else None,
+        "analysis.L": L,
+        "analysis.C": C,
+        "analysis.alpha_scaling": alpha_scaling,
+        "analysis.batches": batches,
+        "analysis.init": init,
+        "training.meta_batch": meta_batch,
+        "dtype": dtype,
+        "seed": seed,
+        "device": device,
+    }
+    from binomctl.analysis_setup import cases_of, settings_of, starts
+
+    settings, places = settings_of(config, given, assign, checkpoint or along)
+    try:
+        begun = starts(settings, checkpoint, along)
+        problem = begun[0].problem
+        cases = cases_of(problem)
+    except ConfigError as error:
+        raise places.locate(error) from None
+    reports = [_measure(start, cases, spectrum, M) for start in begun]
+    if csv is not None:
+        _write_csv(csv, reports)
+    if picture is not None:
+        from binomctl.figures_errors import draw_errors
+
+        draw_errors(reports, picture)
+        print_note(f"wrote {picture}")
+    if json_output:
+        print_json(_joined(reports))
+        return
+    _print(settings, reports)
+
+
+def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from binomctl.error_analysis import analyse, matching_bounds
+    from binomctl.problem import resolved
+
+    problem = start.problem
+    batches = problem.config.analysis.batches
+    plain = problem.rule.plain
+    if spectrum and not plain:
+        print_note("the bounds are about H_k alone: no spectrum under a rule other than gd")
+    looking = spectrum and plain
+    steps = analyse(problem, start.theta, start.m, cases, batches, with_spectrum=looking)
+    hidden = not sys.stderr.isatty()
+    bar = tqdm(steps, total=batches, unit="batch", dynamic_ncols=True, disable=hidden)
+    errors, spectra = list(bar)[-1]  # the same growing records every time
+    summary, bounds = matching_bounds(problem, spectra, M) if looking else (None, [])
+    return {
+        "schema": "binomctl/error-analysis/1",
+        "step": start.step,
+        "config": resolved(problem.config).model_dump(mode="json"),
+        "spectrum": summary and {**summary, "bounds": [_curve(c) for c in bounds]},
+        "errors": [e.report() for e in errors],
+    }
+
+
+def _curve(curve: Any) -> dict[str, Any]:
+    methods = ("fomaml", "truncmaml", "binommaml")
+    return {
+        "theorem": curve.theorem,
+        "source": curve.source,
+        "L": curve.L,
+        **{m: [float(v) for v in getattr(curve, m)] for m in methods},
+    }
+
+
+def _joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """One report as it is; several, one per checkpoint, under "along"."""
+    if len(reports) == 1:
+        return reports[0]
+    return {
+        "schema": "binomctl/error-analysis/1",
+        "config": reports[0]["config"],
+        "along": [{k: r[k] for k in ("step", "spectrum", "errors")} for r in reports],
+    }
+
+
+def _write_csv(path: Path, reports: list[dict[str, Any]]) -> None:
+    import csv
+
+    from binomctl.errors import ConfigError
+
+    head = ["step", "estimator", "L", "C", "alpha_scaling", "measure", "mean", "ci95", "n", "max"]
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(head)
+            for r in reports:
+                for e in r["errors"]:
+                    own = [r["step"], e["estimator"], e["L"], e["C"], e["alpha_scaling"]]
+                    measures = {k: e[k] for k in ("relative", "absolute", "cosine")}
+                    measures |= {f"per_task_{k}": v for k, v in e["per_task"].items()}
+                    for name, v in measures.items():
+                        writer.writerow([*own, name, v["mean"], v["ci95"], v["n"], v["max"]])
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    print_note(f"wrote {path}")
+
+
+def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    a = settings.adaptation
+    for report in reports:
+        at = "" if report["step"] is None else f", checkpoint of step {report['step']}"
+        n = settings.analysis.batches
+        table = Table(
+            title=f"Relative error of the meta-gradient, {settings.dataset.name}, K = {a.K}, alpha"
+            f" = {a.alpha:g}, {settings.dtype}{at}\nmean (95% CI half-width) over n = {n} batches"
+            f" of {settings.training.meta_batch} tasks",
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+        )
+        for name, justify in (("estimator", "left"), ("L", "right")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        for name in ("relative error", "cosine", "per task"):
+            table.add_column(name, justify="right")
+        for e in report["errors"]:
+            label = e["estimator"] + (" alpha'" if e["alpha_scaling"] == "paper" else "")
+            L = "" if e["L"] is None else str(e["L"])
+            label += f" C={e['C']}" if e["C"] is not None else ""
+            table.add_row(
+                label,
+                L,
+                _worded(e["relative"]),
+                _cosine(e["cosine"]),
+                _worded(e["per_task"]["relative"]),
+            )
+        console.print(table)
+        if report["spectrum"]:
+            _print_spectrum(console, report["spectrum"])
+
+
+def _worded(v: dict[str, Any]) -> str:
+    if v["mean"] is None:
+        return "undefined"
+    half = "" if v["ci95"] is None else f" ({v['ci95']:.1e})"
+    return f"{v['mean']:.3e}{half}"
+
+
+def _cosine(v: dict[str, Any]) -> str:
+    return "undefined" if v["mean"] is None else f"{v['mean']:.6f}"
+
+
+def _print_spectrum(console: Any, s: dict[str, Any]) -> None:
+    console.print(
+        f"alpha H = {s['alpha_H']:.4g}, alpha h = {s['alpha_h']:.3g}, lowest eigenvalue"
+        f" {s['lowest']:.3g}, negative share of curvature {s['negative_share']['mean']:.2%}"
+    )
+    holding = ", ".join(s["theorems"]) or "none"
+    console.print(f"theorems that apply: {holding}")
+    for reason in s["left_out"].values():
+        console.print(f"left out: {reason}")

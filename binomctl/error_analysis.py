@@ -1,0 +1,192 @@
+"""How far estimators are from the exact meta-gradient, on a model and data of one's own.
+
+One pass by rows, K (K+1) / 2 Hessian-vector products a batch, gives the exact meta-gradient and
+every expansion estimator at every L; other estimators run their own inner loop besides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from binomctl.adapt import adapt_and_validate
+from binomctl.bounds import THEOREMS, Curve, Setting, curves, failed_assumption
+from binomctl.contracts import Estimator, Expands, Expansion, Proximal
+from binomctl.expansion import combine, elementary_rows
+from binomctl.problem import Problem
+from binomctl.spectrum import Spectrum, spectrum
+from binomctl.statistics import mean_ci95
+
+
+@dataclass(frozen=True)
+class Case:
+    """An estimator to measure: its registered name, and its L, C and scaling where it has them."""
+
+    name: str
+    estimator: Estimator
+    L: int | None
+    C: int | None = None
+    alpha_scaling: str | None = None
+
+
+@dataclass
+class Errors:
+    """What was measured of one case; a value per batch, or per task in the lists so named.
+
+    relative: |estimate - exact| / |exact| of the meta-gradients averaged over a batch's tasks;
+    absolute: without the division; cosine: of the angle between the two. over_g:
+    |estimate - exact| / |g| per task, the unit of the bounds. undefined: batches, or tasks, whose
+    exact meta-gradient is zero; they are in no other list but absolute.
+    """
+
+    case: Case
+    relative: list[float] = field(default_factory=list)
+    absolute: list[float] = field(default_factory=list)
+    cosine: list[float] = field(default_factory=list)
+    task_relative: list[float] = field(default_factory=list)
+    task_cosine: list[float] = field(default_factory=list)
+    over_g: list[float] = field(default_factory=list)
+    undefined: int = 0
+    task_undefined: int = 0
+
+    def add(self, estimate: Tensor, exact: Tensor, g: Tensor) -> None:
+        """Record one batch of estimates [B, d]."""
+        error, size, angle = _compare(estimate.mean(0, True), exact.mean(0, True))
+        self.absolute.append(float(error))
+        if float(size) > 0:
+            self.relative.append(float(error / size))
+            self.cosine.append(float(angle))
+        else:
+            self.undefined += 1
+        errors, sizes, angles = _compare(estimate, exact)
+        defined = sizes > 0
+        self.task_relative += (errors[defined] / sizes[defined]).tolist()
+        self.task_cosine += angles[defined].tolist()
+        self.task_undefined += int((~defined).sum())
+        norms = g.norm(dim=-1)
+        self.over_g += (errors[norms > 0] / norms[norms > 0]).tolist()
+
+    def report(self) -> dict[str, Any]:
+        """As in the JSON report: means with 95% Student t intervals, n and the batches' values."""
+        return {
+            "estimator": self.case.name,
+            "L": self.case.L,
+            "C": self.case.C,
+            "alpha_scaling": self.case.alpha_scaling,
+            "relative": _summary(self.relative, values=True) | {"undefined": self.undefined},
+            "absolute": _summary(self.absolute, values=True),
+            "cosine": _summary(self.cosine, values=True),
+            "per_task": {
+                "relative": _summary(self.task_relative) | {"undefined": self.task_undefined},
+                "cosine": _summary(self.task_cosine),
+                "over_g": _summary(self.over_g),
+            },
+        }
+
+
+def _compare(estimate: Tensor, exact: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """|difference|, |exact| and cosine of rows [N, d]."""
+    size, own = exact.norm(dim=-1), estimate.norm(dim=-1)
+    angle = (estimate * exact).sum(-1) / (size * own)
+    return (estimate - exact).norm(dim=-1), size, angle
+
+
+def _summary(numbers: Sequence[float], values: bool = False) -> dict[str, Any]:
+    out: dict[str, Any] = {"mean": None, "ci95": None, "n": len(numbers), "max": None}
+    if numbers:
+        found = mean_ci95(numbers)
+        half = found.ci95 if math.isfinite(found.ci95) else None  # one value has no interval
+        out = {"mean": found.mean, "ci95": half, "n": found.n, "max": max(numbers)}
+    return out | ({"values": list(numbers)} if values else {})
+
+
+def analyse(
+    problem: Problem,
+    theta: Tensor,
+    m: Tensor,
+    cases: Sequence[Case],
+    batches: int,
+    *,
+    with_spectrum: bool = False,
+) -> Iterator[tuple[list[Errors], list[Spectrum]]]:
+    """Measure the cases on the training batches 0 .. batches - 1, yielding after each one.
+
+    Args:
+        problem: data, model, rule and inner loop; its own estimator is not used.
+        theta: where the inner loops start [d]; m: the rule's meta-parameters [n].
+        cases: what to measure.
+        batches: number of meta-batches of problem.config.training.meta_batch tasks.
+        with_spectrum: run Lanczos on every H_k too.
+
+    Yields:
+        The same growing records each time: errors by case, spectra by batch.
+    """
+    errors, spectra = [Errors(case) for case in cases], []
+    B = problem.config.training.meta_batch
+    for i in range(batches):
+        batch = problem.training_batch(range(i * B, (i + 1) * B))
+        how = replace(problem.adaptation(batch, m), proximal=0.0)
+        adapted, _, _ = adapt_and_validate(problem.engine, theta, batch, how, range(how.K))
+        rows = elementary_rows(adapted)
+        exact = combine(rows, Expansion(how.K, how.K, how.alpha))
+        for record in errors:
+            estimator = record.case.estimator
+            if isinstance(estimator, Expands):
+                estimate = combine(rows, estimator.expansion(how.K, how.alpha))
+            else:
+                proximal = estimator.proximal if isinstance(estimator, Proximal) else 0.0
+                own, _, _ = adapt_and_validate(
+                    problem.engine,
+                    theta,
+                    batch,
+                    replace(how, proximal=proximal),
+                    estimator.steps(how.K),
+                )
+                estimate = estimator.meta_gradient(own)
+            record.add(estimate, exact, adapted.g)
+        if with_spectrum:
+            spectra.append(spectrum(adapted, seed=i))
+        yield errors, spectra
+
+
+def matching_bounds(
+    problem: Problem, spectra: Sequence[Spectrum], M: int = 1
+) -> tuple[dict[str, Any], list[Curve]]:
+    """The measured spectrum in the theorems' terms, and the bounds whose assumptions hold.
+
+    H is the largest |curvature| met in any task and step, h the least eigenvalue of the last M
+    steps. A loss counts as convex if no eigenvalue is below -1e-9 H.
+    """
+    how = problem.config.adaptation
+    scale = problem.adaptation(problem.training_batch(range(1)), problem.m).scale
+    alpha, K = how.alpha, how.K
+    highest = scale * torch.cat([s.highest for s in spectra])
+    lowest = scale * torch.cat([s.lowest for s in spectra])
+    H = float(torch.maximum(highest.abs(), lowest.abs()).max())
+    h = float(lowest[:, K - M :].min())
+    negative = torch.cat([s.negative for s in spectra])
+    summary: dict[str, Any] = {
+        "H": H,
+        "lowest": float(lowest.min()),
+        "alpha_H": alpha * H,
+        "alpha_h": alpha * h,
+        "M": M,
+        "negative_share": _summary(negative.flatten().tolist()),
+    }
+    setting = Setting(K, alpha, H, h, M)
+    convex = float(lowest.min()) >= -1e-9 * H
+    reasons: dict[str, str] = {}
+    for theorem in THEOREMS:
+        reason = failed_assumption(theorem, setting)
+        if theorem == "3.8" and not convex:
+            reason = f"Theorem 3.8 assumes convexity; an eigenvalue is {float(lowest.min()):.3g}."
+        if reason:
+            reasons[theorem] = reason
+    holding = [t for t in THEOREMS if t not in reasons]
+    summary |= {"theorems": holding, "left_out": reasons}
+    return summary, curves(setting, holding)
