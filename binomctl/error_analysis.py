@@ -17,6 +17,7 @@ from torch import Tensor
 from binomctl.adapt import adapt_and_validate
 from binomctl.bounds import THEOREMS, Curve, Setting, curves, failed_assumption
 from binomctl.contracts import Estimator, Expands, Expansion, Proximal
+from binomctl.errors import NonFiniteError
 from binomctl.expansion import combine, elementary_rows
 from binomctl.problem import Problem
 from binomctl.spectrum import Spectrum, spectrum
@@ -40,8 +41,9 @@ class Errors:
 
     relative: |estimate - exact| / |exact| of the meta-gradients averaged over a batch's tasks;
     absolute: without the division; cosine: of the angle between the two. over_g:
-    |estimate - exact| / |g| per task, the unit of the bounds. undefined: batches, or tasks, whose
-    exact meta-gradient is zero; they are in no other list but absolute.
+    |estimate - exact| / |g| per task, the unit of the bounds. A batch or task whose exact
+    meta-gradient is zero, or whose estimate is not finite, has no relative error and is counted as
+    undefined; one whose estimate is zero has no cosine.
     """
 
     case: Case
@@ -56,20 +58,21 @@ class Errors:
 
     def add(self, estimate: Tensor, exact: Tensor, g: Tensor) -> None:
         """Record one batch of estimates [B, d]."""
-        error, size, angle = _compare(estimate.mean(0, True), exact.mean(0, True))
-        self.absolute.append(float(error))
-        if float(size) > 0:
-            self.relative.append(float(error / size))
-            self.cosine.append(float(angle))
+        error, size, angle = (float(v) for v in _compare(estimate.mean(0), exact.mean(0)))
+        self.absolute += [error] if math.isfinite(error) else []
+        if size > 0 and math.isfinite(error):
+            self.relative.append(error / size)
+            self.cosine += [angle] if math.isfinite(angle) else []
         else:
             self.undefined += 1
         errors, sizes, angles = _compare(estimate, exact)
-        defined = sizes > 0
+        defined = (sizes > 0) & errors.isfinite()
         self.task_relative += (errors[defined] / sizes[defined]).tolist()
-        self.task_cosine += angles[defined].tolist()
+        self.task_cosine += angles[defined & angles.isfinite()].tolist()
         self.task_undefined += int((~defined).sum())
         norms = g.norm(dim=-1)
-        self.over_g += (errors[norms > 0] / norms[norms > 0]).tolist()
+        measured = (norms > 0) & errors.isfinite()
+        self.over_g += (errors[measured] / norms[measured]).tolist()
 
     def report(self) -> dict[str, Any]:
         """As in the JSON report: means with 95% Student t intervals, n and the batches' values."""
@@ -90,7 +93,7 @@ class Errors:
 
 
 def _compare(estimate: Tensor, exact: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """|difference|, |exact| and cosine of rows [N, d]."""
+    """|difference|, |exact| and cosine along the last axis."""
     size, own = exact.norm(dim=-1), estimate.norm(dim=-1)
     angle = (estimate * exact).sum(-1) / (size * own)
     return (estimate - exact).norm(dim=-1), size, angle
@@ -134,6 +137,11 @@ def analyse(
         adapted, _, _ = adapt_and_validate(problem.engine, theta, batch, how, range(how.K))
         rows = elementary_rows(adapted)
         exact = combine(rows, Expansion(how.K, how.K, how.alpha))
+        if not exact.isfinite().all():
+            raise NonFiniteError(
+                f"the exact meta-gradient of batch {i} is not finite",
+                "The inner loop diverges: lower adaptation.alpha.",
+            )
         for record in errors:
             estimator = record.case.estimator
             if isinstance(estimator, Expands):

@@ -1,0 +1,341 @@
+"""Measured errors against dense matrices; the spectrum against eigvalsh; the bounds above both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from dense_oracle import flat_loss, inner_loop, product, subset_sum
+
+from binomctl import registry
+from binomctl.adapt import adapt_and_validate
+from binomctl.analysis_setup import cases_of, initial, orders, settings_of
+from binomctl.contracts import Expansion
+from binomctl.error_analysis import Case, Errors, analyse, matching_bounds
+from binomctl.errors import ConfigError, NonFiniteError
+from binomctl.expansion import binomial_expansion, combine, elementary_rows
+from binomctl.problem import build_problem
+from binomctl.spectrum import spectrum
+
+SMALL = {"model.width": 5, "model.depth": 1, "training.meta_batch": 3, "adaptation.K": 4}
+
+
+def problem(**overrides):
+    keyed = {k.replace("__", "."): v for k, v in overrides.items()}
+    return build_problem(settings_of(None, SMALL | keyed, None, None)[0])
+
+
+def adapted(p, i=0):
+    B, K = p.config.training.meta_batch, p.config.adaptation.K
+    batch = p.training_batch(range(i * B, (i + 1) * B))
+    how = p.adaptation(batch, p.m)
+    return adapt_and_validate(p.engine, p.theta, batch, how, range(K))[0], batch
+
+
+def dense(p, i=0):
+    """Per task: the dense Hessians along the inner loop, and g."""
+    _, batch = adapted(p, i)
+    how = p.config.adaptation
+    out = []
+    for b in range(len(batch)):
+        trn = flat_loss(p.model, p.dataset.loss, batch.x_trn[b], batch.y_trn[b])
+        val = flat_loss(p.model, p.dataset.loss, batch.x_val[b], batch.y_val[b])
+        out.append(inner_loop(trn, val, p.theta, how.K, how.alpha))
+    return out
+
+
+def last(generator):
+    return list(generator)[-1]
+
+
+@pytest.mark.parametrize("rule", ["gd", "anil", "meta-sgd", "meta-curvature"])
+def test_one_pass_by_rows_gives_every_expansion(rule):
+    p = problem(rule__name=rule)
+    a, _ = adapted(p)
+    rows = elementary_rows(a)
+    K, alpha = a.K, a.alpha
+    assert [r.shape[1] for r in rows] == [K - k + 1 for k in range(K + 1)]
+    for C in range(K + 1):
+        for L in range(C + 1):
+            for scale in (1.0, L / K):
+                which = Expansion(L, C, scale * alpha)
+                torch.testing.assert_close(
+                    combine(rows, which), binomial_expansion(a, which), rtol=1e-10, atol=1e-12
+                )
+
+
+def test_a_pass_takes_K_times_K_plus_1_over_2_products():
+    a, _ = adapted(problem())
+    counted = []
+
+    class Counting:
+        order = "rows"
+
+        def hvp(self, phi, ks, V):
+            counted.append(len(ks))
+            return a.curvature.hvp(phi, ks, V)
+
+    elementary_rows(type(a)(a.trajectory, a.g, Counting()))
+    assert sum(counted) == a.K * (a.K + 1) // 2
+
+
+def test_every_error_figure_equals_the_dense_oracle():
+    p = problem(analysis__estimators=["fomaml", "trunc", "binom", "hybrid"], analysis__C=3,
+                analysis__alpha_scaling="both")  # fmt: skip
+    cases = cases_of(p)
+    errors, _ = last(analyse(p, p.theta, p.m, cases, 2))
+    K, alpha = p.config.adaptation.K, p.config.adaptation.alpha
+    assert len(cases) == 1 + 5 + 2 * 5 + 2 * 4
+    for record in errors:
+        case = record.case
+        L = 0 if case.L is None else case.L
+        C = {"fomaml": K, "trunc": L, "binom": K, "hybrid": 3}[case.name]
+        own = L * alpha / K if case.alpha_scaling == "paper" else alpha
+        for i in range(2):
+            tasks = dense(p, i)
+            exact = torch.stack([product(H, g, K, alpha) for H, g in tasks])
+            estimate = torch.stack([subset_sum(H, g, L, C, own) for H, g in tasks])
+            e, x = estimate.mean(0), exact.mean(0)
+            assert record.absolute[i] == pytest.approx(float((e - x).norm()), rel=1e-7, abs=1e-12)
+            relative = float((e - x).norm() / x.norm())
+            assert record.relative[i] == pytest.approx(relative, rel=1e-7, abs=1e-12)
+            assert record.cosine[i] == pytest.approx(float(e @ x / (e.norm() * x.norm())))
+            per_task = ((estimate - exact).norm(dim=1) / exact.norm(dim=1)).tolist()
+            assert record.task_relative[3 * i : 3 * i + 3] == pytest.approx(
+                per_task, rel=1e-7, abs=1e-12
+            )
+            g = torch.stack([g for _, g in tasks])
+            over = ((estimate - exact).norm(dim=1) / g.norm(dim=1)).tolist()
+            assert record.over_g[3 * i : 3 * i + 3] == pytest.approx(over, rel=1e-7, abs=1e-12)
+
+
+def test_estimators_that_are_no_expansions_run_their_own_inner_loop():
+    p = problem(analysis__estimators=["imaml", "neumann"], analysis__L="0-2")
+    cases = cases_of(p)
+    assert [(c.name, c.L) for c in cases] == [
+        ("imaml", 1), ("imaml", 2), ("neumann", 1), ("neumann", 2),
+    ]  # fmt: skip
+    errors, _ = last(analyse(p, p.theta, p.m, cases, 1))
+    a, batch = adapted(p)
+    exact = combine(elementary_rows(a), Expansion(a.K, a.K, a.alpha))
+    estimator = registry.create("estimator", "neumann", {"L": 2})
+    how = p.adaptation(batch, p.m)
+    own = type(how)(how.K, how.alpha, how.rule, how.m, how.layout, proximal=2.0)
+    there, _, _ = adapt_and_validate(p.engine, p.theta, batch, own, range(a.K, a.K + 1))
+    difference = estimator.meta_gradient(there).mean(0) - exact.mean(0)
+    assert errors[-1].absolute[0] == pytest.approx(float(difference.norm()))
+
+
+def test_the_spectrum_is_that_of_the_dense_hessians():
+    p = problem()
+    found = spectrum(adapted(p)[0])
+    for b, (hessians, _) in enumerate(dense(p)):
+        for k, H in enumerate(hessians):
+            values = torch.linalg.eigvalsh(H)
+            assert float(found.highest[b, k]) == pytest.approx(float(values[-1]), rel=1e-6)
+            assert float(found.lowest[b, k]) == pytest.approx(float(values[0]), rel=1e-6, abs=1e-7)
+    assert (found.negative >= 0).all()
+    assert (found.negative <= 1).all()
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.01, 0.05])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_measured_errors_never_exceed_the_matching_bounds(alpha, depth):
+    """Corrected where corrected; with one hidden layer and with two, convex or not."""
+    p = problem(adaptation__alpha=alpha, model__depth=depth, analysis__L="0-4")
+    check_under_bounds(p, expected={"3.6"})
+
+
+def check_under_bounds(p, expected):
+    errors, spectra = last(analyse(p, p.theta, p.m, cases_of(p), 4, with_spectrum=True))
+    summary, bounds = matching_bounds(p, spectra)
+    assert expected <= set(summary["theorems"])
+    for curve in bounds:
+        if curve.source == "paper" and curve.theorem != "3.6":
+            continue
+        methods = {"fomaml": curve.fomaml, "trunc": curve.truncmaml, "binom": curve.binommaml}
+        for record in errors:
+            L = record.case.L
+            for i, at in enumerate(curve.L):
+                if record.case.name == "fomaml" or at == L:
+                    bound = float(methods[record.case.name][i])
+                    assert max(record.over_g) <= bound * (1 + 1e-9) + 1e-12
+
+
+class Linear(torch.nn.Linear):
+    """Convex, and strongly so with more points than weights."""
+
+    def __init__(self, out_dim):
+        super().__init__(1, out_dim)
+
+
+def test_a_convex_problem_has_all_three_theorems_and_obeys_them(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "Linear", Linear)
+    config, _ = settings_of(
+        None,
+        {"training.meta_batch": 3, "adaptation.alpha": 0.02, "analysis.L": "0-5"},
+        [f"model.import={__name__}:Linear"],
+        None,
+    )
+    check_under_bounds(build_problem(config), expected={"3.6", "3.8", "3.10"})
+
+
+def test_a_zero_exact_gradient_is_undefined_and_not_nan():
+    record = Errors(Case("maml", None, None))
+    zero, one = torch.zeros(2, 3), torch.ones(2, 3)
+    record.add(one, zero, one)
+    report = record.report()
+    assert report["relative"] == {
+        "mean": None, "ci95": None, "n": 0, "max": None, "values": [], "undefined": 1,
+    }  # fmt: skip
+    assert report["per_task"]["relative"]["undefined"] == 2
+    assert report["absolute"]["mean"] == pytest.approx(3**0.5)
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_zero_estimate_has_no_direction_but_an_error():
+    record = Errors(Case("maml", None, None))
+    zero, one = torch.zeros(2, 3), torch.ones(2, 3)
+    record.add(zero, one, one)
+    report = record.report()
+    assert report["relative"]["mean"] == pytest.approx(1.0)
+    json.dumps(report, allow_nan=False)
+
+
+def test_an_estimate_that_is_not_finite_is_counted_and_json_stays_json():
+    record = Errors(Case("maml", None, None))
+    one = torch.ones(2, 3)
+    record.add(torch.stack([one[0], one[0] * float("inf")]), one, one)
+    report = record.report()
+    assert report["relative"]["undefined"] == 1
+    assert report["per_task"]["relative"]["undefined"] == 1
+    assert report["per_task"]["relative"]["n"] == 1
+    json.dumps(report, allow_nan=False)
+
+
+def test_an_inner_loop_that_diverges_is_named():
+    p = problem(adaptation__alpha=1e30, analysis__L="0")
+    with pytest.raises(NonFiniteError, match="batch 0 is not finite"):
+        last(analyse(p, p.theta, p.m, cases_of(p), 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0-5", [0, 1, 2, 3, 4]), ("2", [2]), ("1,3", [1, 3]), ("3-9", [3, 4])]
+)
+def test_orders(text, expected):
+    assert orders(text, 4) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "7", "3-1", "-1"])
+def test_wrong_orders_are_refused(text):
+    with pytest.raises(ConfigError, match="L = "):
+        orders(text, 4)
+
+
+def test_initial_weights_by_standard_deviation():
+    p = problem()
+    theta = initial(p, "0.01")
+    assert float(theta.std()) == pytest.approx(0.01, rel=0.5)
+    assert torch.equal(theta, initial(p, "0.01"))
+    assert torch.equal(initial(p, "model"), p.theta)
+    for wrong in ("0", "-1", "nan", "xavier"):
+        with pytest.raises(ConfigError, match="neither 'model' nor"):
+            initial(p, wrong)
+
+
+def binomctl(*args, cwd=None):
+    command = [sys.executable, "-m", "binomctl", *map(str, args)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=300)
+
+
+FAST = ["--batches", 2, "--meta-batch", 2, "--set", "model.width=4", "--set", "model.depth=1"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    args = ["--dataset", "sinusoid", "--steps", 4, "--meta-batch", 2, "--rule", "meta-sgd"]
+    settings = {"validate_every": 2, "validation_tasks": 2, "keep_all": "true"}
+    for key, value in settings.items():
+        args += ["--set", f"training.{key}={value}"]
+    done = binomctl("train", *args, "--set", "model.width=4", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_json_picture_and_csv(tmp_path):
+    done = binomctl(
+        "error-analysis", *FAST, "--spectrum", "--json", "--output", "e.svg", "--csv", "e.csv",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert set(report) == {"schema", "step", "config", "spectrum", "errors"}
+    assert report["config"]["dtype"] == "float64"
+    assert {"estimator", "L", "C", "alpha_scaling", "relative", "cosine"} <= set(
+        report["errors"][0]
+    )
+    assert set(report["errors"][0]["relative"]) >= {"mean", "ci95", "n", "values"}
+    assert report["errors"][0]["relative"]["n"] == 2
+    assert report["spectrum"]["alpha_H"] > 0
+    assert (tmp_path / "e.svg").read_bytes().startswith(b"<?xml")
+    assert len((tmp_path / "e.csv").read_text().splitlines()) == 1 + 6 * len(report["errors"])
+
+
+def test_a_checkpoint_and_along_a_run(run, tmp_path):
+    at = binomctl("error-analysis", "--checkpoint", run, *FAST[:4], "--json", cwd=tmp_path)
+    assert at.returncode == 0, at.stderr
+    report = json.loads(at.stdout)
+    assert report["step"] in (2, 4)
+    assert report["config"]["rule"]["name"] == "meta-sgd"
+    along = binomctl(
+        "error-analysis", "--along", run, *FAST[:4], "--json", "--output", "a.png", cwd=tmp_path
+    )
+    assert [r["step"] for r in json.loads(along.stdout)["along"]] == [2, 4]
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["--dataset", "glyphs"], 4, "dataset.name = sinusoid, not glyphs"),
+        (["--model", "conv4"], 4, "model.name = mlp, not conv4"),
+        (["--along", "nowhere"], 2, "exclude each other"),
+    ],
+)
+def test_a_run_of_something_else_is_refused_with_the_difference(run, args, code, words):
+    done = binomctl("error-analysis", "--checkpoint", run, *args)
+    assert done.returncode == code
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["--estimators", "reptile"], 2, "takes no query loss into account"),
+        (["--estimators", "binon"], 2, "Did you mean 'binom'"),
+        (["--L", "9"], 2, "no order between 0 and K = 5"),
+        (["--init", "x"], 2, "neither 'model' nor"),
+        (["--output", "e.gif"], 2, "unknown picture format"),
+        (["--checkpoint", "nowhere"], 4, "no run at nowhere"),
+        (["--rule", "anil", "--estimators", "imaml"], 2, "cannot be measured under rule 'anil'"),
+    ],
+)
+def test_mistakes_are_worded(args, code, words):
+    done = binomctl("error-analysis", *args)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_narrow_terminals(tmp_path):
+    env = {**os.environ, "COLUMNS": "60", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "binomctl", "error-analysis", *map(str, FAST)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert max(map(len, done.stdout.splitlines())) <= 60
+    assert "95% CI" in done.stdout
