@@ -12,14 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COMMANDS: list[list[str]] = [
-    ["train"],
-    ["eval"],
-    ["error-analysis"],
-    ["bounds"],
-    ["plugins"],
-    ["config", "diff"],
-]
+COMMANDS = ["train", "eval", "error-analysis", "bounds", "plugins", "config diff"]
 WIDTH = "92"
 BEGIN, END = "<!-- help: begin (docs/generate.py) -->", "<!-- help: end -->"
 
