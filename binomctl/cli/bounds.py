@@ -205,13 +205,14 @@ def _print_curves(found: list[Curve], normalized: bool) -> None:
     """A table for every theorem, at most 12 of its L, with a small plot in its last column."""
     from rich.console import Console
 
-    from binomctl.cli.plots import bound_table
+    from binomctl.cli.plots import bound_tables
 
     console = Console()
     unit = "over the paper's bound for FOMAML" if normalized else "factors of |g|"
     for theorem in dict.fromkeys(c.theorem for c in found):
         mine = [c for c in found if c.theorem == theorem]
-        console.print(bound_table(f"Theorem {theorem}, {unit}", mine, console.width))
+        for table in bound_tables(f"Theorem {theorem}, {unit}", mine, console.width):
+            console.print(table)
 
 
 def _print_findings(findings: list[Finding]) -> None:

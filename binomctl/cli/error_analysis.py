@@ -198,21 +198,18 @@ def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
             title_justify="left",
             box=box.SIMPLE_HEAD,
         )
-        for name, justify in (("estimator", "left"), ("L", "right")):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        for name in ("relative error", "cosine", "per task"):
-            table.add_column(name, justify="right")
+        wide = console.width >= 76
+        table.add_column("estimator", overflow="fold")
+        names = ["L", "relative error", "cosine", "per task"] if wide else ["L", "error", "95% CI"]
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
         for e in report["errors"]:
             label = e["estimator"] + (" alpha'" if e["alpha_scaling"] == "paper" else "")
             L = "" if e["L"] is None else str(e["L"])
             label += f" C={e['C']}" if e["C"] is not None else ""
-            table.add_row(
-                label,
-                L,
-                _worded(e["relative"]),
-                _cosine(e["cosine"]),
-                _worded(e["per_task"]["relative"]),
-            )
+            cells = [_worded(e["relative"]), _cosine(e["cosine"])]
+            cells.append(_worded(e["per_task"]["relative"]))
+            table.add_row(label, L, *(cells if wide else _short(e["relative"])))
         console.print(table)
         if report["spectrum"]:
             _print_spectrum(console, report["spectrum"])
@@ -223,6 +220,11 @@ def _worded(v: dict[str, Any]) -> str:
         return "undefined"
     half = "" if v["ci95"] is None else f" ({v['ci95']:.1e})"
     return f"{v['mean']:.3e}{half}"
+
+
+def _short(v: dict[str, Any]) -> list[str]:
+    """Mean and half-width in cells of their own, for a narrow terminal."""
+    return ["-" if v[k] is None else f"{v[k]:.1e}" for k in ("mean", "ci95")]
 
 
 def _cosine(v: dict[str, Any]) -> str:

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 
 STYLES = {"fomaml": "white", "truncmaml": "blue", "binommaml": "red"}
 ROWS = 12
+NARROW = 76  # columns that the widest table needs
 
 
-def bound_table(title: str, curves: Sequence[Curve], width: int) -> Table:
+def bound_tables(title: str, curves: Sequence[Curve], width: int) -> list[Table]:
     """One theorem: its L down the rows, at most ROWS of them, methods and sources across.
 
-    The last column draws TruncMAML's and BinomMAML's bounds as bars on a common log scale, where
-    the terminal is wide enough.
+    Where the terminal is wide enough a last column draws TruncMAML's and BinomMAML's bounds as
+    bars on a common log scale; where it is narrow every source has a table of its own.
     """
-    paper = curves[0]
-    other = curves[1] if len(curves) > 1 else None
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    paper, other = curves[0], curves[1] if len(curves) > 1 else None
+    if width < NARROW:
+        return [_narrow(f"{title}\n{c.source}", c) for c in curves]
     columns: list[tuple[str, list[Decimal]]] = [("FOMAML", paper.fomaml)]
     if other:
         columns.append(("corrected", other.fomaml))
@@ -34,12 +35,10 @@ def bound_table(title: str, curves: Sequence[Curve], width: int) -> Table:
     if other and other.truncmaml != paper.truncmaml:
         columns.append(("corrected", other.truncmaml))
     columns.append(("BinomMAML", paper.binommaml))
-    table.add_column("L", justify="right")
-    for name, _ in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    room = width - 6 - 13 * len(columns)
+    table = _table(title, [name for name, _ in columns])
+    room = width - 8 - 13 * len(columns)
     if room >= 12:
-        table.add_column("TruncMAML, BinomMAML (log scale)")
+        table.add_column("Trunc, Binom (log)")
     bars = [paper.truncmaml, paper.binommaml]
     logs = [float(v.log10()) for values in bars for v in values if v > 0]
     low, high = (min(logs), max(logs)) if logs else (0.0, 1.0)
@@ -48,12 +47,31 @@ def bound_table(title: str, curves: Sequence[Curve], width: int) -> Table:
         if room >= 12:
             row.append(_bars([v[i] for v in bars], low, high, min(room, 40)))
         table.add_row(*row)
+    return [table]
+
+
+def _narrow(title: str, curve: Curve) -> Table:
+    table = _table(title, ["FO", "Trunc", "Binom"])
+    table.padding = (0, 1, 0, 0)
+    for i in _spread(len(curve.L)):
+        values = (curve.fomaml[i], curve.truncmaml[i], curve.binommaml[i])
+        table.add_row(str(curve.L[i]), *(worded(v, 2) for v in values))
     return table
 
 
-def worded(value: Decimal) -> str:
-    """Five digits; an exponent of any size."""
-    return "0" if value == 0 else f"{value:.4g}" if -4 <= value.adjusted() < 5 else f"{value:.4e}"
+def _table(title: str, names: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("L", *names):
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def worded(value: Decimal, digits: int = 4) -> str:
+    """So many digits; an exponent of any size."""
+    if value == 0:
+        return "0"
+    plain = -4 <= value.adjusted() < digits
+    return f"{float(value):.{digits}g}" if plain else f"{value:.{digits - 1}e}"
 
 
 def _spread(n: int) -> list[int]:
