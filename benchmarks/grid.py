@@ -208,6 +208,8 @@ def worded(value: MeanCI, accuracy: bool, sign: bool = False) -> str:
         unit = "" if sign else "%"
         return f"{100 * value.mean:{plus}.1f}{unit} ({100 * low:.1f} to {100 * high:.1f})"
     plus = "+" if sign else ""
+    if abs(value.mean) >= 100:
+        return f"diverged ({value.mean:.1e})"
     return f"{value.mean:{plus}.3f} ({low:.3f} to {high:.3f})"
 
 

@@ -13,6 +13,8 @@ Hessian-vector products; two of them are written down here and the engine says w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -46,7 +48,14 @@ def _by_columns(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
 
 
 def _by_rows(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
-    """The same numbers for k = K-1 down to K-C: one H_k at a time, applied to all it is owed.
+    """The same numbers, one H_k at a time: the last of the rows' S_L(k)."""
+    for _, top in _rows(adapted, L, C, alpha):
+        last = top
+    return last
+
+
+def _rows(adapted: Adapted, L: int, C: int, alpha: float) -> Iterator[tuple[int, Tensor]]:
+    """k and S_L(k) [B, d] for k = K-1 down to K-C: one H_k at a time, applied to all it is owed.
 
     At row k only orders j with L - (k - (K-C)) <= j <= K-k are new or still needed; orders above
     K-k coincide with order K-k, because only K-k Hessians have been met.
@@ -54,36 +63,30 @@ def _by_rows(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
     first = adapted.K - C
     S = {0: adapted.g}
     for k in reversed(range(first, adapted.K)):
-        orders = range(max(L - (k - first), 1), min(L, adapted.K - k) + 1)
+        top = min(L, adapted.K - k)
+        orders = range(max(L - (k - first), 1), top + 1)
         V = torch.stack([S[j - 1] for j in orders], dim=1)
         U = adapted.hvp([k] * len(orders), V)
         S |= {j: S.get(j, S[j - 1]) - alpha * U[:, i] for i, j in enumerate(orders)}
-    return S[L]
+        yield k, S[top]
 
 
 def binomial_adjoints(adapted: Adapted, which: Expansion) -> Tensor:
     """w_0 .. w_K [B, K+1, d] of the expansion: the same order L of every tail product.
 
     w_k = S_L(k) for k > K-C; w_0 = S_L(K-C), the meta-gradient. Steps before the last C are cut
-    off, as in truncated backpropagation: their w is zero. Costs up to L C - L (L-1) / 2 products,
-    more than the meta-gradient alone, because every tail is wanted to the full order.
+    off, as in truncated backpropagation: their w is zero. The rows of the meta-gradient pass by
+    all of them, so they cost nothing more.
     """
-    L, C, alpha = which.L, which.C, which.alpha
-    K, first = adapted.K, adapted.K - C
+    L, C, K = which.L, which.C, adapted.K
     w = adapted.g.new_zeros(adapted.g.shape[0], K + 1, adapted.g.shape[1])
-    S = {0: adapted.g}
-    if C > 0:
-        w[:, K] = adapted.g
-    for k in reversed(range(first, K)):
-        top = min(L, K - k)
-        orders = range(1, top + 1) if k > first else range(max(top, 1), top + 1)
-        if orders:
-            V = torch.stack([S[j - 1] for j in orders], dim=1)
-            U = adapted.hvp([k] * len(orders), V)
-            S |= {j: S.get(j, S[j - 1]) - alpha * U[:, i] for i, j in enumerate(orders)}
-        w[:, k if k > first else 0] = S[top]
-    if C == 0:
+    if L == 0:
         w[:, 0] = adapted.g
+        w[:, K - C + 1 :] = adapted.g.unsqueeze(1)
+        return w
+    w[:, K] = adapted.g
+    for k, top in _rows(adapted, L, C, which.alpha):
+        w[:, k if k > K - C else 0] = top
     return w
 
 
