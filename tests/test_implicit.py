@@ -29,29 +29,28 @@ def case():
     return model, EpisodeBatch(x[0], y[0], x[1], y[1])
 
 
-def proximal_end(case, b, lam, steps=K):
+def proximal_end(case, b, lam, steps=None):
     """phi^K of the proximal inner loop, H there and g, densely."""
     model, batch = case
     trn = flat_loss(model, F.mse_loss, batch.x_trn[b], batch.y_trn[b])
     val = flat_loss(model, F.mse_loss, batch.x_val[b], batch.y_val[b])
     theta = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
     phi = theta
-    for _ in range(steps):
+    for _ in range(K if steps is None else steps):
         gradient = torch.autograd.functional.jacobian(trn, phi) + lam * (phi - theta)
         phi = phi - ALPHA * gradient
     H = torch.autograd.functional.hessian(trn, phi)
     return phi, H, torch.autograd.functional.jacobian(val, phi)
 
 
-def adapted_by(case, estimator, memory="store"):
+def adapted_by(case, estimator, memory="store", steps=K):
     model, batch = case
     engine = AutogradEngine(model, F.mse_loss, memory=memory)
     rule = registry.create("rule", "gd", {})
-    how = Adaptation(
-        K, ALPHA, rule, rule.initial(engine.layout), engine.layout, proximal=estimator.proximal
-    )
+    m, layout = rule.initial(engine.layout), engine.layout
+    how = Adaptation(steps, ALPHA, rule, m, layout, proximal=estimator.proximal)
     theta = initial_parameters(model)
-    return adapt_and_validate(engine, theta, batch, how, estimator.steps(K))[0]
+    return adapt_and_validate(engine, theta, batch, how, estimator.steps(steps))[0]
 
 
 def relative(found, expected):
@@ -77,6 +76,19 @@ def test_imaml_converges_to_the_dense_solve_as_L_grows(case, memory):
         errors.append(relative(found, torch.stack(rows)))
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-10 < errors[2]
+
+
+@pytest.mark.parametrize("steps", range(1, 7))
+def test_for_every_K_both_solve_at_the_end_of_their_own_inner_loop(case, steps):
+    imaml = registry.create("estimator", "imaml", {"L": 26, "lam": 2.0})
+    neumann = registry.create("estimator", "neumann", {"L": 60, "lam": 8.0})
+    solved = imaml.meta_gradient(adapted_by(case, imaml, steps=steps))
+    summed = neumann.meta_gradient(adapted_by(case, neumann, steps=steps))
+    for b in range(B):
+        for found, lam in ((solved[b], 2.0), (summed[b], 8.0)):
+            _, H, g = proximal_end(case, b, lam, steps)
+            eye = torch.eye(len(g), dtype=g.dtype)
+            assert relative(found, torch.linalg.solve(eye + H / lam, g)) < 1e-9
 
 
 def test_the_authors_variant_has_no_proximal_term_and_starts_at_g(case):
