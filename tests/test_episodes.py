@@ -79,4 +79,11 @@ def test_too_many_ways_or_shots_are_a_data_error():
     with pytest.raises(DataError, match="500 classes"):
         Glyphs(ways=500).episode("train", 0)
     with pytest.raises(DataError, match="images per class"):
-        Glyphs(shots=12).episode("train", 0)
+        Glyphs(shots=17).episode("train", 0)
+    with pytest.raises(DataError, match="0 classes have so many.*up to 12 images per class"):
+        Glyphs(shots=12).episode("test", 0)
+
+
+def test_many_images_leave_the_classes_that_have_them():
+    episode = Glyphs(shots=1, queries=15).episode("train", 0)
+    assert episode.x_val.shape == (75, 1, 28, 28)
