@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from binomctl import registry
+from binomctl.adapt import check_pair
 from binomctl.config import Config, Places, load_config
 from binomctl.contracts import Expands, PseudoGradient
 from binomctl.error_analysis import Case
@@ -60,7 +61,17 @@ def settings_of(
     below = own.model_dump(mode="json")
     below["training"]["meta_batch"] = DEFAULTS["training"]["meta_batch"]
     below["dtype"] = DEFAULTS["dtype"]
-    return load_config(file, given, assignments, below=below)
+    settings, places = load_config(file, given, assignments, below=below)
+    for section in ("dataset", "model", "rule"):
+        asked, trained = getattr(settings, section), getattr(own, section)
+        same = asked.name == trained.name if section == "dataset" else asked == trained
+        if not same:
+            raise CheckpointError(
+                f"{run} was trained with {section} {trained.model_dump()}, not"
+                f" {asked.model_dump()}",
+                f"Leave {section} out, or train a run with it.",
+            )
+    return settings, places
 
 
 def starts(settings: Config, checkpoint: Path | None, along: Path | None) -> list[Start]:
@@ -107,6 +118,13 @@ def cases_of(problem: Problem) -> list[Case]:
     section, K = problem.config.analysis, problem.config.adaptation.K
     scalings = ["none", "paper"] if section.alpha_scaling == "both" else [section.alpha_scaling]
     out: list[Case] = []
+    if problem.config.adaptation.optimizer != "sgd":
+        raise ConfigError(
+            "the exact meta-gradient is not known with Adam in the inner loop: a step of Adam is"
+            " not linear in the gradient",
+            "Use adaptation.optimizer=sgd.",
+            key="adaptation.optimizer",
+        )
     for name in dict.fromkeys(section.estimators):
         cls = registry.load("estimator", name)
         if isinstance(cls, type) and hasattr(cls, "no_estimate"):
@@ -120,6 +138,14 @@ def cases_of(problem: Problem) -> list[Case]:
             for scaling in scalings if has_option(cls, "alpha_scaling") else [None]:
                 case = _case(problem, name, cls, L, scaling)
                 out += [case] if case else []
+    if not out:
+        reach = "" if section.C is None else f" and C = {section.C}"
+        raise ConfigError(
+            f"nothing to measure: no estimator of {', '.join(section.estimators)} has an order in"
+            f" L = {section.L}{reach}",
+            "The hybrid needs L <= C <= K, solvers at least one step.",
+            key="analysis.L",
+        )
     return out
 
 
@@ -140,11 +166,8 @@ def _case(
     estimator = registry.create("estimator", name, options)
     assert not isinstance(estimator, PseudoGradient)
     estimator.steps(K)
-    if not isinstance(estimator, Expands) and not problem.rule.plain:
-        raise ConfigError(
-            f"estimator '{name}' cannot be measured under rule '{problem.config.rule.name}'",
-            key="analysis.estimators",
-        )
+    batch = problem.training_batch(range(1))
+    check_pair(estimator, name, problem.adaptation(batch, problem.m), problem.config.rule.name)
     return Case(name, estimator, L, C, scaling)
 
 

@@ -11,7 +11,7 @@ from binomctl import registry
 from binomctl.adapt import adapt_and_validate, check_pair, estimate
 from binomctl.contracts import Adaptation, Proximal, Rule
 from binomctl.curvature.autograd import AutogradEngine, Loss, Memory
-from binomctl.curvature.supported import check_inputs
+from binomctl.curvature.supported import check_inputs, check_repeats
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.flat import initial_parameters
@@ -67,6 +67,7 @@ def meta_gradient(
     chosen = registry.create("estimator", estimator, estimator_options)
     adapts: Rule = registry.create("rule", rule, {}) if isinstance(rule, str) else rule
     engine = AutogradEngine(model, loss, memory=memory)
+    check_repeats(model, batch.x_trn[0])
     theta = initial_parameters(model)
     m = adapts.initial(engine.layout).to(theta)
     if rule_parameters is not None:

@@ -21,6 +21,11 @@ THEOREMS: tuple[Theorem, ...] = ("3.6", "3.8", "3.10")
 _CONTEXT = decimal.Context(prec=50, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 
 
+def _typed(number: float) -> Decimal:
+    """The shortest decimal that gives this float, which is what somebody typed."""
+    return Decimal(repr(float(number)))
+
+
 @dataclass(frozen=True)
 class Setting:
     """What the theorems are about.
@@ -36,13 +41,13 @@ class Setting:
 
     @property
     def a(self) -> Decimal:
-        """alpha H, exactly."""
-        return Decimal(self.alpha) * Decimal(self.H)
+        """alpha H of the numbers as typed: 0.1 times 10 is 1."""
+        return _typed(self.alpha) * _typed(self.H)
 
     @property
     def kept(self) -> Decimal:
-        """1 - alpha h, exactly."""
-        return 1 - Decimal(self.alpha) * Decimal(self.h)
+        """1 - alpha h, likewise."""
+        return 1 - _typed(self.alpha) * _typed(self.h)
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ def _convex(s: Setting) -> list[Curve]:
     fo = [1 - shrunk[K]] * len(Ls)
     trunc = [1 - shrunk[K - L] for L in Ls]
     powers = _powers(a, K)
-    binom = [*(c * powers[j] for j, c in enumerate(_binomials(K)) if j), Decimal(0)]
+    binom = [*(_decimal(c) * powers[j] for j, c in enumerate(_binomials(K)) if j), Decimal(0)]
     corrected = [averaged(K - L, a) for L in Ls]
     return [
         Curve("3.8", "paper", Ls, fo, trunc, binom),
@@ -155,7 +160,7 @@ def _strongly_convex(s: Setting) -> list[Curve]:
     weights = [Decimal(0)] * (K + 1)  # sum over l = 1..M of C(K-l, L) (1 - alpha h)^(l-1)
     for l in range(1, M + 1):
         for L, c in enumerate(_binomials(K - l)):
-            weights[L] += c * kept[l - 1]
+            weights[L] += _decimal(c) * kept[l - 1]
     binom = [
         powers[L + 1] * weights[L] + (damped * tails[L] if L <= K - M else Decimal(0)) for L in Ls
     ]
@@ -170,7 +175,7 @@ def _tails(K: int, a: Decimal) -> list[Decimal]:
     powers, binomials = _powers(a, K), _binomials(K)
     out = [Decimal(0)] * (K + 1)
     for L in reversed(range(K)):
-        out[L] = out[L + 1] + binomials[L + 1] * powers[L + 1]
+        out[L] = out[L + 1] + _decimal(binomials[L + 1]) * powers[L + 1]
     return out
 
 
@@ -180,6 +185,14 @@ def _powers(base: Decimal, n: int) -> list[Decimal]:
     for _ in range(n):
         out.append(out[-1] * base)
     return out
+
+
+def _decimal(integer: int) -> Decimal:
+    """An integer to 50 digits; by its leading 256 bits where it has thousands of them."""
+    shift = integer.bit_length() - 256
+    if shift <= 0:
+        return Decimal(integer)
+    return Decimal(integer >> shift) * Decimal(2) ** shift
 
 
 def _binomials(n: int) -> list[int]:

@@ -85,7 +85,8 @@ def verified_factor(method: Method, L: int, s: Setting, theorem: Theorem, H: Arr
         raise ValueError("a Hessian is not symmetric")
     low, high = spectrum_limits(theorem, s)
     eigenvalues = np.linalg.eigvalsh(H)
-    if (eigenvalues < low[:, None] - 1e-12).any() or (eigenvalues > high[:, None] + 1e-12).any():
+    slack = 1e-12 * max(abs(low).max(), abs(high).max())
+    if (eigenvalues < low[:, None] - slack).any() or (eigenvalues > high[:, None] + slack).any():
         raise ValueError("an eigenvalue leaves the range that the theorem assumes")
     return float(np.linalg.norm(_error(method, L, s.alpha, H), 2))
 
@@ -189,7 +190,7 @@ def _gradient(method: Method, L: int, alpha: float, H: Array) -> Array:
 
 
 def _project(H: Array, low: Array, high: Array) -> Array:
-    """The nearest allowed sequence: eigenvalues clipped, a hair inside so that it verifies."""
+    """The nearest allowed sequence: eigenvalues clipped."""
     values, vectors = np.linalg.eigh(_symmetric(H))
     values = np.clip(values, low[:, None], high[:, None])
     return _symmetric((vectors * values[..., None, :]) @ np.swapaxes(vectors, -1, -2))

@@ -51,6 +51,7 @@ class Errors:
     absolute: list[float] = field(default_factory=list)
     cosine: list[float] = field(default_factory=list)
     task_relative: list[float] = field(default_factory=list)
+    task_absolute: list[float] = field(default_factory=list)
     task_cosine: list[float] = field(default_factory=list)
     over_g: list[float] = field(default_factory=list)
     undefined: int = 0
@@ -67,12 +68,18 @@ class Errors:
             self.undefined += 1
         errors, sizes, angles = _compare(estimate, exact)
         defined = (sizes > 0) & errors.isfinite()
+        self.task_absolute += errors[errors.isfinite()].tolist()
         self.task_relative += (errors[defined] / sizes[defined]).tolist()
         self.task_cosine += angles[defined & angles.isfinite()].tolist()
         self.task_undefined += int((~defined).sum())
         norms = g.norm(dim=-1)
         measured = (norms > 0) & errors.isfinite()
         self.over_g += (errors[measured] / norms[measured]).tolist()
+
+    def add_failure(self, tasks: int) -> None:
+        """Record a batch for which the estimator gave up (NonFiniteError)."""
+        self.undefined += 1
+        self.task_undefined += tasks
 
     def report(self) -> dict[str, Any]:
         """As in the JSON report: means with 95% Student t intervals, n and the batches' values."""
@@ -86,6 +93,7 @@ class Errors:
             "cosine": _summary(self.cosine, values=True),
             "per_task": {
                 "relative": _summary(self.task_relative) | {"undefined": self.task_undefined},
+                "absolute": _summary(self.task_absolute),
                 "cosine": _summary(self.task_cosine),
                 "over_g": _summary(self.over_g),
             },
@@ -148,14 +156,13 @@ def analyse(
                 estimate = combine(rows, estimator.expansion(how.K, how.alpha))
             else:
                 proximal = estimator.proximal if isinstance(estimator, Proximal) else 0.0
-                own, _, _ = adapt_and_validate(
-                    problem.engine,
-                    theta,
-                    batch,
-                    replace(how, proximal=proximal),
-                    estimator.steps(how.K),
-                )
-                estimate = estimator.meta_gradient(own)
+                inner, keep = replace(how, proximal=proximal), estimator.steps(how.K)
+                own, _, _ = adapt_and_validate(problem.engine, theta, batch, inner, keep)
+                try:
+                    estimate = estimator.meta_gradient(own)
+                except NonFiniteError:  # one estimator's failure is not the others'
+                    record.add_failure(len(batch))
+                    continue
             record.add(estimate, exact, adapted.g)
         if with_spectrum:
             spectra.append(spectrum(adapted, seed=i))
@@ -171,10 +178,9 @@ def matching_bounds(
     steps. A loss counts as convex if no eigenvalue is below -1e-9 H.
     """
     how = problem.config.adaptation
-    scale = problem.adaptation(problem.training_batch(range(1)), problem.m).scale
     alpha, K = how.alpha, how.K
-    highest = scale * torch.cat([s.highest for s in spectra])
-    lowest = scale * torch.cat([s.lowest for s in spectra])
+    highest = torch.cat([s.highest for s in spectra])
+    lowest = torch.cat([s.lowest for s in spectra])
     H = float(torch.maximum(highest.abs(), lowest.abs()).max())
     h = float(lowest[:, K - M :].min())
     negative = torch.cat([s.negative for s in spectra])

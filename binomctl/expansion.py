@@ -124,7 +124,11 @@ def check_order(L: int, K: int | None = None) -> None:
         ConfigError: with the value and the valid range.
     """
     if L < 0:
-        raise ConfigError(f"L = {L} is negative", "L counts orders: 0 is first order, K is exact.")
+        raise ConfigError(
+            f"L = {L} is negative",
+            "L counts orders: 0 is first order, K is exact.",
+            key="estimator.L",
+        )
     if K is not None and L > K:
         raise ConfigError(
             f"L = {L} is greater than K = {K}, the number of inner steps",

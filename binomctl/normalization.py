@@ -2,7 +2,9 @@
 
 - batch: those of the batch at hand, at test too (transductive: all queries of a task together).
 - per-step: the batch's while meta-training; running averages, one set per inner step, at test
-  (MAML++, Antoniou et al. 2019), so that one query's answer does not depend on the others.
+  (MAML++, Antoniou et al. 2019), so that one query's answer does not depend on the others. A
+  network trained on batch statistics adapts much worse on averages, through which its inner
+  steps are larger: expect to need a smaller alpha.
 - frozen: those of the initial network on training tasks, constants from then on.
 """
 

@@ -14,13 +14,14 @@ from binomctl.adapt import check_pair
 from binomctl.config import Config, Reduction
 from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule
 from binomctl.curvature import AutogradEngine
+from binomctl.curvature.supported import check_repeats
 from binomctl.devices import choose_device
 from binomctl.episodes import EpisodeBatch, mini_batches
 from binomctl.errors import ConfigError
 from binomctl.flat import initial_parameters
 from binomctl.models import MODELS, build_model
 from binomctl.normalization import Statistics, measure, norm_layers, with_constants
-from binomctl.options import build, has_option
+from binomctl.options import IMPORT, build, has_option
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,35 @@ def build_problem(config: Config) -> Problem:
     batch = problem.training_batch(range(1))
     for split in ("validation", "test"):  # better told now than after the training
         evaluation_dataset(config, dataset).episode(split, 0)
+    _check_network(problem, batch)
     check_pair(estimator, config.estimator.name, problem.adaptation(batch, m), config.rule.name)
     return _freeze(problem) if config.adaptation.statistics == "frozen" else problem
+
+
+def _check_network(problem: Problem, batch: EpisodeBatch) -> None:
+    """Run the network once before anything is written: shapes, randomness, unreached parameters.
+
+    Raises:
+        ConfigError: what does not fit; for a user's own network its own error is named.
+    """
+    key = "model.import" if problem.config.model.name == IMPORT else "model.name"
+    theta = problem.theta.unsqueeze(0)
+    try:
+        check_repeats(problem.model, batch.x_trn[0])
+        _, _, output = problem.engine.query(theta, batch.x_val[:1], batch.y_val[:1])
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ConfigError(
+            f"the model fails on the data's inputs {list(batch.x_trn[0].shape)}:"
+            f" {type(error).__name__}: {error}",
+            key=key,
+        ) from None
+    wanted = (batch.y_val.shape[1], problem.dataset.out_dim)
+    if tuple(output.shape[1:]) != wanted:
+        raise ConfigError(
+            f"the model's outputs have shape {list(output.shape[1:])}, the data want"
+            f" {list(wanted)}",
+            key=key,
+        )
 
 
 def _freeze(problem: Problem) -> Problem:

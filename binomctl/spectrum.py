@@ -58,7 +58,7 @@ def _lanczos(adapted: Adapted, k: int, seed: int) -> tuple[Tensor, Tensor, Tenso
     a = torch.stack(diagonal, 1).cpu().double()
     b = torch.stack(beside, 1).cpu().double()
     rows = [_extremes(a[i], b[i]) for i in range(B)]
-    high, low, negative = (torch.tensor(column) for column in zip(*rows, strict=True))
+    high, low, negative = (torch.tensor(c, dtype=torch.float64) for c in zip(*rows, strict=True))
     return high.to(adapted.g), low.to(adapted.g), negative.to(adapted.g)
 
 

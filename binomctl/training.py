@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from binomctl.errors import CheckpointError, Interrupted
+from binomctl.errors import CheckpointError, Interrupted, NonFiniteError
 from binomctl.evaluate import evaluate
 from binomctl.meta import MetaState, Step, meta_train
 from binomctl.normalization import Statistics, norm_layers
@@ -87,6 +87,11 @@ def train(problem: Problem, run: RunDirectory, observer: Observer) -> dict[str, 
         "best": {"step": best.step, "metric": metric, "value": best.value},
     }
     run.report(report)
+    if best.value is None:
+        raise NonFiniteError(
+            f"no validation gave a finite {metric}; the run is saved in {run.path}",
+            "Lower adaptation.alpha or evaluation.steps.",
+        )
     return report
 
 
@@ -121,6 +126,13 @@ def score(
     dataset = evaluation_dataset(problem.config, problem.dataset, seed)
     theta, m, statistics = restore(problem, checkpoint)
     scores = list(evaluate(problem, theta, m, dataset, split, tasks, steps, statistics))
+    bad = [i for i, score in enumerate(scores) if not math.isfinite(score)]
+    if bad:
+        raise NonFiniteError(
+            f"the {dataset.metric_name} of {len(bad)} of {tasks} tasks is not finite ({split}"
+            f" episodes {', '.join(map(str, bad[:5]))}{', ...' if len(bad) > 5 else ''})",
+            "Adaptation diverges there: take fewer --steps, or train with a smaller alpha.",
+        )
     interval = problem.config.evaluation.interval
     value = mean_ci95(scores, interval)
     return {

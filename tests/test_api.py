@@ -109,3 +109,30 @@ def test_rule_parameters_of_the_wrong_size_are_refused():
         binomctl.meta_gradient(
             model, F.cross_entropy, episodes, rule="meta-sgd", rule_parameters=torch.ones(3)
         )
+
+
+class Dropped(nn.Module):
+    """Dropout that no module announces."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(F.dropout(x, 0.5))
+
+
+def test_dropout_inside_forward_is_refused():
+    _, episodes = own_problem()
+    with pytest.raises(ConfigError, match="Dropped gives two answers for one input"):
+        binomctl.meta_gradient(Dropped().double(), F.cross_entropy, episodes)
+
+
+@pytest.mark.parametrize(
+    ("loss", "word"),
+    [(lambda o, y: 1.0, "is no tensor"), (lambda o, y: torch.zeros(()), "is constant")],
+)
+def test_a_loss_that_does_not_depend_on_the_model_is_refused(loss, word):
+    model, episodes = own_problem()
+    with pytest.raises(ConfigError, match=word):
+        binomctl.meta_gradient(model, loss, episodes)

@@ -28,7 +28,8 @@ FIGURE_2 = Setting(K=5, alpha=0.25, H=1.0, h=0.1, M=1)
 
 def by_hand(theorem, source, s, L):
     """(fomaml, truncmaml, binommaml) as printed, or corrected, in exact fractions."""
-    a, ah = Fraction(s.alpha) * Fraction(s.H), Fraction(s.alpha) * Fraction(s.h)
+    alpha, H, h = (Fraction(repr(v)) for v in (s.alpha, s.H, s.h))
+    a, ah = alpha * H, alpha * h
     K, M, C = s.K, s.M, math.comb
 
     def averaged(n):
@@ -191,6 +192,16 @@ def test_no_violation_is_reported_where_the_paper_s_bound_holds():
     assert certify(FIGURE_2, curves(FIGURE_2, ["3.8"]), seed=0)[0].factor == next(
         f.factor for f in findings if f.theorem == "3.8"
     )
+
+
+def test_one_tenth_times_ten_is_one():
+    assert failed_assumption("3.8", Setting(5, 0.1, 10.0, 0.1, 1)) is None
+
+
+def test_the_search_does_not_depend_on_the_unit_of_H():
+    small, large = Setting(3, 1.0, 1.0, 0.5, 1), Setting(3, 1e-6, 1e6, 5e5, 1)
+    found = [certify(s, curves(s, ["3.8"]))[0].factor for s in (small, large)]
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 
 def test_a_forged_witness_does_not_verify():

@@ -184,6 +184,25 @@ def test_a_convex_problem_has_all_three_theorems_and_obeys_them(monkeypatch):
     check_under_bounds(build_problem(config), expected={"3.6", "3.8", "3.10"})
 
 
+def test_the_spectrum_knows_the_reduction_of_the_loss():
+    """A summed loss at alpha / 10 is the mean loss at alpha: the same inner loop, the same H."""
+    found = []
+    for alpha, reduction in ((0.01, "mean"), (0.001, "sum")):
+        p = problem(adaptation__alpha=alpha, adaptation__loss_reduction=reduction, analysis__L="1")
+        _, spectra = last(analyse(p, p.theta, p.m, cases_of(p), 1, with_spectrum=True))
+        found.append(matching_bounds(p, spectra)[0]["alpha_H"])
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+def test_an_estimator_that_gives_up_leaves_the_others_alone():
+    p = problem(analysis__estimators=["imaml", "binom"], analysis__L="1")
+    record, other = last(analyse(p, p.theta, p.m, cases_of(p), 1))[0]
+    assert record.undefined == 0
+    record.add_failure(3)
+    assert (record.undefined, record.task_undefined) == (1, 3)
+    assert other.relative
+
+
 def test_a_zero_exact_gradient_is_undefined_and_not_nan():
     record = Errors(Case("maml", None, None))
     zero, one = torch.zeros(2, 3), torch.ones(2, 3)
@@ -284,7 +303,7 @@ def test_json_picture_and_csv(tmp_path):
     assert report["errors"][0]["relative"]["n"] == 2
     assert report["spectrum"]["alpha_H"] > 0
     assert (tmp_path / "e.svg").read_bytes().startswith(b"<?xml")
-    assert len((tmp_path / "e.csv").read_text().splitlines()) == 1 + 6 * len(report["errors"])
+    assert len((tmp_path / "e.csv").read_text().splitlines()) == 1 + 7 * len(report["errors"])
 
 
 def test_a_checkpoint_and_along_a_run(run, tmp_path):
@@ -305,6 +324,8 @@ def test_a_checkpoint_and_along_a_run(run, tmp_path):
     [
         (["--dataset", "glyphs"], 4, "dataset.name = sinusoid, not glyphs"),
         (["--model", "conv4"], 4, "model.name = mlp, not conv4"),
+        (["--set", "rule.name=anil"], 4, "was trained with rule {'name': 'meta-sgd'"),
+        (["--set", "model.width=20"], 4, "'width': 4"),
         (["--along", "nowhere"], 2, "exclude each other"),
     ],
 )
@@ -320,10 +341,13 @@ def test_a_run_of_something_else_is_refused_with_the_difference(run, args, code,
         (["--estimators", "reptile"], 2, "takes no query loss into account"),
         (["--estimators", "binon"], 2, "Did you mean 'binom'"),
         (["--L", "9"], 2, "no order between 0 and K = 5"),
+        (["--estimators", "hybrid", "--C", "1", "--L", "3"], 2, "L = 3 and C = 1"),
+        (["--estimators", "imaml", "--L", "0"], 2, "nothing to measure"),
+        (["--set", "adaptation.optimizer=adam"], 2, "not linear in the gradient"),
         (["--init", "x"], 2, "neither 'model' nor"),
         (["--output", "e.gif"], 2, "unknown picture format"),
         (["--checkpoint", "nowhere"], 4, "no run at nowhere"),
-        (["--rule", "anil", "--estimators", "imaml"], 2, "cannot be measured under rule 'anil'"),
+        (["--rule", "anil", "--estimators", "imaml"], 2, "gradient of the proximal loss vanishes"),
     ],
 )
 def test_mistakes_are_worded(args, code, words):

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from binomctl_datasets.glyphs import Glyphs
 from torch.nn import functional as F
 
 from binomctl import registry
 from binomctl.config import load_config
-from binomctl.errors import ConfigError
+from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.evaluate import evaluate
 from binomctl.meta import MetaState, meta_train
 from binomctl.outer import learning_rate
 from binomctl.problem import build_problem, evaluation_dataset
 from binomctl.runs import RunDirectory
 from binomctl.statistics import mean_ci95, standard_error
-from binomctl.training import _checkpoint, restore
+from binomctl.training import _checkpoint, restore, score, train
 
 TINY = {
     "dataset.name": "glyphs",
@@ -63,6 +66,43 @@ def test_every_pair_trains_or_is_refused_with_its_reason(estimator, rule):
     assert ("cg_residual" in records[-1].diagnostics) == (estimator == "imaml")
     scores = evaluate(p, state.theta.detach(), state.m.detach(), p.dataset, "test", 2, 3)
     assert all(0 <= s <= 1 for s in scores)
+
+
+@pytest.mark.parametrize(
+    "name", ["binom2026", "finn2017", "learn2learn", "reptile2018", "imaml2019"]
+)
+def test_every_protocol_takes_a_step_and_is_tested(name):
+    small = {"training.steps": 1, "training.meta_batch": 2, "model.filters": 2}
+    path = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
+    p = build_problem(load_config(path, small | {"evaluation.tasks": 2})[0])
+    state, _ = trained(p)
+    tests = evaluation_dataset(p.config, p.dataset)
+    m = state.m.detach()
+    scores = list(evaluate(p, state.theta.detach(), m, tests, "test", 2, p.config.evaluation.steps))
+    assert all(0 <= s <= 1 for s in scores)
+
+
+def test_a_run_without_any_finite_validation_says_so(tmp_path):
+    p = problem(estimator__name="fomaml", training__steps=1, training__validation_tasks=2)
+    run = RunDirectory.create(tmp_path / "run", p.config)
+    p = dataclasses.replace(p, dataset=_NanMetric(**dataclasses.asdict(p.dataset)))
+    with pytest.raises(NonFiniteError, match="no validation gave a finite accuracy"):
+        train(p, run, _Silent())
+    record = json.loads((run.path / "metrics.jsonl").read_text())
+    assert record["validation_accuracy"] is None
+    with pytest.raises(NonFiniteError, match="2 of 2 tasks is not finite"):
+        score(p, run.path, run.load("last"), "test", 2, 1, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NanMetric(Glyphs):
+    def metric(self, prediction, y):
+        return torch.tensor(float("nan"))
+
+
+class _Silent:
+    def on_step(self, step, seconds): ...
+    def on_validation(self, step, value, best): ...
 
 
 def first_gradient(**overrides):

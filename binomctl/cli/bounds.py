@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,8 +84,6 @@ are those of Figure 2.
 
 
 def _check(s: Setting) -> None:
-    import math
-
     from binomctl.errors import ConfigError
 
     if s.K < 1:
@@ -92,6 +91,8 @@ def _check(s: Setting) -> None:
     for name, value in (("alpha", s.alpha), ("H", s.H)):
         if not (math.isfinite(value) and value > 0):
             raise ConfigError(f"--{name} {value}: must be positive and finite")
+    if s.a < Decimal("1e-30"):
+        raise ConfigError(f"alpha H = {s.a:.3g} is too small to be told from 0 with 50 digits")
     if not math.isfinite(s.h):
         raise ConfigError(f"--h {s.h}: must be finite")
 
@@ -115,7 +116,10 @@ def _number(value: Decimal) -> float | None:
 
 
 def _log10(value: Decimal) -> float | None:
-    return float(value.log10()) if value > 0 else None
+    if value <= 0:
+        return None
+    exponent = value.adjusted()
+    return exponent + math.log10(float(value.scaleb(-exponent)))
 
 
 def _report(

@@ -26,7 +26,7 @@ def print_error(error: BinomctlError) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """Exactly one JSON object on stdout."""
-    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
 
 
 def print_note(text: str) -> None:

@@ -68,8 +68,6 @@ def error_analysis(
     from binomctl.errors import ConfigError
     from binomctl.figures import check_suffix
 
-    bare = len(sys.argv) <= 2
-    picture = check_suffix(output or Path("errors.png")) if plot or output or bare else None
     if checkpoint and along:
         raise ConfigError("--checkpoint and --along exclude each other")
     given = {
@@ -78,7 +76,7 @@ def error_analysis(
         "rule.name": rule,
         "adaptation.K": K,
         "adaptation.alpha": alpha,
-        "analysis.estimators": estimators.split(",") if estimators else None,
+        "analysis.estimators": [e.strip() for e in estimators.split(",")] if estimators else None,
         "analysis.L": L,
         "analysis.C": C,
         "analysis.alpha_scaling": alpha_scaling,
@@ -89,6 +87,10 @@ def error_analysis(
         "seed": seed,
         "device": device,
     }
+    others = (config, assign, checkpoint, along, csv)
+    bare = not (spectrum or json_output or any(v is not None for v in (*given.values(), *others)))
+    picture = check_suffix(output or Path("errors.png")) if plot or output or bare else None
+
     from binomctl.analysis_setup import cases_of, settings_of, starts
 
     settings, places = settings_of(config, given, assign, checkpoint or along)
@@ -194,7 +196,9 @@ def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
         table = Table(
             title=f"Relative error of the meta-gradient, {settings.dataset.name}, K = {a.K}, alpha"
             f" = {a.alpha:g}, {settings.dtype}{at}\nmean (95% CI half-width) over n = {n} batches"
-            f" of {settings.training.meta_batch} tasks",
+            f" of {settings.training.meta_batch} tasks; alpha'"
+            + (" = L alpha / K where so named" if settings.analysis.alpha_scaling != "none" else "")
+            + (" = alpha" if settings.analysis.alpha_scaling == "none" else ", else alpha"),
             title_justify="left",
             box=box.SIMPLE_HEAD,
         )
@@ -219,7 +223,8 @@ def _worded(v: dict[str, Any]) -> str:
     if v["mean"] is None:
         return "undefined"
     half = "" if v["ci95"] is None else f" ({v['ci95']:.1e})"
-    return f"{v['mean']:.3e}{half}"
+    lost = f", {v['undefined']} undefined" if v["undefined"] else ""
+    return f"{v['mean']:.3e}{half}{lost}"
 
 
 def _short(v: dict[str, Any]) -> list[str]:

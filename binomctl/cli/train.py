@@ -74,6 +74,7 @@ recommends, that over the defaults.
     settings, places = load_config(config, overrides, assign)
 
     from binomctl.cli.progress import Progress
+    from binomctl.normalization import MEANING, norm_layers
     from binomctl.problem import build_problem, resolved
     from binomctl.runs import RunDirectory
     from binomctl.runs.directory import default_path
@@ -93,6 +94,7 @@ recommends, that over the defaults.
         print_json(report)
         return
     best = report["best"]
+    has_norm = bool(norm_layers(problem.model))
     value = f"{best['value']:.1%}" if metric == "accuracy" else f"{best['value']:.4g}"
     print_table(
         "Meta-training finished",
@@ -102,6 +104,7 @@ recommends, that over the defaults.
             ("steps", str(report["steps"])),
             ("seconds", f"{report['seconds']:.1f}"),
             ("best validation", f"{metric} {value} at step {best['step']}"),
+            *([("batch norm", MEANING[settings.adaptation.statistics])] if has_norm else []),
             ("next", f"binomctl eval {report['run']}"),
         ],
     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from binomctl.curvature.supported import check_loss, check_model, check_reached
+from binomctl.curvature.supported import check_depends, check_loss, check_model, check_reached
 from binomctl.curvature.workers import Workers
 from binomctl.flat import Layout
 
@@ -140,6 +140,7 @@ class AutogradEngine:
             one = partial(self._task, buffers=buffers)
             task = vmap(one) if phi.dim() == 2 else one
             loss, output = task(leaves, x, y)
+            check_depends(loss)
             gradients = torch.autograd.grad(
                 loss.sum(), list(leaves.values()), create_graph=graph, allow_unused=True
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from binomctl.errors import ConfigError
@@ -45,12 +46,41 @@ def check_inputs(model: nn.Module, **inputs: Tensor) -> None:
             )
 
 
+def check_repeats(model: nn.Module, x: Tensor) -> None:
+    """Refuse a model that draws at random: H_k would belong to another loss than its step.
+
+    Catches what `check_model` cannot see by type: functional dropout, dropout inside attention.
+    """
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        one, two = model(x), model(x)
+    if not torch.allclose(one, two, equal_nan=True):
+        raise ConfigError(
+            f"{type(model).__name__} gives two answers for one input: it draws at random (dropout,"
+            " say), so H_k would belong to another loss than the step it corrects",
+            "Put the model into eval mode, or set its dropout to 0.",
+        )
+
+
 def check_loss(loss: Tensor) -> None:
     """Refuse a loss that is not one number per task."""
+    if not isinstance(loss, Tensor):
+        raise ConfigError(
+            f"the loss of a task is no tensor but {type(loss).__name__}",
+            "Compute it from the model's outputs, with torch.",
+        )
     if loss.dim() != 0:
         raise ConfigError(
             f"the loss of a task has shape {list(loss.shape)}, expected a scalar",
             "Reduce it, with .mean() or reduction='mean'.",
+        )
+
+
+def check_depends(loss: Tensor) -> None:
+    """Refuse losses [B] that are constant in the parameters."""
+    if not loss.requires_grad:
+        raise ConfigError(
+            "the loss of a task is constant in the parameters",
+            "Compute it from the model's outputs.",
         )
 
 

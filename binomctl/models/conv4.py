@@ -73,7 +73,10 @@ class Conv4:
     def _norm(self) -> nn.BatchNorm2d:
         norm = nn.BatchNorm2d(self.filters, track_running_stats=False)
         if not self.affine:
-            norm.register_parameter("weight", None)
+            # A constant gamma: torch's double backward of batch norm wants a tensor, not None.
+            ones = norm.weight.detach().clone()
+            del norm.weight
+            norm.register_buffer("weight", ones)
         return norm
 
     def _initialise(self, layers: OrderedDict[str, nn.Module]) -> None:

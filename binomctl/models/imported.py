@@ -38,7 +38,12 @@ def build_imported(
             f"Its signature is {inspect.signature(factory)}.",
             key="model.import",
         ) from None
-    model = factory(**given)
+    try:
+        model = factory(**given)
+    except Exception as error:
+        raise ConfigError(
+            f"{target} fails: {type(error).__name__}: {error}", key="model.import"
+        ) from None
     if not isinstance(model, nn.Module):
         raise ConfigError(
             f"{target} gives {type(model).__name__}, not a torch.nn.Module", key="model.import"
@@ -66,4 +71,6 @@ def _find(target: str) -> Callable[..., Any]:
     factory: Callable[..., Any] | None = getattr(module, name, None)
     if factory is None:
         raise ConfigError(f"module '{module_name}' has no '{name}'", key="model.import")
+    if not callable(factory):
+        raise ConfigError(f"{target} is {type(factory).__name__}, no class", key="model.import")
     return factory

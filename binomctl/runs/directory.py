@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,10 +86,14 @@ class RunDirectory:
             raise CheckpointError(f"the run's configuration is unusable: {error}") from None
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl; what is not finite becomes null."""
         path = self.path / "metrics.jsonl"
         with disk_full(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            finite = {
+                k: None if isinstance(v, float) and not math.isfinite(v) else v
+                for k, v in record.items()
+            }
+            file.write(json.dumps(finite, allow_nan=False) + "\n")
 
     def save(self, checkpoint: Checkpoint, *, best: bool, keep_all: bool = False) -> None:
         """Write a checkpoint, point the index at it, delete those no longer last or best unless
