@@ -16,7 +16,7 @@ from binomctl.contracts import Expands, PseudoGradient
 from binomctl.error_analysis import Case
 from binomctl.errors import CheckpointError, ConfigError
 from binomctl.options import has_option
-from binomctl.problem import Problem, build_problem
+from binomctl.problem import Problem, build_problem, with_frozen
 from binomctl.runs import Checkpoint, RunDirectory
 from binomctl.training import restore
 
@@ -86,7 +86,9 @@ def starts(settings: Config, checkpoint: Path | None, along: Path | None) -> lis
 
 
 def _start(problem: Problem, checkpoint: Checkpoint) -> Start:
-    theta, m, _ = restore(problem, checkpoint)
+    theta, m, statistics = restore(problem, checkpoint)
+    if problem.frozen is not None and statistics is not None:
+        problem = with_frozen(problem, statistics)
     return Start(problem, theta, m, checkpoint.step)
 
 

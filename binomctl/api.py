@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from binomctl.contracts import Adaptation, Proximal, Rule
 from binomctl.curvature.autograd import AutogradEngine, Loss, Memory
 from binomctl.curvature.supported import check_inputs, check_repeats
 from binomctl.episodes import EpisodeBatch
-from binomctl.errors import ConfigError, NonFiniteError
+from binomctl.errors import ConfigError, NonFiniteError, unknown
 from binomctl.flat import initial_parameters
 
 
@@ -55,12 +55,18 @@ def meta_gradient(
             an estimator that is not derived for the rule.
         NonFiniteError: the result is not finite.
     """
-    if K < 1:
-        raise ConfigError(f"K = {K} must be at least 1")
-    if not 0 < alpha < float("inf"):
-        raise ConfigError(f"alpha = {alpha} must be positive and finite")
+    if not isinstance(K, int) or isinstance(K, bool) or K < 1:
+        raise ConfigError(f"K = {K!r} must be a whole number, at least 1")
+    if not isinstance(alpha, int | float) or not 0 < alpha < float("inf"):
+        raise ConfigError(f"alpha = {alpha!r} must be positive and finite")
+    if memory not in get_args(Memory):
+        raise ConfigError(unknown("memory", str(memory), get_args(Memory)))
+    if len(episodes) != 4 or not all(isinstance(part, Tensor) for part in episodes):
+        raise ConfigError("episodes must be four tensors: (x_trn, y_trn, x_val, y_val)")
     batch = EpisodeBatch(*episodes)
     sizes = {len(part) for part in episodes}
+    if sizes == {0}:
+        raise ConfigError("episodes hold no task: their leading axis is 0")
     if len(sizes) != 1:
         raise ConfigError(f"the four parts of episodes differ in their number of tasks: {sizes}")
     check_inputs(model, x_trn=batch.x_trn, x_val=batch.x_val)

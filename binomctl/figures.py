@@ -79,7 +79,8 @@ def draw_bounds(curves: Sequence[Curve], caption: str, normalized: bool, path: P
                 values = getattr(curve, method)
                 if dashed and values == getattr(_paper(curves, theorem), method):
                     continue
-                pairs = [(L, float(v)) for L, v in zip(curve.L, values, strict=True) if v > 0]
+                numbers = zip(curve.L, map(float, values), strict=True)
+                pairs = [(L, v) for L, v in numbers if 0 < v < float("inf")]
                 axes.plot(
                     [L for L, _ in pairs],
                     [v for _, v in pairs],

@@ -164,7 +164,11 @@ def _freeze(problem: Problem) -> Problem:
     batch = problem.training_batch(range(max(16, problem.config.training.meta_batch)))
     tasks = [layout.unflatten(theta)] * len(batch)
     both = torch.cat([batch.x_trn, batch.x_val], 1)
-    frozen = measure(problem.model, [(tasks, both)])
+    return with_frozen(problem, measure(problem.model, [(tasks, both)]))
+
+
+def with_frozen(problem: Problem, frozen: Statistics) -> Problem:
+    """The problem with batch norm on these constants, a checkpoint's say."""
     engine = AutogradEngine(
         with_constants(problem.model),
         problem.dataset.loss,

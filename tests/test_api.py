@@ -48,6 +48,10 @@ def test_mean_and_rows_equal_backpropagation():
         ({"alpha": 0.0}, "alpha"),
         ({"alpha": float("nan")}, "alpha"),
         ({"K": 0}, "K = 0"),
+        ({"K": 2.5}, "K = 2.5"),
+        ({"K": True}, "K = True"),
+        ({"alpha": "a"}, "alpha = 'a'"),
+        ({"memory": "stor"}, "Did you mean 'store'"),
         ({"estimator": "binon"}, "Did you mean 'binom'"),
         ({"LL": 1}, "unknown option 'LL'"),
         ({"rule": "gf"}, "Did you mean 'gd'"),
@@ -136,3 +140,13 @@ def test_a_loss_that_does_not_depend_on_the_model_is_refused(loss, word):
     model, episodes = own_problem()
     with pytest.raises(ConfigError, match=word):
         binomctl.meta_gradient(model, loss, episodes)
+
+
+@pytest.mark.parametrize(
+    ("episodes", "word"),
+    [((torch.ones(1, 2, 3),) * 3, "four tensors"), ((torch.ones(0, 2, 3),) * 4, "no task")],
+)
+def test_episodes_that_are_none_are_refused(episodes, word):
+    model, _ = own_problem()
+    with pytest.raises(ConfigError, match=word):
+        binomctl.meta_gradient(model, F.mse_loss, episodes)

@@ -33,7 +33,8 @@ def build_model(
         ConfigError: an unknown name or option, or a shape the network cannot take.
     """
     if name not in (*MODELS, IMPORT):
-        raise ConfigError(unknown("model", name, [*MODELS, IMPORT]), key="model.name")
+        hint = f"For a network of your own: --set model.import={name}." if ":" in name else ""
+        raise ConfigError(unknown("model", name, MODELS), hint, key="model.name")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == IMPORT:

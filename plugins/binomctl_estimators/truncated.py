@@ -13,7 +13,11 @@ from binomctl.options import option
 
 @dataclass(frozen=True)
 class TruncMAML:
-    """Backpropagation through the last L inner steps only (Shaban et al. 2019)."""
+    """Backpropagation through the last L inner steps only (Shaban et al. 2019).
+
+    A rule's own parameters learn from those L steps too: at L = 0 they do not learn, where
+    fomaml's do.
+    """
 
     L: int = option(2, "inner steps that are backpropagated through; 0 is fomaml, K is maml")
 
