@@ -19,6 +19,9 @@ class Reptile:
     Not an estimate of the meta-gradient: it takes no query loss into account.
     """
 
+    plain_only: ClassVar[str] = (
+        "what the inner loop does not move, or a rule's own parameters, would never be trained"
+    )
     no_estimate: ClassVar[str] = "theta - phi^K takes no query loss into account"
     recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {
