@@ -12,7 +12,7 @@ from torch import Tensor
 from binomctl import registry
 from binomctl.adapt import check_pair
 from binomctl.config import Config, Places, load_config
-from binomctl.contracts import Expands, PseudoGradient
+from binomctl.contracts import Adaptation, Expands, PseudoGradient
 from binomctl.error_analysis import Case
 from binomctl.errors import CheckpointError, ConfigError
 from binomctl.options import has_option
@@ -127,18 +127,12 @@ def cases_of(problem: Problem) -> list[Case]:
             "Use adaptation.optimizer=sgd.",
             key="adaptation.optimizer",
         )
+    how = problem.adaptation(problem.training_batch(range(1)), problem.m)
     for name in dict.fromkeys(section.estimators):
         cls = registry.load("estimator", name)
-        if isinstance(cls, type) and hasattr(cls, "no_estimate"):
-            reason = cls.no_estimate
-            raise ConfigError(
-                f"'{name}' does not estimate the meta-gradient: {reason}",
-                "Leave it out; compare its accuracy instead.",
-                key="analysis.estimators",
-            )
         for L in orders(section.L, K) if has_option(cls, "L") else [None]:
             for scaling in scalings if has_option(cls, "alpha_scaling") else [None]:
-                case = _case(problem, name, cls, L, scaling)
+                case = _case(problem, how, name, cls, L, scaling)
                 out += [case] if case else []
     if not out:
         reach = "" if section.C is None else f" and C = {section.C}"
@@ -152,9 +146,9 @@ def cases_of(problem: Problem) -> list[Case]:
 
 
 def _case(
-    problem: Problem, name: str, cls: type, L: int | None, scaling: str | None
+    problem: Problem, how: Adaptation, name: str, cls: type, L: int | None, scaling: str | None
 ) -> Case | None:
-    section, K = problem.config.analysis, problem.config.adaptation.K
+    section = problem.config.analysis
     options: dict[str, Any] = {} if L is None else {"L": L}
     if scaling is not None:
         options["alpha_scaling"] = scaling
@@ -166,10 +160,13 @@ def _case(
     if L == 0 and not issubclass(cls, Expands):
         return None  # no step of a solver is no estimate
     estimator = registry.create("estimator", name, options)
-    assert not isinstance(estimator, PseudoGradient)
-    estimator.steps(K)
-    batch = problem.training_batch(range(1))
-    check_pair(estimator, name, problem.adaptation(batch, problem.m), problem.config.rule.name)
+    if isinstance(estimator, PseudoGradient):
+        raise ConfigError(
+            f"'{name}' does not estimate the meta-gradient: {estimator.no_estimate}",
+            "Leave it out; compare its accuracy instead.",
+            key="analysis.estimators",
+        )
+    check_pair(estimator, name, how, problem.config.rule.name)  # and that its order fits K
     return Case(name, estimator, L, C, scaling)
 
 

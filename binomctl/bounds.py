@@ -18,6 +18,9 @@ from typing import Literal
 Theorem = Literal["3.6", "3.8", "3.10"]
 Source = Literal["paper", "corrected"]
 THEOREMS: tuple[Theorem, ...] = ("3.6", "3.8", "3.10")
+Method = Literal["fomaml", "truncmaml", "binommaml"]
+METHODS: tuple[Method, ...] = ("fomaml", "truncmaml", "binommaml")
+"""The fields of a curve."""
 _CONTEXT = decimal.Context(prec=50, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binomctl.bounds import THEOREMS, Curve, Setting, Theorem
+from binomctl.bounds import METHODS, THEOREMS, Curve, Method, Setting, Theorem
 
-Method = Literal["fomaml", "truncmaml", "binommaml"]
-METHODS: tuple[Method, ...] = ("fomaml", "truncmaml", "binommaml")
 Array = NDArray[np.float64]
 RESTARTS, ITERATIONS, DIMENSIONS = 24, 400, (2, 3)
 MARGIN = 1e-9  # how far beyond a bound a re-computed factor must be to count as a violation

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from binomctl.cli.console import print_json, print_note
+from binomctl.bounds import METHODS
+from binomctl.cli.console import print_json, print_note, write_csv
 
 if TYPE_CHECKING:
     from binomctl.bounds import Curve, Setting, Theorem
@@ -67,7 +69,7 @@ are those of Figure 2.
     shown = normalized(found) if normalize else found
     findings = _certify(setting, found, seed) if certify else []
     if csv is not None:
-        _write_csv(csv, shown)
+        write_csv(csv, _csv_rows(shown))
     if picture is not None:
         from binomctl.figures import draw_bounds
 
@@ -129,7 +131,6 @@ def _report(
     skipped: dict[Theorem, str],
     findings: list[Finding],
 ) -> dict[str, Any]:
-    methods = ("fomaml", "truncmaml", "binommaml")
     return {
         "schema": "binomctl/bounds/1",
         "K": s.K,
@@ -143,8 +144,8 @@ def _report(
                 "theorem": c.theorem,
                 "source": c.source,
                 "L": c.L,
-                **{m: [_number(v) for v in getattr(c, m)] for m in methods},
-                "log10": {m: [_log10(v) for v in getattr(c, m)] for m in methods},
+                **{m: [_number(v) for v in getattr(c, m)] for m in METHODS},
+                "log10": {m: [_log10(v) for v in getattr(c, m)] for m in METHODS},
             }
             for c in found
         ],
@@ -188,21 +189,11 @@ def _witness_name(f: Finding) -> str:
     return f"witness-{f.theorem}-{f.method}-L{f.L}.npz"
 
 
-def _write_csv(path: Path, found: list[Curve]) -> None:
-    import csv
-
-    from binomctl.errors import ConfigError
-
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["theorem", "source", "L", "fomaml", "truncmaml", "binommaml"])
-            for c in found:
-                for row in zip(c.L, c.fomaml, c.truncmaml, c.binommaml, strict=True):
-                    writer.writerow([c.theorem, c.source, row[0], *(f"{v:.17g}" for v in row[1:])])
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-    print_note(f"wrote {path}")
+def _csv_rows(found: list[Curve]) -> Iterator[list[Any]]:
+    yield ["theorem", "source", "L", *METHODS]
+    for c in found:
+        for i, L in enumerate(c.L):
+            yield [c.theorem, c.source, L, *(f"{getattr(c, m)[i]:.17g}" for m in METHODS)]
 
 
 def _print_curves(found: list[Curve], normalized: bool) -> None:

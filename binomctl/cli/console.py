@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from binomctl.errors import BinomctlError
+from binomctl.errors import BinomctlError, ConfigError
 
 
 def print_error(error: BinomctlError) -> None:
@@ -32,6 +33,18 @@ def print_json(value: dict[str, Any]) -> None:
 def print_note(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     sys.stderr.write(text + "\n")
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write rows as CSV and say so; raises ConfigError where the file cannot be written."""
+    import csv
+
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    print_note(f"wrote {path}")
 
 
 def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:

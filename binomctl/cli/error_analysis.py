@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from binomctl.cli.console import print_json, print_note
+from binomctl.bounds import METHODS
+from binomctl.cli.console import print_json, print_note, write_csv
 
 if TYPE_CHECKING:
     from binomctl.analysis_setup import Start
@@ -102,7 +104,7 @@ def error_analysis(
         raise places.locate(error) from None
     reports = [_measure(start, cases, spectrum, M) for start in begun]
     if csv is not None:
-        _write_csv(csv, reports)
+        write_csv(csv, _csv_rows(reports))
     if picture is not None:
         from binomctl.figures_errors import draw_errors
 
@@ -141,12 +143,11 @@ def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str
 
 
 def _curve(curve: Any) -> dict[str, Any]:
-    methods = ("fomaml", "truncmaml", "binommaml")
     return {
         "theorem": curve.theorem,
         "source": curve.source,
         "L": curve.L,
-        **{m: [float(v) for v in getattr(curve, m)] for m in methods},
+        **{m: [float(v) for v in getattr(curve, m)] for m in METHODS},
     }
 
 
@@ -161,26 +162,15 @@ def _joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _write_csv(path: Path, reports: list[dict[str, Any]]) -> None:
-    import csv
-
-    from binomctl.errors import ConfigError
-
-    head = ["step", "estimator", "L", "C", "alpha_scaling", "measure", "mean", "ci95", "n", "max"]
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(head)
-            for r in reports:
-                for e in r["errors"]:
-                    own = [r["step"], e["estimator"], e["L"], e["C"], e["alpha_scaling"]]
-                    measures = {k: e[k] for k in ("relative", "absolute", "cosine")}
-                    measures |= {f"per_task_{k}": v for k, v in e["per_task"].items()}
-                    for name, v in measures.items():
-                        writer.writerow([*own, name, v["mean"], v["ci95"], v["n"], v["max"]])
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-    print_note(f"wrote {path}")
+def _csv_rows(reports: list[dict[str, Any]]) -> Iterator[list[Any]]:
+    keys, figures = ["estimator", "L", "C", "alpha_scaling"], ["mean", "ci95", "n", "max"]
+    yield ["step", *keys, "measure", *figures]
+    for r in reports:
+        for e in r["errors"]:
+            measures = {k: e[k] for k in ("relative", "absolute", "cosine")}
+            measures |= {f"per_task_{k}": v for k, v in e["per_task"].items()}
+            for name, v in measures.items():
+                yield [r["step"], *(e[k] for k in keys), name, *(v[k] for k in figures)]
 
 
 def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
