@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,6 +83,7 @@ class TrainingSection(_Section):
     queries: int | None = Field(
         None, ge=1, description="query examples in meta-training; null: the data set's"
     )
+    workers: int = Field(1, ge=0, description="threads that draw tasks ahead; 0: none")
     log_every: int = Field(10, ge=1, description="meta-steps per line of metrics.jsonl")
     validate_every: int = Field(50, ge=1, description="meta-steps between validations")
     keep_all: bool = Field(False, description="keep every validated checkpoint, not best and last")
@@ -149,7 +150,7 @@ class Places(dict[str, str]):
 
 
 def load_config(
-    file: Path | None = None,
+    file: Path | Sequence[Path] | None = None,
     overrides: Mapping[str, Any] | None = None,
     assignments: list[str] | None = None,
     below: Mapping[str, Any] | None = None,
@@ -157,7 +158,7 @@ def load_config(
     """The configuration of a run.
 
     Args:
-        file: a YAML file, or None.
+        file: a YAML file, several of them (a later one wins), or None.
         overrides: values by dotted key, from named command-line options; None values are skipped.
         assignments: "key.path=value" strings, from --set.
         below: a layer under the file, for commands with defaults of their own.
@@ -170,8 +171,8 @@ def load_config(
     """
     places = Places()
     layers: list[dict[str, Any]] = []
-    if file is not None:
-        data, found = read_yaml(file)
+    for path in [file] if isinstance(file, Path) else file or []:
+        data, found = read_yaml(path)
         layers.append(data)
         places.update(found)
     for key, (value, place) in _typed(overrides or {}, assignments or []).items():
@@ -195,8 +196,8 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Two layers, the upper one winning; another plugin's name drops the lower one's options."""
     out = dict(below)
     for key, value in above.items():
-        if isinstance(value, str) and key in _CHOICES:
-            value = {"name": value}
+        if key in _CHOICES:
+            value = _choice(key, value)
         old = out.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             if key in _CHOICES and _renamed(old, value):
@@ -205,6 +206,16 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         else:
             out[key] = merge({}, value) if isinstance(value, Mapping) else value
     return out
+
+
+def _choice(key: str, value: Any) -> Any:
+    """A choice with its name taken apart, "learn2learn:fc100" say."""
+    if isinstance(value, str):
+        value = {"name": value}
+    name = value.get("name") if isinstance(value, Mapping) else None
+    if isinstance(name, str) and key in registry.KINDS:
+        return {**value, **registry.split_name(key, name)}
+    return value
 
 
 def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from binomctl.episodes import Episode
 from binomctl.flat import Layout
+from binomctl.images.recipe import Recipe
 
 
 class Dataset(Protocol):
@@ -39,6 +41,9 @@ class Dataset(Protocol):
 
     def episode(self, split: str, index: int) -> Episode:
         """The episode number `index` of a split: pure in (seed, split, index).
+
+        Images are uint8 [N, C, H, W], 0..255, which the run scales on its device, or floats in
+        [0, 1].
 
         Raises:
             DataError: the split is missing or holds too few classes or examples.
@@ -273,3 +278,32 @@ class PseudoGradient(Protocol):
 
     no_estimate: ClassVar[str]
     """The reason, a sentence shown to whoever wants to measure its error."""
+
+
+# The same for data sets.
+
+
+@runtime_checkable
+class FromFiles(Protocol):
+    """A data set that is made of the user's files, converted once to a prepared form."""
+
+    learn2learn: ClassVar[str]
+    """The class of learn2learn.vision.datasets that knows where to fetch them; "" for none."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the files are read."""
+        ...
+
+    def folder(self) -> Path:
+        """Where the files are; raises DataError when nobody said."""
+        ...
+
+
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A data set that knows what its classes are called."""
+
+    def class_names(self, split: str, index: int) -> list[str]:
+        """The names of the classes 0 .. ways - 1 of an episode."""
+        ...

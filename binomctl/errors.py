@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class BinomctlError(Exception):
@@ -40,6 +41,18 @@ class DataError(BinomctlError):
     """Missing, corrupt or insufficient data: exit code 3."""
 
     exit_code = 3
+
+
+class DamagedFile(DataError):
+    """A data file that is cut off, corrupt or not what it should be.
+
+    Args:
+        path: the file; None when it is known only to the caller, who names it.
+    """
+
+    def __init__(self, message: str, hint: str = "", path: Path | None = None) -> None:
+        super().__init__(message, hint)
+        self.path = path
 
 
 class CheckpointError(BinomctlError):

@@ -14,6 +14,7 @@ from binomctl.episodes import EpisodeBatch
 from binomctl.errors import NonFiniteError
 from binomctl.normalization import Statistics, measure
 from binomctl.outer import build_optimizer, clip, learning_rate
+from binomctl.prefetch import ahead
 from binomctl.problem import Problem
 
 
@@ -54,15 +55,16 @@ def meta_train(problem: Problem, state: MetaState) -> Iterator[Step]:
     """
     training = problem.config.training
     B = training.meta_batch
-    while state.step < training.steps:
-        indices = range(state.step * B, (state.step + 1) * B)
+    indices = (range(s * B, (s + 1) * B) for s in range(state.step, training.steps))
+    for tasks, drawn in ahead(problem.draw_training, indices, training.workers):
         diagnose = (state.step + 1) % training.log_every == 0
-        yield _advance(problem, state, indices, diagnose)
+        yield _advance(problem, state, tasks, problem.place(drawn), diagnose)
 
 
-def _advance(problem: Problem, state: MetaState, indices: range, diagnose: bool) -> Step:
+def _advance(
+    problem: Problem, state: MetaState, indices: range, batch: EpisodeBatch, diagnose: bool
+) -> Step:
     training, dataset = problem.config.training, problem.dataset
-    batch = problem.training_batch(indices)
     adaptation = problem.adaptation(batch, state.m.detach())
     keep = problem.estimator.steps(adaptation.K)
     theta = state.theta.detach()

@@ -72,20 +72,43 @@ class Problem:
         self, dataset: Dataset, split: str, indices: range, K: int, size: int | None
     ) -> EpisodeBatch:
         """Episodes of a split as one batch on the device, in mini-batches of `size` if given."""
+        return self.place(self.draw(dataset, split, indices, K, size))
+
+    def draw(
+        self, dataset: Dataset, split: str, indices: range, K: int, size: int | None
+    ) -> EpisodeBatch:
+        """Episodes of a split as they come from the data set, in mini-batches of `size` if given;
+        a pure function, which any thread may call."""
         batch = EpisodeBatch.stack(dataset.episode(split, i) for i in indices)
-        batch = batch.to(self.device, self.theta.dtype)
-        if self.config.pixels == "raw":
-            batch = dataclasses.replace(batch, x_trn=batch.x_trn * 255, x_val=batch.x_val * 255)
         if size is not None:
             seed, N = self.config.seed, batch.y_trn.shape[1]
             order = mini_batches(seed, split, indices, N, min(size, N), K)
             batch = dataclasses.replace(batch, mini_batches=order)
         return batch
 
+    def place(self, batch: EpisodeBatch) -> EpisodeBatch:
+        """A drawn batch on the device, in the run's type and with its pixel scale; uint8 pixels
+        travel as such and are scaled there."""
+        moved = batch.to(self.device, self.theta.dtype)
+        return dataclasses.replace(
+            moved, x_trn=self._pixels(moved.x_trn), x_val=self._pixels(moved.x_val)
+        )
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        raw = self.config.pixels == "raw"
+        if x.dtype == torch.uint8:
+            x = x.to(self.theta.dtype, memory_format=torch.contiguous_format)
+            return x if raw else x.div_(255)
+        return x * 255 if raw else x
+
+    def draw_training(self, indices: range) -> EpisodeBatch:
+        """Episodes to meta-train on, not placed yet."""
+        how = self.config.adaptation
+        return self.draw(self.dataset, "train", indices, how.K, how.batch)
+
     def training_batch(self, indices: range) -> EpisodeBatch:
         """Episodes to meta-train on."""
-        how = self.config.adaptation
-        return self.batch(self.dataset, "train", indices, how.K, how.batch)
+        return self.place(self.draw_training(indices))
 
     def evaluation_engine(self, statistics: Statistics | None) -> Engine:
         """The engine that evaluation adapts with: another where batch norm runs on averages."""

@@ -56,6 +56,20 @@ def load(kind: Kind, name: str) -> type:
     return cls
 
 
+def split_name(kind: Kind, name: str) -> dict[str, str]:
+    """A name as the options it stands for: "plugin:rest" sets the option of the plugin that its
+    `after_colon` names."""
+    head, colon, rest = name.partition(":")
+    if not colon:
+        return {"name": name}
+    option = getattr(load(kind, head), "after_colon", None)
+    if option is None:
+        raise ConfigError(
+            f"{kind} '{name}': '{head}' takes nothing after a colon", key=f"{kind}.name"
+        )
+    return {"name": head, option: rest}
+
+
 def create(kind: Kind, name: str, options: dict[str, Any]) -> Any:
     """Construct a plugin from its options; raises ConfigError as `load` and `build` do."""
     return build(load(kind, name), options, f"{kind} '{name}'", key=kind)

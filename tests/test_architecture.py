@@ -13,9 +13,11 @@ ROOT = Path(__file__).parents[1]
 
 # Lower floors first. A module may import its own floor's package and everything below it.
 FLOORS = [
-    ["errors", "statistics", "signals", "bounds"],
+    ["errors", "statistics", "signals", "bounds", "atomic", "prefetch"],
     ["certify", "figures"],
+    ["figures_episode"],
     ["options", "flat", "episodes", "yaml_source", "environment", "devices"],
+    ["images"],
     ["contracts"],
     ["expansion", "registry", "models", "curvature", "profiling", "normalization"],
     ["spectrum", "figures_errors"],
@@ -27,7 +29,7 @@ FLOORS = [
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
-PLUGIN_FLOOR = {"contracts", "expansion", "episodes", "flat", "options", "errors"}
+PLUGIN_FLOOR = {"contracts", "expansion", "episodes", "flat", "options", "errors", "images"}
 
 
 def part(module: str) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from binomctl.cli.bounds import bounds
 from binomctl.cli.config import config_app
+from binomctl.cli.data import data_app
 from binomctl.cli.error_analysis import error_analysis
 from binomctl.cli.evaluate import evaluate
 from binomctl.cli.plugins import plugins
@@ -46,4 +47,5 @@ app.command(name="eval")(evaluate)
 app.command()(error_analysis)
 app.command()(bounds)
 app.command()(plugins)
+app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")

@@ -94,9 +94,11 @@ def error_analysis(
     picture = check_suffix(output or Path("errors.png")) if plot or output or bare else None
 
     from binomctl.analysis_setup import cases_of, settings_of, starts
+    from binomctl.cli.datasets import ensure_prepared
 
     settings, places = settings_of(config, given, assign, checkpoint or along)
     try:
+        ensure_prepared(settings)
         begun = starts(settings, checkpoint, along)
         problem = begun[0].problem
         cases = cases_of(problem)

@@ -36,6 +36,7 @@ def evaluate(
     if device is not None:
         settings = settings.model_copy(update={"device": device})
 
+    from binomctl.cli.datasets import ensure_prepared
     from binomctl.normalization import MEANING
     from binomctl.problem import build_problem
     from binomctl.statistics import MeanCI
@@ -43,6 +44,7 @@ def evaluate(
 
     trained = directory.load("last" if which == "last" else "best")
     print_note(f"evaluating step {trained.step} of {run}")
+    ensure_prepared(settings)
     problem = build_problem(settings)
     result = score(
         problem,

@@ -16,6 +16,9 @@ def train(
     ] = None,
     L: Annotated[int | None, typer.Option("--L", help="Order or depth of the estimator.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set; see 'binomctl plugins'.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data set's files; $BINOMCTL_DATA.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Network: conv4, mlp, resnet12 or wrn28.")
     ] = None,
@@ -34,7 +37,10 @@ def train(
     memory: Annotated[
         str | None, typer.Option(help="store or recompute the linearisations of the inner loop.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file, over the defaults.")] = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(help="YAML file, over the defaults; repeatable, later over earlier."),
+    ] = None,
     assign: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key, over the file; repeatable."),
@@ -58,6 +64,7 @@ recommends, that over the defaults.
         "estimator.name": estimator,
         "estimator.L": L,
         "dataset.name": dataset,
+        "dataset.root": str(root.expanduser().absolute()) if root else None,
         "model.name": model,
         "rule.name": rule,
         "dataset.ways": ways,
@@ -73,6 +80,7 @@ recommends, that over the defaults.
     }
     settings, places = load_config(config, overrides, assign)
 
+    from binomctl.cli.datasets import ensure_prepared
     from binomctl.cli.progress import Progress
     from binomctl.normalization import MEANING, norm_layers
     from binomctl.problem import build_problem, resolved
@@ -81,6 +89,7 @@ recommends, that over the defaults.
     from binomctl.training import train as run_training
 
     try:
+        ensure_prepared(settings)
         problem = build_problem(settings)
     except ConfigError as error:
         raise places.locate(error) from None

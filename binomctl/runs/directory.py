@@ -7,11 +7,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+from binomctl.atomic import disk_full, write_atomic, write_json
 from binomctl.config import Config, load_config
 from binomctl.environment import environment
 from binomctl.errors import CheckpointError, ConfigError
 from binomctl.runs import checkpoints
-from binomctl.runs.atomic import disk_full, write_atomic, write_json
 from binomctl.runs.checkpoints import Checkpoint
 
 SCHEMA = "binomctl/run/1"

@@ -20,17 +20,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import platformdirs
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from binomctl.episodes import Episode, check_split, generator
-from binomctl.errors import ConfigError, DataError
+from binomctl.errors import DataError
+from binomctl.images import sampling
+from binomctl.images.classification import Classification, at_least
 from binomctl.options import option
 
 FACES = tuple(
@@ -54,7 +53,7 @@ CACHE_FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Glyphs:
+class Glyphs(Classification):
     """Letters of real typefaces; trains on Latin, Cyrillic and digits, tests on other scripts."""
 
     ways: int = option(5, "classes per task")
@@ -68,8 +67,6 @@ class Glyphs:
     )
     seed: int = option(0, "seed of the task stream")
 
-    kind: ClassVar[Literal["classification"]] = "classification"
-    metric_name: ClassVar[Literal["accuracy"]] = "accuracy"
     splits: ClassVar[tuple[str, ...]] = tuple(SCRIPTS)
     recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {
@@ -82,17 +79,11 @@ class Glyphs:
     def __post_init__(self) -> None:
         if self.queries is None:
             object.__setattr__(self, "queries", max(1, MIN_FACES - self.shots))
-        for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("image_size", 8)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} = {getattr(self, name)} must be at least {least}")
+        at_least(self, ways=2, shots=1, queries=1, image_size=8)
 
     @property
     def in_shape(self) -> tuple[int, ...]:
         return (1, self.image_size, self.image_size)
-
-    @property
-    def out_dim(self) -> int:
-        return self.ways
 
     def episode(self, split: str, index: int) -> Episode:
         """`ways` classes of the split's scripts, shots + queries of their images each."""
@@ -117,39 +108,15 @@ class Glyphs:
             )
         random = generator(self.seed, split, index)
         chosen = random.choice(len(classes), self.ways, replace=False)
-        images = np.empty((self.ways, need, self.image_size, self.image_size), np.uint8)
-        for way, c in enumerate(chosen):
-            images[way] = classes[c][random.permutation(len(classes[c]))[:need]]
+        rows = [random.permutation(len(classes[c]))[:need] for c in chosen]
+        images = np.stack([classes[c][r] for c, r in zip(chosen, rows, strict=True)])[..., None]
         if self.augment:
-            images = _augment(images, random)
-        x = torch.from_numpy(images).float().div_(255).unsqueeze(2)
-        y = torch.arange(self.ways).unsqueeze(1).expand(-1, need)
-        n = self.shots
-        return Episode(
-            x[:, :n].flatten(0, 1), y[:, :n].flatten(), x[:, n:].flatten(0, 1), y[:, n:].flatten()
-        )
-
-    def loss(self, prediction: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(prediction, y)
-
-    def metric(self, prediction: Tensor, y: Tensor) -> Tensor:
-        return (prediction.argmax(-1) == y).to(prediction.dtype).mean()
-
-
-def _augment(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Turn each class as a whole (a turned letter is a class of its own), shift each image."""
-    ways, count, size, _ = images.shape
-    reach = max(1, round(MAX_SHIFT * size / 28))
-    padded = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-    turns = random.integers(0, 4, (ways,))
-    shifts: NDArray[np.int64] = random.integers(0, 2 * reach + 1, (ways, count, 2))
-    out = np.empty_like(images)
-    for way in range(ways):
-        turned = np.rot90(padded[way], turns[way], axes=(1, 2))
-        for i in range(count):
-            dy, dx = shifts[way, i, 0], shifts[way, i, 1]
-            out[way, i] = turned[i, dy : dy + size, dx : dx + size]
-    return out
+            reach = max(1, round(MAX_SHIFT * self.image_size / 28))
+            # A letter that is turned is a class of its own, so a class turns as a whole.
+            images = sampling.turn(images, random.integers(0, 4, (self.ways,)))
+            shifts = random.integers(0, 2 * reach + 1, (self.ways, need, 2))
+            images = sampling.shift(images, shifts, reach)
+        return sampling.to_episode(images, self.shots)
 
 
 Classes = dict[str, list[NDArray[np.uint8]]]

@@ -1,0 +1,286 @@
+"""`binomctl data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from binomctl.cli.console import print_json, print_note, print_table
+
+if TYPE_CHECKING:
+    from binomctl.contracts import Dataset
+    from binomctl.images.store import Store
+
+data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set; see 'binomctl data list'.")]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder of its files, or of its prepared form; $BINOMCTL_DATA.")
+]
+Size = Annotated[int | None, typer.Option(help="Height and width in pixels.")]
+Assign = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any option: dataset.mode=L; repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@data_app.callback()
+def _group() -> None:
+    """Prepare, check and look at data sets."""
+
+
+@data_app.command()
+def prepare(
+    name: Name,
+    root: Root = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Where the prepared form goes; default ROOT/prepared/NAME.")
+    ] = None,
+    size: Size = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch missing files, from where learn2learn does.")
+    ] = False,
+    mirror: Annotated[
+        list[str] | None, typer.Option(help="Address of a folder to fetch from first; repeatable.")
+    ] = None,
+    assign: Assign = None,
+    json_output: Json = False,
+) -> None:
+    """Convert a data set's files once, from any of the usual layouts, so that it opens at once."""
+    from binomctl.cli.datasets import Conversion
+    from binomctl.contracts import FromFiles
+    from binomctl.errors import ConfigError
+    from binomctl.images.acquire import acquire
+    from binomctl.images.prepare import prepare as convert
+
+    dataset = _dataset(name, root, size, assign)
+    if not isinstance(dataset, FromFiles):
+        raise ConfigError(
+            f"'{name}' has no files to prepare", f"Use it as it is: binomctl train --dataset {name}"
+        )
+    folder = dataset.folder()
+    with Conversion() as progress:
+        if download or mirror:
+            store = acquire(
+                dataset.recipe, folder, to, source=dataset.learn2learn, mirrors=mirror or (),
+                progress=progress, tell=print_note,
+            )  # fmt: skip
+        else:
+            store = convert(dataset.recipe, folder, to, progress)
+    if json_output:
+        print_json({"schema": "binomctl/data-prepare/1", **_described(store)})
+        return
+    where = store.path if to else folder
+    rows = [*_rows(store), ("next", f"binomctl train --dataset {name} --root {where}")]
+    print_table(f"{name} is prepared", rows)
+
+
+@data_app.command(name="list")
+def list_(root: Root = None, json_output: Json = False) -> None:
+    """List the data sets, and what of them is under a folder."""
+    from binomctl import registry
+    from binomctl.errors import BinomctlError
+
+    listed = []
+    for info in registry.describe():
+        if info.kind != "dataset":
+            continue
+        state = f"failed to load: {info.failure}" if info.failure else ""
+        if not state:
+            try:
+                state = _state(_dataset(info.name, root, None, None))
+            except BinomctlError as error:
+                state = str(error)
+        listed.append({"name": info.name, "summary": info.summary, "state": state})
+    if json_output:
+        print_json({"schema": "binomctl/data-list/1", "datasets": listed})
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="data sets", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column("what it is, and what is there of it", overflow="fold")
+    for entry in listed:
+        table.add_row(entry["name"], f"{entry['summary']}\n[dim]{entry['state']}[/dim]")
+    Console().print(table)
+
+
+@data_app.command()
+def verify(
+    name: Name,
+    root: Root = None,
+    size: Size = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Fewer classes or images than published are fine.")
+    ] = False,
+    assign: Assign = None,
+    json_output: Json = False,
+) -> None:
+    """Check a prepared data set: every hash, the splits' classes, the published counts."""
+    from binomctl.cli.datasets import Conversion
+    from binomctl.contracts import FromFiles
+    from binomctl.errors import ConfigError, DataError
+    from binomctl.images.recipe import open_prepared
+    from binomctl.images.store import verify as check
+
+    dataset = _dataset(name, root, size, assign)
+    if not isinstance(dataset, FromFiles):
+        raise ConfigError(f"'{name}' has no files to check")
+    store = open_prepared(dataset.recipe, dataset.folder())
+    with Conversion() as progress:
+        progress.start(f"hashing {store.path}", store.index.total)
+        broken, differs = check(store, dataset.recipe.reference, progress.advance)
+    wrong = broken + ([] if partial else differs)
+    if json_output:
+        result = {**_described(store), "broken": broken, "differs": differs, "ok": not wrong}
+        print_json({"schema": "binomctl/data-verify/1", **result})
+    else:
+        counts = "; ".join(differs) or (
+            "as published" if dataset.recipe.reference else "nothing published to compare with"
+        )
+        rows = [
+            *_rows(store),
+            ("hashes, splits", "; ".join(broken) or "every class as prepared, none in two splits"),
+            ("counts", counts),
+        ]
+        print_table(f"{name}, checked", rows)
+    if broken:
+        raise DataError(
+            f"{store.path}: {broken[0]}", "Delete the folder and run 'binomctl data prepare' again."
+        )
+    if wrong:
+        raise DataError(
+            f"{name} is not complete: {differs[0]}", "Give --partial where that is meant."
+        )
+
+
+@data_app.command()
+def show(
+    name: Name,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Picture: .png, .svg or .pdf.")
+    ] = Path("episode.png"),
+    split: Annotated[str, typer.Option(help="Which split.")] = "train",
+    index: Annotated[int, typer.Option(min=0, help="Which episode.")] = 0,
+    ways: Annotated[int | None, typer.Option(help="Classes per task.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Support examples per class.")] = None,
+    root: Root = None,
+    size: Size = None,
+    assign: Assign = None,
+) -> None:
+    """Draw one episode: its support and its query set, images as they are, functions as curves."""
+    import dataclasses
+
+    from binomctl.contracts import NamesClasses
+    from binomctl.figures import check_suffix
+    from binomctl.figures_episode import draw_images, draw_points
+    from binomctl.options import has_option
+
+    check_suffix(output)
+    options = {"dataset.ways": ways, "dataset.shots": shots}
+    dataset = _dataset(name, root, size, assign, options)
+    episode = dataset.episode(split, index)
+    title = f"{name}, {split} episode {index}"
+    if dataset.kind == "regression":
+        if has_option(type(dataset), "queries"):  # enough to see the curve
+            dataset = dataclasses.replace(dataset, queries=200)  # type: ignore[type-var]
+            episode = dataset.episode(split, index)
+        sides = [(x.numpy(), y.numpy()) for x, y in (
+            (episode.x_trn, episode.y_trn), (episode.x_val, episode.y_val))]  # fmt: skip
+        draw_points(title, sides[0], sides[1], output)
+    else:
+        if isinstance(dataset, NamesClasses):
+            names = dataset.class_names(split, index)
+        else:
+            names = [f"class {c}" for c in range(dataset.out_dim)]
+        sides = [
+            (_unit(x).movedim(1, -1).numpy(), y.numpy())
+            for x, y in ((episode.x_trn, episode.y_trn), (episode.x_val, episode.y_val))
+        ]
+        draw_images(title, sides[0], sides[1], names, output)
+    print_note(f"wrote {output}")
+
+
+def _unit(x: Any) -> Any:
+    return x.float() / 255 if not x.is_floating_point() else x.clamp(0, 1)
+
+
+def _dataset(
+    name: str,
+    root: Path | None,
+    size: int | None,
+    assign: list[str] | None,
+    more: dict[str, Any] | None = None,
+) -> Dataset:
+    from binomctl.config import load_config
+    from binomctl.problem import build_dataset
+
+    overrides: dict[str, Any] = {"dataset.name": name, **(more or {})}
+    if root is not None and _has(name, "root"):
+        overrides["dataset.root"] = str(root.expanduser().absolute())
+    if size is not None:
+        overrides["dataset.image_size"] = size
+    return build_dataset(load_config(overrides=overrides, assignments=assign)[0])
+
+
+def _has(name: str, option: str) -> bool:
+    from binomctl import registry
+    from binomctl.options import has_option
+
+    return has_option(registry.load("dataset", name.partition(":")[0]), option)
+
+
+def _state(dataset: Dataset) -> str:
+    """What is there of a data set, in words."""
+    from binomctl.contracts import FromFiles
+    from binomctl.errors import DataError
+    from binomctl.images.recipe import find, open_prepared
+    from binomctl.images.store import NotPrepared
+
+    if not isinstance(dataset, FromFiles):
+        return "ready" if not hasattr(dataset, "root") else "reads the files that learn2learn keeps"
+    try:
+        folder = dataset.folder()
+    except DataError:
+        return f"needs {dataset.recipe.expected}"
+    try:
+        store = open_prepared(dataset.recipe, folder)
+        return f"prepared: {store.path} ({store.index.total:,} images)"
+    except NotPrepared:
+        pass
+    try:
+        return f"found, not prepared: {find(dataset.recipe, folder).layout}"
+    except DataError as error:
+        return str(error)
+
+
+def _rows(store: Store) -> list[tuple[str, str]]:
+    height, width, channels = store.index.shape
+    return [
+        ("layout", store.index.layout),
+        ("prepared form", str(store.path)),
+        ("images", f"{store.index.total:,} of {width}x{height}, {channels} channels"),
+        *(
+            (split, f"{len(classes)} classes, {sum(c.count for c in classes):,} images")
+            for split, classes in store.index.splits.items()
+        ),
+    ]
+
+
+def _described(store: Store) -> dict[str, Any]:
+    return {
+        "path": str(store.path),
+        "name": store.index.name,
+        "layout": store.index.layout,
+        "shape": list(store.index.shape),
+        "splits": {
+            split: {"classes": len(classes), "images": sum(c.count for c in classes)}
+            for split, classes in store.index.splits.items()
+        },
+        "sources": [dict(source) for source in store.index.sources],
+    }

@@ -1,0 +1,59 @@
+"""Making sure that a data set's files are prepared, with a bar for whoever waits."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from binomctl.cli.console import print_note
+
+if TYPE_CHECKING:
+    from binomctl.config import Config
+
+
+class Conversion:
+    """The progress of a conversion or a download, on stderr: a bar on a terminal, else a line."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __enter__(self) -> Conversion:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def start(self, what: str, total: int) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total or None, desc=what, unit="", unit_scale=True,
+                             dynamic_ncols=True, leave=False)  # fmt: skip
+        else:
+            print_note(f"{what} ({total:,})" if total else what)
+
+    def advance(self, n: int) -> None:
+        if self._bar is not None:
+            self._bar.update(n)
+
+
+def ensure_prepared(config: Config) -> None:
+    """Convert the data set's files if that was not done yet; see binomctl/images/prepare.py."""
+    from binomctl.contracts import FromFiles
+    from binomctl.images.prepare import prepare
+    from binomctl.problem import build_dataset
+
+    dataset = build_dataset(config)
+    if isinstance(dataset, FromFiles):
+        with Conversion() as progress:
+            prepare(dataset.recipe, dataset.folder(), progress=progress)

@@ -1,0 +1,1 @@
+"""Few-shot image data: reading any of the usual layouts, safely, once; then episodes at once."""

@@ -1,0 +1,144 @@
+"""Unpacks archives of data sets: nothing lands outside the target, nothing fills the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from binomctl.errors import DamagedFile, ResourceError
+
+MAX_RATIO = 200  # unpacked over packed; PNG and pickled pixels stay below 4
+MAX_FILES = 3_000_000  # tieredImageNet has 779,165 images
+FREE_LEFT = 256 * 2**20  # bytes of the disk that unpacking leaves alone
+_BLOCK = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    size: int
+    is_folder: bool
+    is_plain: bool
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a .zip, .tar, .tar.gz, .tgz or .tar.bz2 into `target`, which must not exist yet.
+
+    All names and sizes are checked before the first byte is written; the contents are written
+    into a folder beside the target that takes its name when all are there.
+
+    Raises:
+        DataError: the archive is damaged, or holds a name that leads out of the target, a link or
+            a device, or far more data than its size can mean.
+        ResourceError: the disk has no room for it.
+    """
+    partial = target.with_name(f".{target.name}.unpacking")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _check(archive, partial.parent)
+        partial.mkdir(parents=True)
+        for member, stream in _contents(archive):
+            path = partial / PurePosixPath(member.name)
+            if member.is_folder:
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                _copy(stream, file, member, archive)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno == 28:
+            raise ResourceError(
+                f"no space left on the disk while unpacking {archive}", "Free some space."
+            ) from None
+        raise DamagedFile(
+            f"{archive} is damaged or no archive at all: {error}", "Fetch it again.", archive
+        ) from None
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    os.replace(partial, target)
+
+
+def _check(archive: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    limit = MAX_RATIO * max(archive.stat().st_size, 2**16)
+    free = shutil.disk_usage(target).free - FREE_LEFT
+    total = 0
+    for count, member in enumerate(_members(archive), 1):
+        parts = PurePosixPath(member.name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[:1]:
+            raise _refused(archive, f"'{member.name}', a name that leads out of the folder")
+        if not member.is_plain:
+            raise _refused(archive, f"'{member.name}', a link or a device")
+        total += member.size
+        if total > limit or count > MAX_FILES:
+            raise _refused(
+                archive,
+                f"{total:,} bytes in {count:,} files or more, for an archive of"
+                f" {archive.stat().st_size:,} bytes",
+            )
+        if total > free:
+            raise ResourceError(
+                f"unpacking {archive} takes {total:,} bytes or more, the disk has {free:,} to spare",
+                "Free some space, or give another folder with --to.",
+            )
+
+
+def _refused(archive: Path, what: str) -> DamagedFile:
+    return DamagedFile(
+        f"{archive} holds {what}: no archive of images does",
+        "Nothing of it was unpacked. Fetch it from a source you trust.",
+        archive,
+    )
+
+
+def _members(archive: Path) -> Iterator[_Member]:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            for info in opened.infolist():
+                # The upper half of a Unix entry's attributes is its mode; 0o120000 is a link.
+                kind = (info.external_attr >> 16) & 0o170000
+                plain = kind in (0, 0o040000, 0o100000)
+                yield _Member(info.filename, info.file_size, info.is_dir(), plain)
+    else:
+        with tarfile.open(archive) as opened:
+            for item in opened:
+                plain = (item.isreg() or item.isdir()) and not item.issparse()
+                yield _Member(item.name, item.size, item.isdir(), plain)
+
+
+def _contents(archive: Path) -> Iterator[tuple[_Member, IO[bytes] | None]]:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            for info in opened.infolist():
+                member = _Member(info.filename, info.file_size, info.is_dir(), True)
+                if info.is_dir():
+                    yield member, None
+                    continue
+                with opened.open(info) as stream:
+                    yield member, stream
+    else:
+        with tarfile.open(archive) as opened:
+            for item in opened:
+                stream_or_none = None if item.isdir() else opened.extractfile(item)
+                yield _Member(item.name, item.size, item.isdir(), True), stream_or_none
+
+
+def _copy(stream: IO[bytes] | None, file: IO[bytes], member: _Member, archive: Path) -> None:
+    """Copy what the archive said there is, and not one byte more."""
+    left = member.size
+    while stream is not None and (block := stream.read(min(_BLOCK, left + 1))):
+        left -= len(block)
+        if left < 0:
+            raise _refused(archive, f"'{member.name}', which is longer than it says")
+        file.write(block)
+    if left:
+        raise EOFError(f"'{member.name}' ends in the middle")

@@ -1,0 +1,187 @@
+"""Writes the pixels of a source into a store, class by class."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binomctl.atomic import disk_full
+from binomctl.errors import DataError
+from binomctl.images.recipe import Recipe, made
+from binomctl.images.sources import Shape, Source, SourceClass, pixels, place
+from binomctl.images.store import IMAGES, ClassInfo, Index, overlaps
+
+BLOCK = 512  # images decoded side by side
+
+
+class Progress(Protocol):
+    """Whoever wants to be told how a conversion is going."""
+
+    def start(self, what: str, total: int) -> None: ...
+    def advance(self, n: int) -> None: ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def start(self, what: str, total: int) -> None: ...
+    def advance(self, n: int) -> None: ...
+
+
+def convert(recipe: Recipe, source: Source, partial: Path, progress: Progress) -> Index:
+    names = {split: [c.name for c in classes] for split, classes in source.splits.items()}
+    if found := overlaps(names):
+        raise DataError(
+            f"{recipe.name}: {'; '.join(found)}",
+            "Few-shot splits have no class in common; take the class out of all but one.",
+        )
+    for split, listed in names.items():
+        if len(set(listed)) < len(listed):
+            twice = sorted({n for n in listed if listed.count(n) > 1})
+            raise DataError(f"{recipe.name}: split '{split}' names class '{twice[0]}' twice")
+        if not listed:
+            raise DataError(f"{recipe.name}: split '{split}' has no class")
+    shape = _image_shape(recipe, source)
+    total = sum(len(c.images) for classes in source.splits.values() for c in classes)
+    sources = _fingerprint(source.files)
+    listed_classes = [(s, c.name, len(c.images)) for s, cs in source.splits.items() for c in cs]
+    header = {"sources": sources, "made": made(recipe), "shape": shape, "total": total}
+    header["classes"] = hashlib.sha256(json.dumps(listed_classes).encode()).hexdigest()
+    done = _done(partial / "progress.jsonl", json.loads(json.dumps(header)))
+    path = partial / IMAGES
+    if not done:
+        with disk_full(path):
+            start = np.lib.format.open_memmap(path, "w+", np.uint8, (total, *shape)).offset
+            (partial / "progress.jsonl").write_text(json.dumps(header) + "\n")
+    else:
+        start = np.load(path, mmap_mode="r").offset
+    progress.start(f"{recipe.name}: {source.layout}", total)
+    splits: dict[str, tuple[ClassInfo, ...]] = {}
+    row, image = 0, shape[0] * shape[1] * shape[2]
+    with (
+        disk_full(path),
+        path.open("r+b") as file,
+        (partial / "progress.jsonl").open("a", encoding="utf-8") as journal,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        for split, classes in source.splits.items():
+            infos = []
+            for owner in classes:
+                known = done.get(f"{split}/{owner.name}")
+                if known is None:
+                    file.seek(start + row * image)
+                    known = _write_class(owner, source, recipe.shape, shape, file, pool, progress)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    line = {"class": f"{split}/{owner.name}", "sha256": known}
+                    journal.write(json.dumps(line) + "\n")
+                    journal.flush()
+                    source.release()
+                else:
+                    progress.advance(len(owner.images))
+                infos.append(ClassInfo(owner.name, row, len(owner.images), known))
+                row += len(owner.images)
+            splits[split] = tuple(infos)
+    _same_images(recipe, splits)
+    hashed = tuple(_hashed(entry, progress) for entry in sources)
+    return Index(recipe.name, source.layout, shape, splits, hashed, made(recipe))
+
+
+def _write_class(
+    owner: SourceClass,
+    source: Source,
+    want: Shape,
+    shape: tuple[int, int, int],
+    file: Any,
+    pool: ThreadPoolExecutor,
+    progress: Progress,
+) -> str:
+    """Decode and write one class; returns the sha256 of its bytes."""
+    sha = hashlib.sha256()
+
+    def image(i: int) -> NDArray[np.uint8]:
+        out = pixels(owner, i, want, source.bgr)
+        if out.shape != shape:
+            raise DataError(
+                f"images differ in size: {place(owner, i)} is {out.shape[1]}x{out.shape[0]}, the"
+                f" first one {shape[1]}x{shape[0]}",
+                f"Give --size {min(shape[:2])} to bring all to one size.",
+            )
+        return out
+
+    for begin in range(0, len(owner.images), BLOCK):
+        rows = range(begin, min(begin + BLOCK, len(owner.images)))
+        block = np.stack(list(pool.map(image, rows)))
+        sha.update(block.data)
+        file.write(block.data)
+        progress.advance(len(block))
+    return sha.hexdigest()
+
+
+def _image_shape(recipe: Recipe, source: Source) -> tuple[int, int, int]:
+    size = recipe.shape.size
+    if size is not None:
+        return (size, size, recipe.shape.channels)
+    first = next(c for classes in source.splits.values() for c in classes)
+    height, width, channels = pixels(first, 0, recipe.shape, source.bgr).shape
+    return (height, width, channels)
+
+
+def _same_images(recipe: Recipe, splits: Mapping[str, Sequence[ClassInfo]]) -> None:
+    seen: dict[str, str] = {}
+    for split, classes in splits.items():
+        for c in classes:
+            if (other := seen.get(c.sha256)) and other != split:
+                raise DataError(
+                    f"{recipe.name}: class '{c.name}' of split '{split}' has the very same images"
+                    f" as a class of split '{other}'",
+                    "Few-shot splits have no class in common; take it out of all but one.",
+                )
+            seen[c.sha256] = split
+
+
+def _fingerprint(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """What tells whether the sources are still those a conversion was begun with."""
+    return [
+        {"file": str(f), "bytes": f.stat().st_size, "changed": f.stat().st_mtime_ns} for f in files
+    ]
+
+
+def _hashed(entry: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    path = Path(entry["file"])
+    kept = {"file": entry["file"]}
+    if path.is_dir():
+        return kept
+    progress.start(f"sha256 of {path.name}", entry["bytes"])
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            sha.update(block)
+            progress.advance(len(block))
+    return kept | {"bytes": entry["bytes"], "sha256": sha.hexdigest()}
+
+
+def _done(journal: Path, header: dict[str, Any]) -> dict[str, str]:
+    """The classes that an earlier conversion of the same sources has finished, with their hash."""
+    try:
+        lines = journal.read_text(encoding="utf-8").splitlines()
+        if not lines or json.loads(lines[0]) != header:
+            return {}
+    except (OSError, ValueError):
+        return {}
+    done = {}
+    for line in lines[1:]:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break  # the line that was being written when it was stopped
+        done[entry["class"]] = entry["sha256"]
+    return done

@@ -1,0 +1,67 @@
+"""Dividing classes into train, validation and test where the files do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from binomctl.episodes import generator
+from binomctl.errors import DataError, unknown
+from binomctl.images.store import SPLITS, ClassInfo, overlaps
+from binomctl.yaml_source import read_yaml
+
+
+def at_random(
+    classes: Sequence[ClassInfo], fractions: Sequence[float], seed: int
+) -> Mapping[str, tuple[ClassInfo, ...]]:
+    """Shares of the classes, at least one each, by a shuffle that depends on the seed alone.
+
+    Raises:
+        DataError: fewer than three classes.
+    """
+    if len(classes) < len(SPLITS):
+        raise DataError(f"{len(classes)} classes cannot be divided into {', '.join(SPLITS)}")
+    ordered = sorted(classes, key=lambda c: c.name)
+    order = generator(seed, "division of classes", 0).permutation(len(ordered))
+    n = len(ordered)
+    validation, test = (max(1, round(f * n)) for f in fractions[1:])
+    train = max(1, n - validation - test)
+    cuts = {"train": order[:train], "validation": order[train : train + validation]}
+    cuts["test"] = order[train + validation :]
+    return {split: tuple(ordered[i] for i in sorted(rows)) for split, rows in cuts.items()}
+
+
+def by_group(
+    classes: Sequence[ClassInfo], fraction: float, seed: int
+) -> tuple[tuple[ClassInfo, ...], tuple[ClassInfo, ...]]:
+    """Split off a share of the groups ("group/class" names), at least one: (rest, share)."""
+    groups = sorted({c.name.split("/")[0] for c in classes})
+    if len(groups) < 2:
+        raise DataError(f"one group of classes ({', '.join(groups)}) cannot be divided")
+    order = generator(seed, "division of groups", 0).permutation(len(groups))
+    taken = {groups[i] for i in order[: max(1, round(fraction * len(groups)))]}
+    rest = tuple(c for c in classes if c.name.split("/")[0] not in taken)
+    return rest, tuple(c for c in classes if c.name.split("/")[0] in taken)
+
+
+def by_file(classes: Sequence[ClassInfo], path: Path) -> Mapping[str, tuple[ClassInfo, ...]]:
+    """The division that a YAML or JSON file gives: {train: [...], validation: [...], test: [...]}.
+
+    Raises:
+        ConfigError: the file is no readable YAML.
+        DataError: it lacks a split, names an unknown class, or one in two splits.
+    """
+    listed, _ = read_yaml(path)
+    if set(listed) != set(SPLITS) or not all(isinstance(v, list) for v in listed.values()):
+        raise DataError(
+            f"{path} must have the keys {', '.join(SPLITS)}, each a list of class names"
+        )
+    known = {c.name: c for c in classes}
+    names = {s: [str(n) for n in listed[s]] for s in SPLITS}
+    for split, wanted in names.items():
+        for name in wanted:
+            if name not in known:
+                raise DataError(unknown("class", name, known, f"in {path}, split '{split}'"))
+    if found := overlaps(names):
+        raise DataError(f"{path}: {'; '.join(found)}", "Few-shot splits have no class in common.")
+    return {s: tuple(known[n] for n in dict.fromkeys(wanted)) for s, wanted in names.items()}

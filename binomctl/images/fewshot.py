@@ -1,0 +1,148 @@
+"""Few-shot classification from a prepared store of images: what all such data sets share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binomctl.episodes import Episode, check_split, generator
+from binomctl.errors import DataError
+from binomctl.images import sampling
+from binomctl.images.classification import Classification, at_least
+from binomctl.images.recipe import Recipe, open_prepared
+from binomctl.images.store import SPLITS, ClassInfo, Index, Store
+from binomctl.options import option
+
+ROOT = "BINOMCTL_DATA"
+FRACTIONS = (0.64, 0.16, 0.20)  # of the classes, where nothing says how to divide: miniImageNet's
+
+
+def data_root(root: str | None, name: str, expected: str) -> Path:
+    """The folder of a data set's files; raises DataError when nobody said which."""
+    chosen = root or os.environ.get(ROOT)
+    if not chosen:
+        raise DataError(
+            f"where are the files of {name}? dataset.root is not set",
+            f"Give --root DIR, or set {ROOT}. It needs {expected}.",
+        )
+    return Path(chosen).expanduser()
+
+
+@dataclass(frozen=True)
+class FewShotImages(Classification):
+    """Base of the image data sets. A data set says where its files may lie and what its images
+    become (`recipe`), and may divide the classes itself (`divide`); nothing else is its own."""
+
+    ways: int = option(5, "classes per task")
+    shots: int = option(1, "support images per class")
+    queries: int = option(15, "query images per class")
+    root: str | None = option(
+        None, "folder of the files, or of the prepared data; null: $BINOMCTL_DATA"
+    )
+    image_size: int | None = option(None, "height and width in pixels; null: the data set's own")
+    flip: bool = option(False, "in meta-training, mirror each image with probability 1/2")
+    crop: int = option(0, "in meta-training, shift each image by up to so many pixels")
+    turn: bool = option(False, "in meta-training, turn each class of a task by quarter turns")
+    seed: int = option(0, "seed of the task stream")
+
+    splits: ClassVar[tuple[str, ...]] = SPLITS
+    learn2learn: ClassVar[str] = ""
+    """The class of learn2learn.vision.datasets that knows where the files can be fetched."""
+    recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "model": {"name": "conv4"},
+            "adaptation": {"K": 5, "alpha": 0.01},
+            "evaluation": {"steps": 10},
+        }
+    )
+
+    def __post_init__(self) -> None:
+        at_least(self, ways=2, shots=1, queries=1, image_size=8, crop=0)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the data set is read."""
+        raise NotImplementedError
+
+    def divide(self, index: Index) -> Mapping[str, tuple[ClassInfo, ...]]:
+        """The classes of train, validation and test; by default those the files say."""
+        return index.splits
+
+    def folder(self) -> Path:
+        """Where the files lie; raises DataError when nobody said."""
+        return data_root(self.root, self.recipe.name, self.recipe.expected)
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        height, width, channels = self._store().index.shape
+        return (channels, height, width)
+
+    def episode(self, split: str, index: int) -> Episode:
+        """`ways` classes of the split, shots + queries images each; uint8 pixels [N, C, H, W]."""
+        store, _, rows, random = self._draw(split, index)
+        images = store.images[rows]
+        if split == "train":
+            images = self._augment(images, random)
+        return sampling.to_episode(images, self.shots)
+
+    def class_names(self, split: str, index: int) -> list[str]:
+        """The names of the classes 0 .. ways - 1 of an episode."""
+        _, names, _, _ = self._draw(split, index)
+        return names
+
+    def _store(self) -> Store:
+        return open_prepared(self.recipe, self.folder())
+
+    def _draw(
+        self, split: str, index: int
+    ) -> tuple[Store, list[str], NDArray[np.int64], np.random.Generator]:
+        check_split(split, self.splits)
+        store = self._store()
+        need = self.shots + self.queries
+        classes, starts, counts = _eligible(self, store, split, need)
+        if self.ways > len(classes):
+            total = len(self.divide(store.index)[split])
+            raise DataError(
+                f"{self.ways}-way tasks of {self.shots} shots + {self.queries} queries ="
+                f" {need} images per class: split '{split}' of {self.recipe.name} has {total}"
+                f" classes, {len(classes)} of them with so many images",
+                "Lower dataset.ways, dataset.shots or the queries (training.queries, at test"
+                " evaluation.queries).",
+            )
+        random = generator(self.seed, split, index)
+        chosen, images = sampling.draw(counts, self.ways, need, random)
+        return store, [classes[c].name for c in chosen], starts[chosen][:, None] + images, random
+
+    def _augment(self, images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+        ways, n, height, width = images.shape[:4]
+        if self.turn:
+            if height != width:
+                raise DataError(
+                    f"turn = true needs square images, these are {width}x{height}",
+                    "Set dataset.turn=false, or prepare the images with --size.",
+                )
+            images = sampling.turn(images, random.integers(0, 4, (ways,)))
+        if self.flip:
+            images = sampling.flip(images, random.random((ways, n)) < 0.5)
+        if self.crop:
+            shifts = random.integers(0, 2 * self.crop + 1, (ways, n, 2))
+            images = sampling.shift(images, shifts, self.crop)
+        return images
+
+
+@lru_cache(maxsize=64)
+def _eligible(
+    dataset: FewShotImages, store: Store, split: str, need: int
+) -> tuple[list[ClassInfo], NDArray[np.int64], NDArray[np.int64]]:
+    """The classes of a split with enough images: infos, first rows, numbers of images."""
+    classes = [c for c in dataset.divide(store.index)[split] if c.count >= need]
+    starts = np.array([c.start for c in classes], np.int64)
+    return classes, starts, np.array([c.count for c in classes], np.int64)

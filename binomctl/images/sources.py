@@ -1,0 +1,157 @@
+"""What a layout on disk holds, whatever it looks like: classes by split, and their images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binomctl.errors import DataError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+@dataclass(frozen=True)
+class SourceClass:
+    """A class as it lies on disk. images[i] is a path, an encoded image (bytes, or uint8 [n] or
+    [n, 1]) or its pixels (uint8 [H, W, C]); `where`: the file or folder, for messages."""
+
+    name: str
+    images: Sequence[Any]
+    where: Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images in one of the known layouts.
+
+    files: what was read; bgr: pixels come blue first; release: gives memory back between classes.
+    """
+
+    layout: str
+    splits: Mapping[str, Sequence[SourceClass]]
+    files: Sequence[Path]
+    bgr: bool = False
+    release: Callable[[], None] = lambda: None
+
+
+class Layout(Protocol):
+    """A way to keep a data set on disk."""
+
+    def find(self, root: Path) -> Source | None:
+        """The data set in this layout under a folder, None when it is not there.
+
+        Raises:
+            DataError: it is there but damaged or incomplete.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Rows(Sequence[Any]):
+    """Some rows of an array or a list, none of them copied."""
+
+    array: Any
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.array[self.rows[i]]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What every image is made into: "RGB" or "L", size x size; None: as they are, all equal."""
+
+    mode: str
+    size: int | None
+    invert: bool = False
+
+    @property
+    def channels(self) -> int:
+        return 3 if self.mode == "RGB" else 1
+
+
+def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.uint8]:
+    """Image i of a class as uint8 [H, W, C].
+
+    Raises:
+        DataError: the image cannot be decoded, named with its place.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    raw = owner.images[i]
+    try:
+        if isinstance(raw, np.ndarray) and raw.ndim == 3 and raw.shape[-1] != 1:
+            array = _rgb(raw, bgr)
+            if (
+                shape.size in (None, raw.shape[0])
+                and raw.shape[0] == raw.shape[1]
+                and (shape.mode == "RGB" and not shape.invert)
+            ):
+                return array
+            image = Image.fromarray(array)
+        elif isinstance(raw, np.ndarray) and raw.ndim >= 2 and raw.shape[1] > 1:
+            image = Image.fromarray(np.ascontiguousarray(raw.reshape(raw.shape[:2]), np.uint8))
+        elif isinstance(raw, Path):
+            image = Image.open(raw)
+        else:
+            encoded = raw.tobytes() if isinstance(raw, np.ndarray | memoryview) else bytes(raw)
+            image = Image.open(io.BytesIO(encoded))
+        with image:
+            converted = image.convert(shape.mode)
+            if shape.size is not None and converted.size != (shape.size, shape.size):
+                converted = converted.resize((shape.size, shape.size), Image.Resampling.LANCZOS)
+            out = np.array(converted, np.uint8)
+    except (OSError, UnidentifiedImageError, ValueError, TypeError, SyntaxError) as error:
+        raise DataError(
+            f"{place(owner, i)} is not a readable image ({error})",
+            "Fetch it again, or take it out of the data set.",
+        ) from None
+    if out.ndim == 2:
+        out = out[:, :, None]
+    return 255 - out if shape.invert else out
+
+
+def place(owner: SourceClass, i: int) -> str:
+    """Where an image is, in words."""
+    raw = owner.images[i]
+    return str(raw) if isinstance(raw, Path) else f"{owner.where}: image {i} of '{owner.name}'"
+
+
+def _rgb(raw: NDArray[Any], bgr: bool) -> NDArray[np.uint8]:
+    if raw.dtype != np.uint8 or raw.shape[-1] != 3:
+        raise ValueError(f"{raw.dtype} {list(raw.shape)}, expected uint8 [H, W, 3]")
+    return np.ascontiguousarray(raw[..., ::-1] if bgr else raw)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder, by name; hidden files and other kinds are passed over."""
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+    )
+
+
+def class_folders(folder: Path) -> list[SourceClass]:
+    """The sub-folders that have images, each a class, by name."""
+    found = [
+        SourceClass(p.name, images_in(p), p)
+        for p in sorted(folder.iterdir())
+        if p.is_dir() and not p.name.startswith(".")
+    ]
+    return [c for c in found if len(c.images)]
+
+
+def places_to_look(root: Path, names: Sequence[str]) -> list[Path]:
+    """The folder itself and those of its sub-folders (two deep) that are named so."""
+    found = [root]
+    for name in names:
+        found += [p for p in (root / name, *root.glob(f"*/{name}")) if p.is_dir()]
+    return list(dict.fromkeys(found))

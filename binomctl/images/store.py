@@ -1,0 +1,182 @@
+"""The prepared form of an image data set: one memory-mapped array and an index.
+
+A folder with images.npy, uint8 [N, H, W, C], the images of a class next to one another, and
+index.json, which says what is where and where it came from. Opening it reads the index alone; the
+pixels are pages of one file that all processes share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binomctl.errors import DamagedFile, DataError
+
+SCHEMA = "binomctl/images/1"
+SPLITS = ("train", "validation", "test")
+IMAGES, INDEX = "images.npy", "index.json"
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One class: its images are rows start .. start + count - 1; sha256 of their bytes."""
+
+    name: str
+    start: int
+    count: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a prepared data set holds and what it was made from.
+
+    shape [H, W, C]; splits: the classes by split; sources: file, bytes and, where it is a single
+    file and no folder, sha256; made: what was done to the pixels (size, mode, inversion).
+    """
+
+    name: str
+    layout: str
+    shape: tuple[int, int, int]
+    splits: Mapping[str, tuple[ClassInfo, ...]]
+    sources: tuple[Mapping[str, Any], ...] = ()
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """The number of images, N."""
+        return sum(c.count for classes in self.splits.values() for c in classes)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """An open data set: `images` [N, H, W, C] is mapped from the file, read-only."""
+
+    path: Path
+    index: Index
+    images: NDArray[np.uint8]
+
+
+class NotPrepared(DataError):
+    """There is no prepared data set at the place."""
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a prepared data set, or was meant to be one."""
+    return (path / INDEX).is_file()
+
+
+def open_store(path: Path) -> Store:
+    """Open a prepared data set; processes that open the same one share its memory.
+
+    Raises:
+        NotPrepared: there is none.
+        DataError: the index or the array is damaged, or of another version.
+    """
+    file = path / INDEX
+    if not file.is_file():
+        raise NotPrepared(f"no prepared data set at {path}")
+    images = path / IMAGES
+    changed = [p.stat().st_mtime_ns if p.is_file() else 0 for p in (file, images)]
+    return _open(path, *changed)
+
+
+@lru_cache(maxsize=16)
+def _open(path: Path, *_: int) -> Store:
+    try:
+        raw = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        schema = raw.pop("schema")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise _damaged(path, f"{INDEX} is not readable ({error})") from None
+    if schema != SCHEMA:
+        raise DataError(
+            f"{path} has schema '{schema}', this version reads '{SCHEMA}'",
+            "Prepare the data set again.",
+        )
+    try:
+        splits = {s: tuple(ClassInfo(**c) for c in cs) for s, cs in raw.pop("splits").items()}
+        index = Index(splits=splits, **{**raw, "shape": tuple(raw["shape"])})
+        images = np.load(path / IMAGES, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError) as error:
+        raise _damaged(path, str(error)) from None
+    if images.dtype != np.uint8 or images.shape != (index.total, *index.shape):
+        raise _damaged(
+            path,
+            f"{IMAGES} is {images.dtype} {list(images.shape)}, {INDEX} says uint8"
+            f" {[index.total, *index.shape]}",
+        )
+    return Store(path, index, images.view(np.ndarray))
+
+
+def _damaged(path: Path, what: str) -> DamagedFile:
+    return DamagedFile(
+        f"the prepared data set {path} is damaged: {what}",
+        "Delete the folder and run 'binomctl data prepare' again.",
+        path,
+    )
+
+
+def verify(
+    store: Store,
+    reference: Mapping[str, tuple[int, int]],
+    progress: Callable[[int], None] = lambda rows: None,
+) -> tuple[list[str], list[str]]:
+    """Check a prepared data set: (what is broken, how it differs from the published one).
+
+    Broken: pixels that are not those that were prepared, a class or the very same images in two
+    splits. `reference`: classes and images by split.
+    """
+    broken = []
+    contents: dict[str, str] = {}
+    for split, classes in store.index.splits.items():
+        for c in classes:
+            found = digest(store.images[c.start : c.start + c.count])
+            progress(c.count)
+            where = f"class '{c.name}' of split '{split}'"
+            if found != c.sha256:
+                broken.append(f"{where}: its images are not those that were prepared")
+            elif found in contents:
+                broken.append(f"{where} has the very same images as {contents[found]}")
+            contents.setdefault(found, where)
+    broken += overlaps({s: [c.name for c in cs] for s, cs in store.index.splits.items()})
+    differs = []
+    for split, (classes_wanted, images_wanted) in reference.items():
+        have = store.index.splits.get(split, ())
+        n = sum(c.count for c in have)
+        if (len(have), n) != (classes_wanted, images_wanted):
+            differs.append(
+                f"{split}: {len(have)} classes and {n:,} images, the published data set has"
+                f" {classes_wanted} and {images_wanted:,}"
+            )
+    return broken, differs
+
+
+def overlaps(names: Mapping[str, list[str]]) -> list[str]:
+    """A line for every two splits that share classes."""
+    found = []
+    listed = list(names)
+    for i, a in enumerate(listed):
+        for b in listed[i + 1 :]:
+            if shared := sorted(set(names[a]) & set(names[b])):
+                more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+                found.append(
+                    f"splits '{a}' and '{b}' share {len(shared)} classes:"
+                    f" {', '.join(shared[:3])}{more}"
+                )
+    return found
+
+
+def digest(images: NDArray[np.uint8]) -> str:
+    """sha256 of the bytes of some images."""
+    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
