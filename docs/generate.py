@@ -12,7 +12,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["train", "eval", "error-analysis", "bounds", "plugins", "config diff"]
+COMMANDS = [
+    "train",
+    "eval",
+    "error-analysis",
+    "bounds",
+    "data prepare",
+    "data verify",
+    "data show",
+    "data list",
+    "plugins",
+    "config diff",
+]
 WIDTH = "92"
 BEGIN, END = "<!-- help: begin (docs/generate.py) -->", "<!-- help: end -->"
 

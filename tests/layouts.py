@@ -245,3 +245,12 @@ LAYOUTS = {
     ("fc100", "MetaOptNet, learn2learn: pickles of data and labels"): fc100,
     ("image-folder", "folders: {train,val,test}/<class>/*"): folders,
 }
+ONE_OF_EACH = {
+    "mini-imagenet": mini_learn2learn,
+    "learn2learn": mini_learn2learn,
+    "tiered-imagenet": tiered_png,
+    "omniglot": omniglot,
+    "cifar-fs": cifar_fs,
+    "fc100": fc100,
+    "image-folder": folders,
+}

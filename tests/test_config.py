@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import layouts
 import pytest
 
+from binomctl.cli.datasets import ensure_prepared
 from binomctl.config import load_config
 from binomctl.errors import ConfigError
 from binomctl.problem import build_problem, resolved
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIG_DIR = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(CONFIG_DIR.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
@@ -19,6 +22,49 @@ def test_every_config_builds(path):
     build_problem(config)
     again = resolved(config)
     assert resolved(again) == again
+
+
+@pytest.fixture(scope="module")
+def paper_data(tmp_path_factory):
+    """Small miniImageNet and tieredImageNet files, in one folder as learn2learn keeps them."""
+    root = tmp_path_factory.mktemp("data")
+    layouts.mini_learn2learn(root)
+    layouts.tiered_png(root)
+    for name in ("mini-imagenet", "tiered-imagenet"):
+        ensure_prepared(load_config(overrides={"dataset.name": name, "dataset.root": str(root)})[0])
+    return str(root)
+
+
+SETTINGS = ["mini-1shot", "mini-5shot", "tiered-1shot", "tiered-5shot"]
+METHODS = ["fomaml", "reptile", "imaml", "trunc", "binom", "maml", "hybrid"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_papers_tables_are_a_protocol_a_setting_and_a_method(paper_data, setting, method):
+    files = [CONFIG_DIR / "binom2026.yaml"]
+    files += [CONFIG_DIR / "table1" / f"{name}.yaml" for name in (setting, method)]
+    order = {"estimator.L": 4} if method in ("imaml", "trunc", "binom") else {}
+    config, _ = load_config(files, {"dataset.root": paper_data, **order})
+    problem = build_problem(config)
+    shots = int(setting[-5])
+    assert config.dataset.name == f"{setting.split('-')[0]}-imagenet"
+    assert config.pixels == ("raw" if setting.startswith("mini") else "unit")
+    assert (config.adaptation.K, config.adaptation.alpha) == (5, 0.01)
+    assert (config.training.steps, config.training.meta_batch) == (20000, 4)
+    assert config.training.queries == 15
+    assert config.evaluation.queries == shots
+    assert problem.dataset.shots == shots
+    batch = problem.training_batch(range(1))
+    assert batch.x_trn.shape == (1, 5 * shots, 3, 84, 84)
+    assert batch.x_val.shape == (1, 75, 3, 84, 84)
+    assert batch.x_val.max() > 1 if config.pixels == "raw" else batch.x_val.max() <= 1
+    assert type(problem.estimator).__module__.startswith("binomctl_estimators.")
+
+
+def test_every_file_of_table_1_is_a_setting_or_a_method():
+    found = {p.stem for p in (CONFIG_DIR / "table1").glob("*.yaml")}
+    assert found == {*SETTINGS, *METHODS}
 
 
 def test_command_line_over_file_over_data_set_over_defaults(tmp_path):
@@ -62,9 +108,6 @@ def test_exponents_are_floats(tmp_path):
     file.write_text("training: {meta_lr: 1e-2}\nadaptation: {alpha: 2E-1}\n")
     config, _ = load_config(file)
     assert (config.training.meta_lr, config.adaptation.alpha) == (0.01, 0.2)
-
-
-CONFIG_DIR = CONFIGS[0].parent
 
 
 @pytest.mark.parametrize(

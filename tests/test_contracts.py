@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import layouts
 import pytest
 import torch
 from binomctl_datasets.sinusoid import Sinusoid
@@ -12,7 +13,9 @@ from binomctl_estimators.binomial import BinomMAML
 from binomctl_estimators.fomaml import FOMAML
 
 from binomctl import registry
-from binomctl.options import option
+from binomctl.contracts import FromFiles
+from binomctl.images.prepare import prepare
+from binomctl.options import has_option, option
 from binomctl.testing import check_dataset, check_estimator
 
 
@@ -22,8 +25,17 @@ def test_every_estimator(name):
 
 
 @pytest.mark.parametrize("name", registry.names("dataset"))
-def test_every_dataset(name):
-    check_dataset(registry.load("dataset", name))
+def test_every_dataset(name, tmp_path):
+    cls = registry.load("dataset", name)
+    if not has_option(cls, "root"):
+        check_dataset(cls)
+        return
+    layouts.ONE_OF_EACH[name](tmp_path)
+    options = {"root": str(tmp_path), "queries": 3}
+    dataset = cls(**options)
+    if isinstance(dataset, FromFiles):
+        prepare(dataset.recipe, tmp_path)
+    check_dataset(cls, options | ({"ways": 2} if name == "omniglot" else {}))
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def test_support_and_query_are_different_faces():
     assert episode.x_trn.shape == (5, 1, 28, 28)
     assert episode.x_val.shape == (55, 1, 28, 28)
     assert not support & {x.numpy().tobytes() for x in episode.x_val}
-    assert 0 <= episode.x_trn.min() < episode.x_trn.max() <= 1
+    assert episode.x_trn.dtype == torch.uint8
+    assert 0 == episode.x_trn.min() < episode.x_trn.max() == 255
 
 
 def test_the_cache_is_believed_only_when_whole(tmp_path):

@@ -88,10 +88,11 @@ class FewShotImages(Classification):
     def episode(self, split: str, index: int) -> Episode:
         """`ways` classes of the split, shots + queries images each; uint8 pixels [N, C, H, W]."""
         store, _, rows, random = self._draw(split, index)
-        images = store.images[rows]
+        order = sampling.support_first(*rows.shape, self.shots)
+        images = store.images[rows.ravel()[order]]
         if split == "train":
-            images = self._augment(images, random)
-        return sampling.to_episode(images, self.shots)
+            images = self._augment(images, order, random)
+        return sampling.to_episode(images, self.ways, self.shots)
 
     def class_names(self, split: str, index: int) -> list[str]:
         """The names of the classes 0 .. ways - 1 of an episode."""
@@ -121,19 +122,23 @@ class FewShotImages(Classification):
         chosen, images = sampling.draw(counts, self.ways, need, random)
         return store, [classes[c].name for c in chosen], starts[chosen][:, None] + images, random
 
-    def _augment(self, images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-        ways, n, height, width = images.shape[:4]
+    def _augment(
+        self, images: NDArray[np.uint8], order: NDArray[np.int64], random: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        """Change images [N, H, W, C] at random; `order`: the place of each in [ways, need]."""
+        N, height, width = images.shape[:3]
         if self.turn:
             if height != width:
                 raise DataError(
                     f"turn = true needs square images, these are {width}x{height}",
                     "Set dataset.turn=false, or prepare the images with --size.",
                 )
-            images = sampling.turn(images, random.integers(0, 4, (ways,)))
+            turns = random.integers(0, 4, (self.ways,))
+            images = sampling.turn(images, turns[order * self.ways // N])
         if self.flip:
-            images = sampling.flip(images, random.random((ways, n)) < 0.5)
+            images = sampling.flip(images, random.random(N) < 0.5)
         if self.crop:
-            shifts = random.integers(0, 2 * self.crop + 1, (ways, n, 2))
+            shifts = random.integers(0, 2 * self.crop + 1, (N, 2))
             images = sampling.shift(images, shifts, self.crop)
         return images
 

@@ -29,48 +29,56 @@ def draw(
     return chosen, keys.argsort(axis=1)[:, :need]
 
 
+def support_first(ways: int, need: int, shots: int) -> NDArray[np.int64]:
+    """The order [ways * need] that brings images laid out [ways, need] into: the first `shots` of
+    every class, class by class, then the others alike."""
+    places = np.arange(ways * need).reshape(ways, need)
+    return np.concatenate([places[:, :shots].ravel(), places[:, shots:].ravel()])
+
+
 def turn(images: NDArray[np.uint8], turns: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Turn every class [ways] by so many quarter turns: images [ways, n, H, W, C], H = W."""
+    """Turn images [N, H, W, C], H = W, each by so many quarter turns [N]."""
     out = images
     for quarter in (1, 2, 3):
-        ways = turns % 4 == quarter
-        if ways.any():
+        those = turns % 4 == quarter
+        if those.any():
             if out is images:
                 out = images.copy()
-            out[ways] = np.rot90(images[ways], quarter, axes=(2, 3))
+            out[those] = np.rot90(images[those], quarter, axes=(1, 2))
     return out
 
 
 def flip(images: NDArray[np.uint8], flips: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Mirror the images [ways, n, H, W, C] that flips [ways, n] marks, left to right."""
+    """Mirror those of the images [N, H, W, C] that flips [N] marks, left to right."""
     out = images.copy()
     out[flips] = images[flips][:, :, ::-1]
     return out
 
 
 def shift(images: NDArray[np.uint8], shifts: NDArray[np.int64], reach: int) -> NDArray[np.uint8]:
-    """Pad images [ways, n, H, W, C] with `reach` zeros and cut H x W at shifts [ways, n, 2] in
-    0 .. 2 reach; at (reach, reach) an image stays as it is."""
-    ways, n, H, W = images.shape[:4]
+    """Pad images [N, H, W, C] with `reach` zeros and cut H x W at shifts [N, 2] in 0 .. 2 reach;
+    at (reach, reach) an image stays as it is."""
+    N, H, W = images.shape[:3]
     edge = (reach, reach)
-    padded = np.pad(images, ((0, 0), (0, 0), edge, edge, (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(2, 3))
-    w, i = np.ogrid[:ways, :n]
-    cut = windows[w, i, shifts[..., 0], shifts[..., 1]]  # [ways, n, C, H, W]
-    return np.moveaxis(cut, 2, -1)
+    padded = np.pad(images, ((0, 0), edge, edge, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(1, 2))
+    cut = windows[np.arange(N), shifts[:, 0], shifts[:, 1]]  # [N, C, H, W]
+    return np.moveaxis(cut, 1, -1)
 
 
-def to_episode(images: NDArray[np.uint8], shots: int) -> Episode:
-    """Images [ways, shots + queries, H, W, C] as a task: classes 0 .. ways - 1, class by class.
+def to_episode(images: NDArray[np.uint8], ways: int, shots: int) -> Episode:
+    """Images [N, H, W, C], support first, as a task of the classes 0 .. ways - 1, class by class.
 
-    The pixels stay uint8, x [ways * n, C, H, W]; whoever moves them to a device scales them there.
+    Nothing is copied, and the pixels stay uint8, x [n, C, H, W]; whoever moves them to a device
+    scales them there.
     """
-    ways, need = images.shape[:2]
-    x = torch.from_numpy(images).permute(0, 1, 4, 2, 3)
-    y = torch.arange(ways).unsqueeze(1).expand(-1, need)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2)
+    cut = ways * shots
+    classes = torch.arange(ways)
+    queries = (len(x) - cut) // ways
     return Episode(
-        x[:, :shots].flatten(0, 1),
-        y[:, :shots].flatten(),
-        x[:, shots:].flatten(0, 1),
-        y[:, shots:].flatten(),
+        x[:cut],
+        classes.repeat_interleave(shots),
+        x[cut:],
+        classes.repeat_interleave(queries),
     )

@@ -109,14 +109,17 @@ class Glyphs(Classification):
         random = generator(self.seed, split, index)
         chosen = random.choice(len(classes), self.ways, replace=False)
         rows = [random.permutation(len(classes[c]))[:need] for c in chosen]
-        images = np.stack([classes[c][r] for c, r in zip(chosen, rows, strict=True)])[..., None]
+        order = sampling.support_first(self.ways, need, self.shots)
+        images = np.concatenate([classes[c][r] for c, r in zip(chosen, rows, strict=True)])[order]
+        images = images[..., None]
         if self.augment:
             reach = max(1, round(MAX_SHIFT * self.image_size / 28))
             # A letter that is turned is a class of its own, so a class turns as a whole.
-            images = sampling.turn(images, random.integers(0, 4, (self.ways,)))
-            shifts = random.integers(0, 2 * reach + 1, (self.ways, need, 2))
-            images = sampling.shift(images, shifts, reach)
-        return sampling.to_episode(images, self.shots)
+            turns = random.integers(0, 4, (self.ways,))
+            images = sampling.turn(images, turns[order // need])
+            shifts = random.integers(0, 2 * reach + 1, (self.ways * need, 2))
+            images = sampling.shift(images, shifts[order], reach)
+        return sampling.to_episode(images, self.ways, self.shots)
 
 
 Classes = dict[str, list[NDArray[np.uint8]]]

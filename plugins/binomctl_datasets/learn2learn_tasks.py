@@ -63,8 +63,7 @@ class Learn2Learn(Classification):
         check_split(split, self.splits)
         draws = generator(self.seed, split, index)
         if self.source[:1].isupper():
-            images = self._from_class(split, draws)
-            return sampling.to_episode(images, self.shots)
+            return sampling.to_episode(self._from_class(split, draws), self.ways, self.shots)
         samples = self.shots + self.queries
         tasks = getattr(_tasksets(self.source, self.folder(), self.ways, samples), split)
         with _seeded(int(draws.integers(2**31))):
@@ -96,14 +95,14 @@ class Learn2Learn(Classification):
             )
         counts = np.array([len(rows) for rows in eligible])
         chosen, images = sampling.draw(counts, self.ways, need, draws)
+        rows = [eligible[c][i] for c, drawn in zip(chosen, images, strict=True) for i in drawn]
         with _LOCK:  # learn2learn's readers were not written for threads
-            pixels = [
-                _pixels(data[eligible[c][i]][0], self.image_size)
-                for c, drawn in zip(chosen, images, strict=True)
-                for i in drawn
-            ]
-        stacked = np.stack(pixels)
-        return stacked.reshape(self.ways, need, *stacked.shape[1:])
+            return np.stack(
+                [
+                    _pixels(data[rows[place]][0], self.image_size)
+                    for place in sampling.support_first(self.ways, need, self.shots)
+                ]
+            )
 
 
 @lru_cache(maxsize=4)
