@@ -751,7 +751,10 @@ def test_without_learn2learn_the_install_line_is_shown(tmp_path, monkeypatch):
         ("TieredImagenet", ["tiered-imagenet/train_images_png.pkl"]),
         ("FC100", ["fc100.zip"]),
         ("CIFARFS", ["cifarfs.zip"]),
-        ("FullOmniglot", ["omniglot-py/images_background.zip", "omniglot-py/images_evaluation.zip"]),
+        (
+            "FullOmniglot",
+            ["omniglot-py/images_background.zip", "omniglot-py/images_evaluation.zip"],
+        ),
     ],
 )
 def test_learn2learn_says_what_it_would_fetch_and_fetches_nothing(monkeypatch, name, files):

@@ -28,13 +28,22 @@ from binomctl.images.plain_values import (
 )
 
 VIEW_FROM = 1024  # bytes from which a string stays in the file
+RELEASE = 2**27  # bytes after which the pages that were passed are given back
 _MARK = object()
+
+
+def release(data: mmap.mmap) -> None:
+    """Give the pages of a mapped file that were looked at back to the system; they are read again
+    at need. Mapped pages count as resident, so that a file passed through would seem to be kept."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        data.madvise(mmap.MADV_DONTNEED)
 
 
 class Machine:
     """Runs one pickle; `at` is the byte it has come to."""
 
     def __init__(self, data: mmap.mmap) -> None:
+        self._data, self._released = data, 0
         self._view = memoryview(data)
         self._size = len(data)
         self.at = 0
@@ -62,6 +71,9 @@ class Machine:
             raise ValueError("the file ends in the middle")
         part = self._view[self.at : self.at + n]
         self.at += n
+        if self.at - self._released > RELEASE:
+            release(self._data)
+            self._released = self.at
         return part
 
     def _number(self, form: str) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 from binomctl.errors import DamagedFile, DataError
 from binomctl.images.download import is_html
-from binomctl.images.pickle_machine import Machine
+from binomctl.images.pickle_machine import Machine, release
 from binomctl.images.plain_values import Forbidden
 
 
@@ -31,8 +31,7 @@ class PickleFile:
 
     def release(self) -> None:
         """Give the pages that were looked at back to the system; they are read again at need."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self.mapped.madvise(mmap.MADV_DONTNEED)
+        release(self.mapped)
 
 
 def read_pickle(path: Path) -> PickleFile:
