@@ -23,11 +23,11 @@ class Workers:
     """Runs one function per task, in order of the tasks; the first error is raised.
 
     Args:
-        model: copied once for every thread.
+        model: copied once for every thread; None where the function needs none.
         count: number of threads; 1 runs everything in the caller's thread with all op threads.
     """
 
-    def __init__(self, model: nn.Module, count: int) -> None:
+    def __init__(self, model: nn.Module | None, count: int) -> None:
         self._main = model
         self._local = threading.local()
         self._pool: ThreadPoolExecutor | None = None
@@ -39,7 +39,8 @@ class Workers:
     @property
     def model(self) -> nn.Module:
         """The calling thread's own copy of the model."""
-        return getattr(self._local, "model", self._main)
+        model: nn.Module = getattr(self._local, "model", self._main)
+        return model
 
     def map(self, function: Callable[..., T], *columns: Iterable[Any]) -> list[T]:
         """function(*row) for every row of the columns."""

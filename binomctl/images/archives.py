@@ -87,7 +87,7 @@ def _check(archive: Path, target: Path) -> None:
             )
         if total > free:
             raise ResourceError(
-                f"unpacking {archive} takes {total:,} bytes or more, the disk has {free:,} to spare",
+                f"unpacking {archive} takes {total:,} bytes or more, the disk has {free:,} free",
                 "Free some space, or give another folder with --to.",
             )
 

@@ -1,0 +1,179 @@
+"""The fast engine: gradients and Hessian-vector products by the layer algebra, without autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from binomctl.curvature.analytic.conv import Conv, Method
+from binomctl.curvature.analytic.losses import LossFunction, OutputLoss, output_loss
+from binomctl.curvature.analytic.program import Point, Program
+from binomctl.curvature.analytic.recognise import recognise
+from binomctl.curvature.autograd import Memory, Order
+from binomctl.curvature.supported import check_model
+from binomctl.curvature.workers import Workers
+from binomctl.flat import Layout
+
+
+class AnalyticEngine:
+    """Losses, gradients and curvature of a network that the layer algebra knows.
+
+    Args:
+        model: its own parameters are never touched.
+        loss: maps one task's outputs and targets to a scalar.
+        memory: "store" keeps what each inner step left behind; "recompute" makes it anew, so that
+            one linearisation (or one level's) is alive at a time.
+        order: what expansion estimators are told to use; None takes rows on a CPU, columns on a
+            GPU.
+        chunk: tasks that go through the layers together; None takes one where convolutions run
+            task by task, all of them otherwise.
+        conv: how convolutions with a weight per task are done.
+        threads: chunks side by side on a CPU, each with one op thread; None takes torch's number
+            of threads where there are convolutions, else 1.
+
+    Raises:
+        Unsupported: a layer the algebra does not know, by its path.
+        ConfigError: the model has state or randomness that an inner loop cannot differentiate.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: LossFunction,
+        *,
+        memory: Memory = "store",
+        order: Order | None = None,
+        chunk: int | None = None,
+        conv: Method = "per-task",
+        threads: int | None = None,
+    ) -> None:
+        check_model(model)
+        self.program: Program = recognise(model, conv)
+        self.layout = Layout.of(model)
+        self.memory = memory
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        self.order: Order = order or ("rows" if on_cpu else "columns")
+        self._loss = loss
+        convolves = any(isinstance(n.layer, Conv) for n in self.program.nodes)
+        self.chunk = chunk or (1 if convolves and conv == "per-task" else None)
+        count = (threads or torch.get_num_threads()) if convolves and on_cpu else threads or 1
+        self._workers = Workers(None, count if on_cpu else 1)
+
+    def curvature(self, x: Tensor, y: Tensor) -> AnalyticCurvature:
+        """Curvature of the support loss on x [B, N, ...], y [B, N, ...]."""
+        return AnalyticCurvature(self, x, y)
+
+    def query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]."""
+        x = channels_last(x)
+        parts = self.map(lambda rows: self._query(phi[rows], x[rows], y[rows]), len(phi))
+        loss, gradient, output = (torch.cat(column) for column in zip(*parts, strict=True))
+        return loss, gradient, output
+
+    def predict(self, phi: Tensor, x: Tensor) -> Tensor:
+        """The model's outputs [B, N, out_dim] at phi [B, d]."""
+        x = channels_last(x)
+
+        def one(rows: slice) -> Tensor:
+            output, _ = self.program.forward(self.layout.unflatten(phi[rows]), x[rows])
+            return output
+
+        return torch.cat(self.map(one, len(phi)))
+
+    def linearise(self, phi: Tensor, x: Tensor, y: Tensor, *, keep: bool) -> Linearised:
+        """Loss and gradient of some tasks at phi [T, d]; with keep, ready for H v."""
+        output, point = self.program.forward(self.layout.unflatten(phi), x)
+        closed: OutputLoss = output_loss(self._loss, output, y)
+        value, go, product = closed.at(output, y)
+        gradient = self.flat(self.program.backward(point, go, keep=keep), phi)
+        return Linearised(self, point if keep else None, product, value, gradient, output)
+
+    def flat(self, named: dict[str, Tensor], like: Tensor) -> Tensor:
+        """Gradients by name as [T, d]; what is missing is zero."""
+        T = len(like)
+        for name, shape in zip(self.layout.names, self.layout.shapes, strict=True):
+            if name not in named:
+                named[name] = like.new_zeros(T, *shape)
+        return self.layout.flatten(named)
+
+    def map(self, function, count: int):  # type: ignore[no-untyped-def]
+        """function(rows) for every chunk of the tasks, a few side by side."""
+        size = self.chunk or count
+        chunks = [slice(i, min(i + size, count)) for i in range(0, count, size)]
+
+        def quiet(rows: slice):  # type: ignore[no-untyped-def]
+            with torch.no_grad():  # per thread: grad mode is not inherited
+                return function(rows)
+
+        return self._workers.map(quiet, chunks)
+
+    def _query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        at = self.linearise(phi, x, y, keep=False)
+        return at.loss, at.gradient, at.output
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """Some tasks at one set of parameters each: loss [T], gradient [T, d], and H v."""
+
+    engine: AnalyticEngine
+    point: Point | None
+    loss_product: object
+    loss: Tensor
+    gradient: Tensor
+    output: Tensor
+
+    def hvp(self, v: Tensor) -> Tensor:
+        """H v for v [T, d]."""
+        assert self.point is not None
+        directions = self.engine.layout.unflatten(v)
+        named = self.engine.program.product(self.point, directions, self.loss_product)
+        return self.engine.flat(named, v)
+
+
+class AnalyticCurvature:
+    """Gradients and Hessian-vector products of B support losses."""
+
+    def __init__(self, engine: AnalyticEngine, x: Tensor, y: Tensor) -> None:
+        self._engine = engine
+        self._x, self._y = channels_last(x), y
+        self._kept: dict[int, list[Linearised]] = {}
+        self.order: Order = engine.order
+
+    def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
+        """l_trn [B] and its gradient [B, d] at phi^k [B, d]."""
+        store = keep and self._engine.memory == "store"
+
+        def one(rows: slice) -> Linearised:
+            return self._engine.linearise(phi[rows], self._x[rows], self._y[rows], keep=store)
+
+        parts = self._engine.map(one, len(phi))
+        if store:
+            self._kept[k] = parts
+        return torch.cat([p.loss for p in parts]), torch.cat([p.gradient for p in parts])
+
+    def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+        """Column p is H_{ks[p]} V[:, p]; phi [B, K+1, d], V [B, P, d] -> [B, P, d]."""
+        out = torch.empty_like(V)
+        size = self._engine.chunk or len(phi)
+
+        def one(rows: slice) -> None:
+            for k in sorted(set(ks)):
+                at = self._kept[k][rows.start // size] if k in self._kept else None
+                if at is None:
+                    x, y = self._x[rows], self._y[rows]
+                    at = self._engine.linearise(phi[rows, k], x, y, keep=True)
+                for p in (p for p, kp in enumerate(ks) if kp == k):
+                    out[rows, p] = at.hvp(V[rows, p])
+                del at  # recomputed: one linearisation a thread is alive at a time
+
+        self._engine.map(one, len(phi))
+        return out
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Images [B, N, C, H, W] as [B, N, H, W, C]; other inputs as they are."""
+    return x.movedim(2, -1).contiguous() if x.dim() == 5 else x

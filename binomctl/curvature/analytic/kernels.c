@@ -1,0 +1,275 @@
+/* Batch norm, (leaky) ReLU and k x k max-pool as one block: its four maps, one task at a time.
+ *
+ * z [N, H, W, C] is the input of batch norm, C contiguous; the pooled grid is h = H / k, w = W / k
+ * (k = 1: no pool), edges that no window covers count in the statistics alone. With
+ * xh = (z - mu) inv and y = gamma xh + beta the output is a = y > 0 ? y : slope y at the position
+ * of each window where y is largest. Every full-size tensor of the backward maps is a per-channel
+ * affine function of z (and of its tangent) plus a scatter of pooled values, so that each map reads
+ * and writes every full-size tensor once. Compiled for REAL = float and double.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+  int64_t N, H, W, C, k;
+  double eps, slope;
+} Shape;
+
+#define FOR(i, n) for (int64_t i = 0; i < (n); i++)
+
+/* sums[c] += the row's float sums, in double: W terms at most are added up in REAL. */
+static void flush(double *restrict sums, REAL *restrict row, int64_t C) {
+  FOR(c, C) sums[c] += row[c];
+  memset(row, 0, C * sizeof(REAL));
+}
+
+/* Per-channel work space of C doubles (n of them) and C REALs (m of them), zeroed. */
+static void *space(int64_t C, int n, int m) {
+  return calloc(1, C * (n * sizeof(double) + m * sizeof(REAL)));
+}
+
+/* Returns 0, or 1 when there is no memory. */
+int block_forward(const Shape *s, const REAL *restrict z, const REAL *restrict gamma,
+                  const REAL *restrict beta, REAL *restrict a, REAL *restrict xh,
+                  int32_t *restrict arg, REAL *restrict mu, REAL *restrict inv) {
+  const int64_t N = s->N, H = s->H, W = s->W, C = s->C, k = s->k, h = H / k, w = W / k;
+  double *sum = space(C, 2, 3), *square = sum + C;
+  if (!sum) return 1;
+  REAL *row = (REAL *)(square + C), *row2 = row + C, *up = row2 + C;
+  /* A negative gamma makes the smallest z the largest y; under gamma = 0 all y tie: the first. */
+  FOR(c, C) up[c] = gamma[c] < 0 ? -1 : gamma[c] > 0 ? 1 : 0;
+  FOR(n, N) {
+    const REAL *image = z + n * H * W * C;
+    FOR(i, H) {
+      const REAL *line = image + i * W * C;
+      FOR(j, W) FOR(c, C) {
+        const REAL v = line[j * C + c] - z[c]; /* shifted by the first value: no cancellation */
+        row[c] += v;
+        row2[c] += v * v;
+      }
+      flush(sum, row, C);
+      flush(square, row2, C);
+    }
+    FOR(i, h) FOR(j, w) {
+      const int64_t at = ((n * h + i) * w + j) * C;
+      REAL *restrict best = xh + at;
+      int32_t *restrict which = arg + at;
+      const REAL *first = image + (i * k * W + j * k) * C;
+      FOR(c, C) {
+        best[c] = first[c];
+        which[c] = 0;
+      }
+      for (int32_t q = 1; q < k * k; q++) {
+        const REAL *here = first + ((q / k) * W + q % k) * C;
+        FOR(c, C) {
+          const int better = up[c] * here[c] > up[c] * best[c];
+          best[c] = better ? here[c] : best[c];
+          which[c] = better ? q : which[c];
+        }
+      }
+    }
+  }
+  const double n = (double)N * H * W;
+  FOR(c, C) {
+    const double mean = sum[c] / n;
+    const double variance = square[c] / n - mean * mean;
+    mu[c] = (REAL)(z[c] + mean);
+    inv[c] = (REAL)(1 / sqrt((variance > 0 || isnan(variance) ? variance : 0) + s->eps));
+  }
+  const REAL slope = (REAL)s->slope;
+  FOR(p, N * h * w) {
+    REAL *restrict x = xh + p * C, *restrict out = a + p * C;
+    FOR(c, C) {
+      x[c] = (x[c] - mu[c]) * inv[c];
+      const REAL y = gamma[c] * x[c] + beta[c];
+      out[c] = y > 0 ? y : slope * y;
+    }
+  }
+  free(sum);
+  return 0;
+}
+
+/* gz = scatter(s gp) + al (z - mu) + de on the full grid, or with a tangent:
+ * scatter(pooled) + al (tz - tmu) + tal (z - mu) + de. tz is NULL without one. */
+static void spread(const Shape *s, const REAL *restrict z, const REAL *restrict tz,
+                   const REAL *restrict pooled, const int32_t *restrict arg,
+                   const REAL *restrict mu, const REAL *restrict tmu, const REAL *restrict al,
+                   const REAL *restrict tal, const REAL *restrict de, REAL *restrict out) {
+  const int64_t N = s->N, H = s->H, W = s->W, C = s->C, k = s->k, h = H / k, w = W / k;
+  FOR(n, N) FOR(i, H) FOR(j, W) {
+    const int64_t at = ((n * H + i) * W + j) * C;
+    const REAL *restrict here = z + at;
+    REAL *restrict to = out + at;
+    const int64_t pi = i / k, pj = j / k;
+    const int inside = pi < h && pj < w;
+    const int64_t p = inside ? ((n * h + pi) * w + pj) * C : 0;
+    const int32_t q = (int32_t)((i - pi * k) * k + (j - pj * k));
+    const REAL *restrict value = pooled + p;
+    const int32_t *restrict which = arg + p;
+    if (tz) {
+      const REAL *restrict there = tz + at;
+      if (inside)
+        FOR(c, C) to[c] = al[c] * (there[c] - tmu[c]) + tal[c] * (here[c] - mu[c]) + de[c] +
+                          (which[c] == q ? value[c] : 0);
+      else
+        FOR(c, C) to[c] = al[c] * (there[c] - tmu[c]) + tal[c] * (here[c] - mu[c]) + de[c];
+    } else if (inside) {
+      FOR(c, C) to[c] = al[c] * (here[c] - mu[c]) + de[c] + (which[c] == q ? value[c] : 0);
+    } else {
+      FOR(c, C) to[c] = al[c] * (here[c] - mu[c]) + de[c];
+    }
+  }
+}
+
+int block_backward(const Shape *s, const REAL *restrict z, const REAL *restrict gamma,
+                   const REAL *restrict a, const REAL *restrict xh, const int32_t *restrict arg,
+                   const REAL *restrict mu, const REAL *restrict inv, const REAL *restrict ga,
+                   REAL *restrict gz, REAL *restrict gp, REAL *restrict ggamma,
+                   REAL *restrict gbeta) {
+  const int64_t C = s->C, w = s->W / s->k, lines = s->N * (s->H / s->k);
+  double *gb = space(C, 2, 5), *gg = gb + C;
+  REAL *scattered = malloc((lines * w * C + 1) * sizeof(REAL));
+  if (!gb || !scattered) {
+    free(gb);
+    free(scattered);
+    return 1;
+  }
+  REAL *row = (REAL *)(gg + C), *row2 = row + C, *al = row2 + C, *de = al + C, *sc = de + C;
+  const REAL slope = (REAL)s->slope;
+  FOR(c, C) sc[c] = gamma[c] * inv[c];
+  FOR(l, lines) {
+    FOR(j, w) {
+      const int64_t at = (l * w + j) * C;
+      FOR(c, C) {
+        const REAL g = ga[at + c] * (a[at + c] > 0 ? 1 : slope);
+        gp[at + c] = g;
+        scattered[at + c] = sc[c] * g;
+        row[c] += g;
+        row2[c] += g * xh[at + c];
+      }
+    }
+    flush(gb, row, C);
+    flush(gg, row2, C);
+  }
+  const double n = (double)s->N * s->H * s->W;
+  FOR(c, C) {
+    gbeta[c] = (REAL)gb[c];
+    ggamma[c] = (REAL)gg[c];
+    al[c] = (REAL)(-sc[c] * inv[c] * gg[c] / n);
+    de[c] = (REAL)(-sc[c] * gb[c] / n);
+  }
+  spread(s, z, NULL, scattered, arg, mu, NULL, al, NULL, de, gz);
+  free(scattered);
+  free(gb);
+  return 0;
+}
+
+/* tgamma, tbeta: NULL where they do not vary. */
+int block_tangent(const Shape *s, const REAL *restrict z, const REAL *restrict gamma,
+                  const REAL *restrict a, const REAL *restrict xh, const int32_t *restrict arg,
+                  const REAL *restrict mu, const REAL *restrict inv, const REAL *restrict tz,
+                  const REAL *restrict tgamma, const REAL *restrict tbeta, REAL *restrict ta,
+                  REAL *restrict txh, REAL *restrict tmu, REAL *restrict tinv) {
+  const int64_t N = s->N, H = s->H, W = s->W, C = s->C, k = s->k, h = H / k, w = W / k;
+  double *sum = space(C, 2, 5), *product = sum + C;
+  if (!sum) return 1;
+  REAL *row = (REAL *)(product + C), *row2 = row + C, *shrink = row2 + C, *tg = shrink + C,
+       *tb = tg + C;
+  FOR(n, N) {
+    const REAL *image = tz + n * H * W * C, *values = z + n * H * W * C;
+    FOR(i, H) {
+      FOR(j, W) FOR(c, C) {
+        const int64_t at = (i * W + j) * C + c;
+        row[c] += image[at];
+        row2[c] += image[at] * (values[at] - mu[c]);
+      }
+      flush(sum, row, C);
+      flush(product, row2, C);
+    }
+    FOR(i, h) FOR(j, w) {
+      const int64_t at = ((n * h + i) * w + j) * C;
+      const REAL *first = image + (i * k * W + j * k) * C;
+      REAL *restrict taken = txh + at;
+      FOR(c, C) taken[c] = first[c];
+      for (int32_t q = 1; q < k * k; q++) {
+        const REAL *here = first + ((q / k) * W + q % k) * C;
+        FOR(c, C) taken[c] = arg[at + c] == q ? here[c] : taken[c];
+      }
+    }
+  }
+  const double n = (double)N * H * W;
+  FOR(c, C) {
+    const double cov = inv[c] * product[c] / n; /* mean of c(tz) xh */
+    tmu[c] = (REAL)(sum[c] / n);
+    tinv[c] = (REAL)(-(double)inv[c] * inv[c] * cov);
+    shrink[c] = (REAL)(inv[c] * cov);
+    tg[c] = tgamma ? tgamma[c] : 0;
+    tb[c] = tbeta ? tbeta[c] : 0;
+  }
+  const REAL slope = (REAL)s->slope;
+  FOR(p, N * h * w) {
+    const int64_t at = p * C;
+    FOR(c, C) {
+      const REAL t = inv[c] * (txh[at + c] - tmu[c]) - xh[at + c] * shrink[c];
+      txh[at + c] = t;
+      const REAL ty = tg[c] * xh[at + c] + gamma[c] * t + tb[c];
+      ta[at + c] = ty * (a[at + c] > 0 ? 1 : slope);
+    }
+  }
+  free(sum);
+  return 0;
+}
+
+int block_tangent_backward(const Shape *s, const REAL *restrict z, const REAL *restrict gamma,
+                           const REAL *restrict a, const REAL *restrict xh,
+                           const int32_t *restrict arg, const REAL *restrict mu,
+                           const REAL *restrict inv, const REAL *restrict gp,
+                           const REAL *restrict ggamma, const REAL *restrict gbeta,
+                           const REAL *restrict tz, const REAL *restrict txh,
+                           const REAL *restrict tmu, const REAL *restrict tinv,
+                           const REAL *restrict tgamma, const REAL *restrict tga,
+                           REAL *restrict tgz, REAL *restrict tggamma, REAL *restrict tgbeta) {
+  const int64_t C = s->C, w = s->W / s->k, lines = s->N * (s->H / s->k);
+  double *tgb = space(C, 2, 7), *tgg = tgb + C;
+  REAL *scattered = malloc((lines * w * C + 1) * sizeof(REAL));
+  if (!tgb || !scattered) {
+    free(tgb);
+    free(scattered);
+    return 1;
+  }
+  REAL *row = (REAL *)(tgg + C), *row2 = row + C, *al = row2 + C, *tal = al + C, *tde = tal + C,
+       *sc = tde + C, *tsc = sc + C;
+  const REAL slope = (REAL)s->slope;
+  FOR(c, C) {
+    sc[c] = gamma[c] * inv[c];
+    tsc[c] = (tgamma ? tgamma[c] : 0) * inv[c] + gamma[c] * tinv[c];
+  }
+  FOR(l, lines) {
+    FOR(j, w) {
+      const int64_t at = (l * w + j) * C;
+      FOR(c, C) {
+        const REAL t = tga[at + c] * (a[at + c] > 0 ? 1 : slope);
+        scattered[at + c] = tsc[c] * gp[at + c] + sc[c] * t;
+        row[c] += t;
+        row2[c] += t * xh[at + c] + gp[at + c] * txh[at + c];
+      }
+    }
+    flush(tgb, row, C);
+    flush(tgg, row2, C);
+  }
+  const double n = (double)s->N * s->H * s->W;
+  FOR(c, C) {
+    const double gg = ggamma[c], gb = gbeta[c];
+    tgbeta[c] = (REAL)tgb[c];
+    tggamma[c] = (REAL)tgg[c];
+    al[c] = (REAL)(-sc[c] * inv[c] * gg / n);
+    tal[c] = (REAL)(-(tsc[c] * inv[c] * gg + sc[c] * tinv[c] * gg + sc[c] * inv[c] * tgg[c]) / n);
+    tde[c] = (REAL)(-(tsc[c] * gb + sc[c] * tgb[c]) / n);
+  }
+  spread(s, z, tz, scattered, arg, mu, tmu, al, tal, tde, tgz);
+  free(scattered);
+  free(tgb);
+  return 0;
+}

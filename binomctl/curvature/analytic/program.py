@@ -1,0 +1,139 @@
+"""A network as a list of layers, and the four maps through all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from binomctl.curvature.analytic.layers import Cache, Layer, Parameters, add
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer: which values it takes (0 is the input, i + 1 the output of node i), and where its
+    parameters come from: a name in the flat vector, or a constant of the module's."""
+
+    layer: Layer
+    inputs: tuple[int, ...]
+    names: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, Tensor] = field(default_factory=dict)
+    path: str = ""
+
+
+@dataclass
+class Point:
+    """A linearisation: what forward and backward left behind at one set of parameters."""
+
+    parameters: dict[str, Tensor]
+    caches: list[Cache]
+    cotangents: list[Tensor | None]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Nodes in an order in which every one comes after its inputs; the last is the output."""
+
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        """Which values depend on a parameter: only their gradients are of use."""
+        depends = [False]
+        for node in self.nodes:
+            depends.append(bool(node.names) or any(depends[i] for i in node.inputs))
+        object.__setattr__(self, "_depends", depends)
+
+    def forward(self, parameters: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Point]:
+        """Outputs [T, N, F] for parameters by name, each [T, ...], and x [T, N, ...]."""
+        point = Point(parameters, [Cache() for _ in self.nodes], [None] * len(self.nodes))
+        values = [x]
+        last = self._last_use()
+        for i, (node, cache) in enumerate(zip(self.nodes, point.caches, strict=True)):
+            inputs = [values[j] for j in node.inputs]
+            values.append(node.layer.forward(self._own(node, parameters), inputs, cache))
+            for j in node.inputs:
+                if last[j] == i:  # a layer that needs it later has it in its cache
+                    values[j] = values[j].new_empty(0)
+        return values[-1], point
+
+    def backward(self, point: Point, go: Tensor, *, keep: bool) -> dict[str, Tensor]:
+        """Gradients by name, each [T, ...], for the output's gradient go.
+
+        keep: products with the Hessian will be asked for; otherwise the caches are emptied on the
+        way.
+        """
+        return self._back(point, go, keep=keep)
+
+    def product(
+        self, point: Point, directions: dict[str, Tensor], loss_product: object
+    ) -> dict[str, Tensor]:
+        """H v by name: v by name, each [T, ...]; a parameter without an entry does not vary.
+
+        loss_product: the map from the output's tangent to the tangent of its gradient.
+        """
+        tangents: list[Tensor | None] = [None]
+        for node, cache in zip(self.nodes, point.caches, strict=True):
+            along = {r: directions[n] for r, n in node.names.items() if n in directions}
+            inputs = [tangents[j] for j in node.inputs]
+            own = self._own(node, point.parameters)
+            varies = along or any(t is not None for t in inputs)
+            tangents.append(node.layer.tangent(own, along, cache, inputs) if varies else None)
+            if not varies:
+                cache.tangent = None
+        assert tangents[-1] is not None
+        tgo: Tensor = loss_product(tangents[-1])  # type: ignore[operator]
+        return self._back(point, tgo, keep=True, directions=directions)
+
+    def _back(
+        self,
+        point: Point,
+        go: Tensor,
+        *,
+        keep: bool,
+        directions: dict[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        depends: Sequence[bool] = self._depends  # type: ignore[attr-defined]
+        flowing: list[Tensor | None] = [None] * (len(self.nodes) + 1)
+        flowing[-1] = go
+        out: dict[str, Tensor] = {}
+        for i in reversed(range(len(self.nodes))):
+            node, cache, gy = self.nodes[i], point.caches[i], flowing[i + 1]
+            flowing[i + 1] = None
+            if gy is None or not depends[i + 1]:
+                continue
+            own = self._own(node, point.parameters)
+            wanted = [depends[j] for j in node.inputs]
+            if directions is None:
+                inward, gradients = node.layer.backward(own, cache, gy, wanted)
+                if keep:
+                    point.cotangents[i] = gy
+                else:
+                    point.caches[i] = Cache()
+            else:
+                along = {r: directions[n] for r, n in node.names.items() if n in directions}
+                before = point.cotangents[i]
+                assert before is not None
+                inward, gradients = node.layer.tangent_backward(
+                    own, along, cache, before, gy, wanted
+                )
+            for j, g in zip(node.inputs, inward, strict=True):
+                flowing[j] = add(flowing[j], g)
+            for role, g in gradients.items():
+                if name := node.names.get(role):
+                    out[name] = out[name] + g if name in out else g
+        return out
+
+    def _own(self, node: Node, parameters: dict[str, Tensor]) -> Parameters:
+        own = {role: parameters[name] for role, name in node.names.items()}
+        for role, constant in node.constants.items():
+            T = len(next(iter(parameters.values())))
+            own[role] = constant.expand(T, *constant.shape)
+        return own
+
+    def _last_use(self) -> list[int]:
+        last = [-1] * (len(self.nodes) + 1)
+        for i, node in enumerate(self.nodes):
+            for j in node.inputs:
+                last[j] = i
+        return last
