@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from binomctl import registry
 from binomctl.adapt import adapt_and_validate, check_pair, estimate
 from binomctl.contracts import Adaptation, Proximal, Rule
-from binomctl.curvature.autograd import AutogradEngine, Loss, Memory
-from binomctl.curvature.supported import check_inputs, check_repeats
+from binomctl.curvature.autograd import Loss, Memory
+from binomctl.curvature.choose import Kind, choose_engine
+from binomctl.curvature.supported import check_inputs, check_model, check_repeats
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, NonFiniteError, unknown
 from binomctl.flat import initial_parameters
@@ -29,6 +30,7 @@ def meta_gradient(
     rule_parameters: Tensor | None = None,
     per_task: bool = False,
     memory: Memory = "store",
+    engine: Kind = "auto",
     **estimator_options: Any,
 ) -> dict[str, Tensor]:
     """The meta-gradient of mean l_val(phi^K(theta)) at the model's current parameters theta.
@@ -45,6 +47,8 @@ def meta_gradient(
             it starts with.
         per_task: return one gradient per task, with a leading axis B, instead of their mean.
         memory: "store" the linearisations of the inner loop, or "recompute" them.
+        engine: "analytic", the layer algebra; "autograd", any module; "auto", the first where it
+            knows the network.
 
     Returns:
         Gradients by name, as `model.named_parameters()` names them; "rule.m" [n] besides, when the
@@ -61,6 +65,8 @@ def meta_gradient(
         raise ConfigError(f"alpha = {alpha!r} must be positive and finite")
     if memory not in get_args(Memory):
         raise ConfigError(unknown("memory", str(memory), get_args(Memory)))
+    if engine not in get_args(Kind):
+        raise ConfigError(unknown("engine", str(engine), get_args(Kind)))
     if len(episodes) != 4 or not all(isinstance(part, Tensor) for part in episodes):
         raise ConfigError("episodes must be four tensors: (x_trn, y_trn, x_val, y_val)")
     batch = EpisodeBatch(*episodes)
@@ -72,10 +78,11 @@ def meta_gradient(
     check_inputs(model, x_trn=batch.x_trn, x_val=batch.x_val)
     chosen = registry.create("estimator", estimator, estimator_options)
     adapts: Rule = registry.create("rule", rule, {}) if isinstance(rule, str) else rule
-    engine = AutogradEngine(model, loss, memory=memory)
+    check_model(model)
     check_repeats(model, batch.x_trn[0])
+    chosen_engine = choose_engine(model, loss, batch.x_trn[0], kind=engine, memory=memory)
     theta = initial_parameters(model)
-    m = adapts.initial(engine.layout).to(theta)
+    m = adapts.initial(chosen_engine.layout).to(theta)
     if rule_parameters is not None:
         if rule_parameters.shape != m.shape:
             raise ConfigError(
@@ -84,13 +91,13 @@ def meta_gradient(
             )
         m = rule_parameters.detach().to(theta)
     proximal = chosen.proximal if isinstance(chosen, Proximal) else 0.0
-    how = Adaptation(K, alpha, adapts, m, engine.layout, proximal=proximal)
+    how = Adaptation(K, alpha, adapts, m, chosen_engine.layout, proximal=proximal)
     check_pair(chosen, estimator, how, rule if isinstance(rule, str) else type(rule).__name__)
-    adapted, _, _ = adapt_and_validate(engine, theta, batch, how, chosen.steps(K))
+    adapted, _, _ = adapt_and_validate(chosen_engine, theta, batch, how, chosen.steps(K))
     rows, m_rows = estimate(chosen, adapted)
     if not (torch.isfinite(rows).all() and torch.isfinite(m_rows).all()):
         raise NonFiniteError("the meta-gradient is not finite", "Lower alpha or K.")
-    result = engine.layout.unflatten(rows if per_task else rows.mean(0))
+    result = chosen_engine.layout.unflatten(rows if per_task else rows.mean(0))
     if m.numel():
         result["rule.m"] = m_rows if per_task else m_rows.mean(0)
     return result

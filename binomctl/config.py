@@ -55,14 +55,25 @@ class AdaptationSection(_Section):
 class EngineSection(_Section):
     """How gradients and Hessian-vector products are computed."""
 
+    kind: Literal["auto", "analytic", "autograd"] = Field(
+        "auto", description="the layer algebra, autograd, or the first where it knows the network"
+    )
     memory: Literal["store", "recompute"] = Field(
         "store", description="keep the linearisations of the inner loop, or make them anew"
     )
-    order: Literal["rows", "columns"] = Field(
-        "rows", description="one linearisation at a time, or one level of the cascade at a time"
+    order: Literal["auto", "rows", "columns"] = Field(
+        "auto",
+        description="one linearisation at a time, or one level of the cascade at a time; auto:"
+        " rows on a CPU; columns on a GPU where the layer algebra runs",
     )
     batching: Literal["auto", "vmap", "loop"] = Field(
-        "auto", description="the tasks of a meta-batch as one, or one by one; auto: by model"
+        "auto", description="autograd: the tasks of a meta-batch as one, or one by one"
+    )
+    task_chunk: int | None = Field(
+        None, ge=1, description="tasks through the layer algebra together; null: by measurement"
+    )
+    threads: int | None = Field(
+        None, ge=1, description="chunks of tasks side by side on a CPU; null: by measurement"
     )
 
 

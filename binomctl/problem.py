@@ -13,7 +13,7 @@ from binomctl import registry
 from binomctl.adapt import check_pair
 from binomctl.config import Config, Reduction
 from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule
-from binomctl.curvature import AutogradEngine
+from binomctl.curvature import AutogradEngine, choose_engine
 from binomctl.curvature.supported import check_repeats
 from binomctl.devices import choose_device
 from binomctl.episodes import EpisodeBatch, mini_batches
@@ -143,11 +143,14 @@ def build_problem(config: Config) -> Problem:
             " norm",
             key="adaptation.statistics",
         )
-    engine = AutogradEngine(model, dataset.loss, **config.engine.model_dump())
+    engine: Engine = AutogradEngine(model, dataset.loss)
     m = rule.initial(engine.layout)
     theta = initial_parameters(model)
     problem = Problem(config, dataset, estimator, rule, model, engine, theta, m.to(theta))
     batch = problem.training_batch(range(1))
+    _check_runs(problem, batch)
+    engine = choose_engine(model, dataset.loss, batch.x_trn[0], **config.engine.model_dump())
+    problem = dataclasses.replace(problem, engine=engine)
     for split in ("validation", "test"):  # better told now than after the training
         evaluation_dataset(config, dataset).episode(split, 0)
     _check_network(problem, batch)
@@ -155,30 +158,47 @@ def build_problem(config: Config) -> Problem:
     return _freeze(problem) if config.adaptation.statistics == "frozen" else problem
 
 
-def _check_network(problem: Problem, batch: EpisodeBatch) -> None:
-    """Run the network once before anything is written: shapes, randomness, unreached parameters.
+def _check_runs(problem: Problem, batch: EpisodeBatch) -> None:
+    """Run the network once before anything is written.
 
     Raises:
         ConfigError: what does not fit; for a user's own network its own error is named.
     """
-    key = "model.import" if problem.config.model.name == IMPORT else "model.name"
-    theta = problem.theta.unsqueeze(0)
     try:
         check_repeats(problem.model, batch.x_trn[0])
+    except _NETWORK_ERRORS as error:
+        raise _misfit(problem, batch, error) from None
+
+
+def _check_network(problem: Problem, batch: EpisodeBatch) -> None:
+    """Run the engine once: shapes, unreached parameters; raises ConfigError as `_check_runs`."""
+    theta = problem.theta.unsqueeze(0)
+    try:
         _, _, output = problem.engine.query(theta, batch.x_val[:1], batch.y_val[:1])
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ConfigError(
-            f"the model fails on the data's inputs {list(batch.x_trn[0].shape)}:"
-            f" {type(error).__name__}: {error}",
-            key=key,
-        ) from None
+    except _NETWORK_ERRORS as error:
+        raise _misfit(problem, batch, error) from None
     wanted = (batch.y_val.shape[1], problem.dataset.out_dim)
     if tuple(output.shape[1:]) != wanted:
         raise ConfigError(
             f"the model's outputs have shape {list(output.shape[1:])}, the data want"
             f" {list(wanted)}",
-            key=key,
+            key=_model_key(problem),
         )
+
+
+_NETWORK_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError)
+
+
+def _misfit(problem: Problem, batch: EpisodeBatch, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"the model fails on the data's inputs {list(batch.x_trn[0].shape)}:"
+        f" {type(error).__name__}: {error}",
+        key=_model_key(problem),
+    )
+
+
+def _model_key(problem: Problem) -> str:
+    return "model.import" if problem.config.model.name == IMPORT else "model.name"
 
 
 def _freeze(problem: Problem) -> Problem:
@@ -192,12 +212,9 @@ def _freeze(problem: Problem) -> Problem:
 
 def with_frozen(problem: Problem, frozen: Statistics) -> Problem:
     """The problem with batch norm on these constants, a checkpoint's say."""
-    engine = AutogradEngine(
-        with_constants(problem.model),
-        problem.dataset.loss,
-        **problem.config.engine.model_dump(),
-        statistics=frozen.at,
-    )
+    model, options = with_constants(problem.model), problem.config.engine.model_dump()
+    x = problem.training_batch(range(1)).x_trn[0]
+    engine = choose_engine(model, problem.dataset.loss, x, **options, statistics=frozen.at)
     return dataclasses.replace(problem, engine=engine, frozen=frozen)
 
 

@@ -34,6 +34,9 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Meta-steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the weights and the task stream.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="auto, analytic (the layer algebra) or autograd.")
+    ] = None,
     memory: Annotated[
         str | None, typer.Option(help="store or recompute the linearisations of the inner loop.")
     ] = None,
@@ -76,6 +79,7 @@ recommends, that over the defaults.
         "training.steps": steps,
         "seed": seed,
         "device": device,
+        "engine.kind": engine,
         "engine.memory": memory,
     }
     settings, places = load_config(config, overrides, assign)

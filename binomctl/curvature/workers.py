@@ -39,7 +39,8 @@ class Workers:
     @property
     def model(self) -> nn.Module:
         """The calling thread's own copy of the model."""
-        model: nn.Module = getattr(self._local, "model", self._main)
+        model = getattr(self._local, "model", self._main)
+        assert isinstance(model, nn.Module)
         return model
 
     def map(self, function: Callable[..., T], *columns: Iterable[Any]) -> list[T]:

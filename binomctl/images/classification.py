@@ -21,8 +21,7 @@ class Classification:
     def out_dim(self) -> int:
         return self.ways
 
-    def loss(self, prediction: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(prediction, y)
+    loss = staticmethod(F.cross_entropy)  # by itself: engines know its Hessian in closed form
 
     def metric(self, prediction: Tensor, y: Tensor) -> Tensor:
         return (prediction.argmax(-1) == y).to(prediction.dtype).mean()

@@ -88,7 +88,7 @@ class FewShotImages(Classification):
     def episode(self, split: str, index: int) -> Episode:
         """`ways` classes of the split, shots + queries images each; uint8 pixels [N, C, H, W]."""
         store, _, rows, random = self._draw(split, index)
-        order = sampling.support_first(*rows.shape, self.shots)
+        order = sampling.support_first(self.ways, rows.shape[1], self.shots)
         images = store.images[rows.ravel()[order]]
         if split == "train":
             images = self._augment(images, order, random)
@@ -136,7 +136,7 @@ class FewShotImages(Classification):
             turns = random.integers(0, 4, (self.ways,))
             images = sampling.turn(images, turns[order * self.ways // N])
         if self.flip:
-            images = sampling.flip(images, random.random(N) < 0.5)
+            images = sampling.flip(images, np.less(random.random(N), 0.5))
         if self.crop:
             shifts = random.integers(0, 2 * self.crop + 1, (N, 2))
             images = sampling.shift(images, shifts, self.crop)

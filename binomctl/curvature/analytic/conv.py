@@ -137,7 +137,9 @@ class Conv:
         return columns.view(*x.shape[:2], *columns.shape[1:])
 
     def _out_size(self, x: Tensor, w: Tensor) -> tuple[int, int]:
-        sizes = zip(x.shape[2:4], w.shape[3:], self.stride, self.padding, self.dilation, strict=True)
+        sizes = zip(
+            x.shape[2:4], w.shape[3:], self.stride, self.padding, self.dilation, strict=True
+        )
         h, w_ = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
         return h, w_
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from binomctl.curvature.analytic.conv import Conv, Method
-from binomctl.curvature.analytic.losses import LossFunction, OutputLoss, output_loss
-from binomctl.curvature.analytic.program import Point, Program
+from binomctl.curvature.analytic.losses import LossFunction, LossProduct, output_loss
+from binomctl.curvature.analytic.program import Point, Program, join
 from binomctl.curvature.analytic.recognise import recognise
 from binomctl.curvature.autograd import Memory, Order
 from binomctl.curvature.supported import check_model
@@ -56,7 +56,7 @@ class AnalyticEngine:
         self.memory = memory
         on_cpu = next(model.parameters()).device.type == "cpu"
         self.order: Order = order or ("rows" if on_cpu else "columns")
-        self._loss = loss
+        self.loss = loss
         convolves = any(isinstance(n.layer, Conv) for n in self.program.nodes)
         self.chunk = chunk or (1 if convolves and conv == "per-task" else None)
         count = (threads or torch.get_num_threads()) if convolves and on_cpu else threads or 1
@@ -86,8 +86,7 @@ class AnalyticEngine:
     def linearise(self, phi: Tensor, x: Tensor, y: Tensor, *, keep: bool) -> Linearised:
         """Loss and gradient of some tasks at phi [T, d]; with keep, ready for H v."""
         output, point = self.program.forward(self.layout.unflatten(phi), x)
-        closed: OutputLoss = output_loss(self._loss, output, y)
-        value, go, product = closed.at(output, y)
+        value, go, product = output_loss(self.loss, output, y).at(output, y)
         gradient = self.flat(self.program.backward(point, go, keep=keep), phi)
         return Linearised(self, point if keep else None, product, value, gradient, output)
 
@@ -121,10 +120,19 @@ class Linearised:
 
     engine: AnalyticEngine
     point: Point | None
-    loss_product: object
+    loss_product: LossProduct
     loss: Tensor
     gradient: Tensor
     output: Tensor
+
+    @classmethod
+    def joined(cls, parts: list[Linearised], y: Tensor) -> Linearised:
+        """Several of them, of the same tasks with targets y, as one."""
+        engine, output = parts[0].engine, torch.cat([p.output for p in parts])
+        targets = _times(len(parts), y)
+        _, _, product = output_loss(engine.loss, output, targets).at(output, targets)
+        loss, gradient = (torch.cat([getattr(p, n) for p in parts]) for n in ("loss", "gradient"))
+        return cls(engine, join([p.point for p in parts]), product, loss, gradient, output)
 
     def hvp(self, v: Tensor) -> Tensor:
         """H v for v [T, d]."""
@@ -157,6 +165,8 @@ class AnalyticCurvature:
 
     def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is H_{ks[p]} V[:, p]; phi [B, K+1, d], V [B, P, d] -> [B, P, d]."""
+        if self.order == "columns" and len(ks) > 1:
+            return self._together(phi, ks, V)
         out = torch.empty_like(V)
         size = self._engine.chunk or len(phi)
 
@@ -172,6 +182,30 @@ class AnalyticCurvature:
 
         self._engine.map(one, len(phi))
         return out
+
+    def _together(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+        """All points of a level in one pass, a chunk of tasks at a time: depth L, not L P."""
+        out = torch.empty_like(V)
+        size, P = self._engine.chunk or len(phi), len(ks)
+
+        def one(rows: slice) -> None:
+            x, y = self._x[rows], self._y[rows]
+            if all(k in self._kept for k in ks):
+                kept = [self._kept[k][rows.start // size] for k in ks]
+                at = Linearised.joined(kept, y)
+            else:
+                points = phi[rows, list(ks)].transpose(0, 1).flatten(0, 1)
+                at = self._engine.linearise(points, _times(P, x), _times(P, y), keep=True)
+            v = V[rows].transpose(0, 1)
+            out[rows] = at.hvp(v.flatten(0, 1)).view_as(v).transpose(0, 1)
+
+        self._engine.map(one, len(phi))
+        return out
+
+
+def _times(P: int, rows: Tensor) -> Tensor:
+    """The same tasks for every one of P points, point by point."""
+    return rows.repeat(P, *[1] * (rows.dim() - 1))
 
 
 def channels_last(x: Tensor) -> Tensor:

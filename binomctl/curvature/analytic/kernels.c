@@ -25,6 +25,82 @@ static void flush(double *restrict sums, REAL *restrict row, int64_t C) {
   memset(row, 0, C * sizeof(REAL));
 }
 
+/* Adds up a line [W, C]: row += line - shift, row2 += (line - shift) (other - shift2), where other is
+ * the line itself or another one. Channels go in groups that stay in registers. */
+enum { GROUP = 16 };
+static void add_up(const REAL *restrict line, const REAL *restrict shift,
+                   const REAL *restrict other, const REAL *restrict shift2, int64_t W, int64_t C,
+                   REAL *restrict row, REAL *restrict row2) {
+  int64_t c0 = 0;
+  for (; c0 + GROUP <= C; c0 += GROUP) {
+    REAL one[GROUP] = {0}, two[GROUP] = {0};
+    FOR(j, W) {
+      const REAL *restrict p = line + j * C + c0, *restrict q = other + j * C + c0;
+      FOR(c, GROUP) {
+        const REAL v = p[c] - shift[c0 + c];
+        one[c] += v;
+        two[c] += v * (q[c] - shift2[c0 + c]);
+      }
+    }
+    FOR(c, GROUP) {
+      row[c0 + c] += one[c];
+      row2[c0 + c] += two[c];
+    }
+  }
+  FOR(j, W) for (int64_t c = c0; c < C; c++) {
+    const REAL v = line[j * C + c] - shift[c];
+    row[c] += v;
+    row2[c] += v * (other[j * C + c] - shift2[c]);
+  }
+}
+
+/* The largest of up * z over a window whose first entry is at z; ties go to the first. */
+static void choose(const REAL *restrict z, const REAL *restrict up, int64_t W, int64_t C,
+                   int64_t k, REAL *restrict best, int32_t *restrict which) {
+  if (k == 2) {
+    const REAL *restrict b = z + C, *restrict d = z + W * C, *restrict e = z + W * C + C;
+    FOR(c, C) {
+      const REAL u = up[c];
+      const int right = u * b[c] > u * z[c], right2 = u * e[c] > u * d[c];
+      const REAL top = right ? b[c] : z[c], low = right2 ? e[c] : d[c];
+      const int lower = u * low > u * top;
+      best[c] = lower ? low : top;
+      which[c] = lower ? 2 + right2 : right;
+    }
+    return;
+  }
+  FOR(c, C) {
+    best[c] = z[c];
+    which[c] = 0;
+  }
+  for (int32_t q = 1; q < k * k; q++) {
+    const REAL *restrict here = z + ((q / k) * W + q % k) * C;
+    FOR(c, C) {
+      const int better = up[c] * here[c] > up[c] * best[c];
+      best[c] = better ? here[c] : best[c];
+      which[c] = better ? q : which[c];
+    }
+  }
+}
+
+/* The entry of a window that `which` names. */
+static void take(const REAL *restrict z, int64_t W, int64_t C, int64_t k,
+                 const int32_t *restrict which, REAL *restrict taken) {
+  if (k == 2) {
+    const REAL *restrict b = z + C, *restrict d = z + W * C, *restrict e = z + W * C + C;
+    FOR(c, C) {
+      const REAL top = which[c] == 1 ? b[c] : z[c], low = which[c] == 3 ? e[c] : d[c];
+      taken[c] = which[c] > 1 ? low : top;
+    }
+    return;
+  }
+  FOR(c, C) taken[c] = z[c];
+  for (int32_t q = 1; q < k * k; q++) {
+    const REAL *restrict here = z + ((q / k) * W + q % k) * C;
+    FOR(c, C) taken[c] = which[c] == q ? here[c] : taken[c];
+  }
+}
+
 /* Per-channel work space of C doubles (n of them) and C REALs (m of them), zeroed. */
 static void *space(int64_t C, int n, int m) {
   return calloc(1, C * (n * sizeof(double) + m * sizeof(REAL)));
@@ -42,33 +118,15 @@ int block_forward(const Shape *s, const REAL *restrict z, const REAL *restrict g
   FOR(c, C) up[c] = gamma[c] < 0 ? -1 : gamma[c] > 0 ? 1 : 0;
   FOR(n, N) {
     const REAL *image = z + n * H * W * C;
-    FOR(i, H) {
+    FOR(i, H) { /* shifted by the first value: no cancellation */
       const REAL *line = image + i * W * C;
-      FOR(j, W) FOR(c, C) {
-        const REAL v = line[j * C + c] - z[c]; /* shifted by the first value: no cancellation */
-        row[c] += v;
-        row2[c] += v * v;
-      }
+      add_up(line, z, line, z, W, C, row, row2);
       flush(sum, row, C);
       flush(square, row2, C);
     }
     FOR(i, h) FOR(j, w) {
       const int64_t at = ((n * h + i) * w + j) * C;
-      REAL *restrict best = xh + at;
-      int32_t *restrict which = arg + at;
-      const REAL *first = image + (i * k * W + j * k) * C;
-      FOR(c, C) {
-        best[c] = first[c];
-        which[c] = 0;
-      }
-      for (int32_t q = 1; q < k * k; q++) {
-        const REAL *here = first + ((q / k) * W + q % k) * C;
-        FOR(c, C) {
-          const int better = up[c] * here[c] > up[c] * best[c];
-          best[c] = better ? here[c] : best[c];
-          which[c] = better ? q : which[c];
-        }
-      }
+      choose(image + (i * k * W + j * k) * C, up, W, C, k, xh + at, arg + at);
     }
   }
   const double n = (double)N * H * W;
@@ -173,30 +231,20 @@ int block_tangent(const Shape *s, const REAL *restrict z, const REAL *restrict g
                   const REAL *restrict tgamma, const REAL *restrict tbeta, REAL *restrict ta,
                   REAL *restrict txh, REAL *restrict tmu, REAL *restrict tinv) {
   const int64_t N = s->N, H = s->H, W = s->W, C = s->C, k = s->k, h = H / k, w = W / k;
-  double *sum = space(C, 2, 5), *product = sum + C;
+  double *sum = space(C, 2, 6), *product = sum + C;
   if (!sum) return 1;
   REAL *row = (REAL *)(product + C), *row2 = row + C, *shrink = row2 + C, *tg = shrink + C,
-       *tb = tg + C;
+       *tb = tg + C, *none = tb + C;
   FOR(n, N) {
     const REAL *image = tz + n * H * W * C, *values = z + n * H * W * C;
     FOR(i, H) {
-      FOR(j, W) FOR(c, C) {
-        const int64_t at = (i * W + j) * C + c;
-        row[c] += image[at];
-        row2[c] += image[at] * (values[at] - mu[c]);
-      }
+      add_up(image + i * W * C, none, values + i * W * C, mu, W, C, row, row2);
       flush(sum, row, C);
       flush(product, row2, C);
     }
     FOR(i, h) FOR(j, w) {
       const int64_t at = ((n * h + i) * w + j) * C;
-      const REAL *first = image + (i * k * W + j * k) * C;
-      REAL *restrict taken = txh + at;
-      FOR(c, C) taken[c] = first[c];
-      for (int32_t q = 1; q < k * k; q++) {
-        const REAL *here = first + ((q / k) * W + q % k) * C;
-        FOR(c, C) taken[c] = arg[at + c] == q ? here[c] : taken[c];
-      }
+      take(image + (i * k * W + j * k) * C, W, C, k, arg + at, txh + at);
     }
   }
   const double n = (double)N * H * W;

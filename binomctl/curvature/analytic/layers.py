@@ -1,9 +1,10 @@
 """Layers as four maps: forward, backward, tangent, tangent backward; no autograd anywhere.
 
-Leading axis T: tasks, or tasks x points, each with parameters of its own. Images are [T, N, H, W, C],
-channels last; vectors [T, N, F]. A layer keeps what its later maps need in a cache of its own; None
-stands for a tangent or a gradient that is zero. With the prefix t for tangents, one Hessian-vector
-product is a tangent and a tangent-backward pass: d/de of the gradient at parameters + e v.
+Leading axis T: tasks, or tasks x points, each with parameters of its own. Images are channels last,
+[T, N, H, W, C], vectors [T, N, F]. A layer keeps what its later maps need in a cache of its own;
+None stands for a tangent or a gradient that is zero. With the prefix t for tangents, one
+Hessian-vector product is a tangent and a tangent-backward pass: d/de of the gradient at
+parameters + e v.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ SIGMOID = Activation(
 class LinearMap:
     """A linear map without parameters: its tangent is itself, and so is its transpose's.
 
-    `apply` is the map, `transpose` takes a gradient and the input's shape.
+    `apply` is the map, `transpose` takes a gradient and the shape of one task's input.
     """
 
     name: str
@@ -207,7 +208,7 @@ class LinearMap:
     transpose: Callable[[Tensor, torch.Size], Tensor]
 
     def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
-        cache.primal = xs[0].shape
+        cache.primal = xs[0].shape[1:]
         return self.apply(xs[0])
 
     def backward(
@@ -238,17 +239,17 @@ def _to_vector(x: Tensor) -> Tensor:
 
 
 def _to_image(g: Tensor, shape: torch.Size) -> Tensor:
-    if len(shape) == 3:
+    if len(shape) == 2:
         return g
-    T, N, H, W, C = shape
-    return g.view(T, N, C, H, W).permute(0, 1, 3, 4, 2)
+    N, H, W, C = shape
+    return g.view(len(g), N, C, H, W).permute(0, 1, 3, 4, 2)
 
 
 FLATTEN = LinearMap("flatten", _to_vector, _to_image)
 GLOBAL_AVERAGE = LinearMap(
     "average over the image",
     lambda x: x.mean((2, 3), keepdim=True),
-    lambda g, shape: (g / (shape[2] * shape[3])).expand(shape),
+    lambda g, shape: (g / (shape[1] * shape[2])).expand(len(g), *shape),
 )
 SAME = LinearMap("identity", lambda x: x, lambda g, shape: g)
 
@@ -336,9 +337,7 @@ class Norm:
         self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
     ) -> Tensor | None:
         tz = torch.zeros_like(cache.primal.z) if txs[0] is None else txs[0]
-        ta, cache.tangent = self.block.tangent(
-            cache.primal, tz, tp.get("weight"), tp.get("bias")
-        )
+        ta, cache.tangent = self.block.tangent(cache.primal, tz, tp.get("weight"), tp.get("bias"))
         return ta
 
     def tangent_backward(

@@ -17,12 +17,14 @@ from torch.nn import functional as F
 from binomctl.curvature.supported import check_depends, check_loss
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+LossProduct = Callable[[Tensor], Tensor]
+"""The tangent of the outputs -> the tangent of the loss's gradient with respect to them."""
 
 
 class OutputLoss(Protocol):
     """A loss at outputs o [T, N, F], targets y [T, N, ...]."""
 
-    def at(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    def at(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor, LossProduct]:
         """Values [T], gradients [T, N, F], and the map from to to the gradient's tangent."""
         ...
 
@@ -40,7 +42,7 @@ def output_loss(loss: LossFunction, o: Tensor, y: Tensor) -> OutputLoss:
 class CrossEntropy:
     """Mean over N of -log softmax(o)[y]; with s the softmax, to -> s (to - sum(s to)) / N."""
 
-    def at(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    def at(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor, LossProduct]:
         N = o.shape[1]
         log_s = o.log_softmax(-1)
         s = log_s.exp()
@@ -54,7 +56,7 @@ class CrossEntropy:
 class MeanSquaredError:
     """Mean over N and F of (o - y)^2."""
 
-    def at(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    def at(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor, LossProduct]:
         scale = 2 / o[0].numel()
         error = o - y
         return error.square().mean((1, 2)), scale * error, lambda to: scale * to
@@ -66,7 +68,7 @@ class AnyLoss:
 
     loss: LossFunction
 
-    def at(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    def at(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor, LossProduct]:
         with torch.enable_grad():
             leaves = [row.detach().requires_grad_() for row in o]
             values = [self.loss(row, target) for row, target in zip(leaves, y, strict=True)]
@@ -81,11 +83,14 @@ class AnyLoss:
             if not curved:
                 return torch.zeros_like(to)
             directions = [t for g, t in zip(gradients, to, strict=True) if g.requires_grad]
-            return torch.stack(
-                torch.autograd.grad(
-                    curved, leaves, directions, retain_graph=True, allow_unused=True,
-                    materialize_grads=True,
-                )  # fmt: skip
+            products = torch.autograd.grad(
+                curved,
+                leaves,
+                directions,
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
             )
+            return torch.stack(products)
 
         return total.detach(), torch.stack(gradients).detach(), product

@@ -1,4 +1,4 @@
-"""Compiles kernels.c with the machine's C compiler, once, and calls it without the interpreter lock.
+"""Compiles kernels.c with the machine's C compiler, once; calls run without the interpreter lock.
 
 No compiler, no kernels: the same maps then run as torch operations (norm_block.py). Switched off by
 BINOMCTL_NATIVE=0.
@@ -26,13 +26,14 @@ from binomctl.errors import ResourceError
 
 SWITCH = "BINOMCTL_NATIVE"
 SOURCE = Path(__file__).with_name("kernels.c")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
+# Without traps, comparisons of floats become vector instructions; values stay what they are.
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 REALS = {torch.float32: "float", torch.float64: "double"}
 _LOG = logging.getLogger("binomctl")
 
 
 class Shape(ctypes.Structure):
-    """Sizes of a block, as kernels.c has them: z [N, H, W, C], window k, batch norm's eps, slope."""
+    """Sizes of a block as kernels.c has them: z [N, H, W, C], window k, eps, slope below 0."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("N", "H", "W", "C", "k")),

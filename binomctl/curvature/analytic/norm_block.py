@@ -126,7 +126,7 @@ class NormBlock:
         inv = (shifted.square().mean((1, 2, 3)) + self.eps).rsqrt()
         # A negative gamma makes the smallest z the largest y; under gamma = 0 all y tie.
         sign = gamma.sign()
-        top, where = self.pool.select(z * _c(sign))
+        _, where = self.pool.select(z * _c(sign))
         xh = gather(shifted, where) * _c(inv)
         y = _c(gamma) * xh + _c(beta)
         a = torch.where(y > 0, y, self.slope * y)

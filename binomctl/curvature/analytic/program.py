@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from binomctl.curvature.analytic.layers import Cache, Layer, Parameters, add
@@ -29,6 +31,21 @@ class Point:
     parameters: dict[str, Tensor]
     caches: list[Cache]
     cotangents: list[Tensor | None]
+
+
+def join(parts: Sequence[Any]) -> Any:
+    """Points one after another along the leading axis: tensors, and whatever holds tensors."""
+    first = parts[0]
+    if isinstance(first, torch.Size) or first is None or isinstance(first, int | float | str):
+        return first
+    if isinstance(first, Tensor):
+        return first if first.dim() == 0 else torch.cat(list(parts))
+    if isinstance(first, dict):
+        return {key: join([part[key] for part in parts]) for key in first}
+    if isinstance(first, list | tuple):
+        return type(first)(join(column) for column in zip(*parts, strict=True))
+    names = [f.name for f in fields(first)]
+    return type(first)(**{n: join([getattr(part, n) for part in parts]) for n in names})
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,7 @@ class Program:
         return self._back(point, go, keep=keep)
 
     def product(
-        self, point: Point, directions: dict[str, Tensor], loss_product: object
+        self, point: Point, directions: dict[str, Tensor], loss_product: Callable[[Tensor], Tensor]
     ) -> dict[str, Tensor]:
         """H v by name: v by name, each [T, ...]; a parameter without an entry does not vary.
 
@@ -82,8 +99,7 @@ class Program:
             if not varies:
                 cache.tangent = None
         assert tangents[-1] is not None
-        tgo: Tensor = loss_product(tangents[-1])  # type: ignore[operator]
-        return self._back(point, tgo, keep=True, directions=directions)
+        return self._back(point, loss_product(tangents[-1]), keep=True, directions=directions)
 
     def _back(
         self,
@@ -126,9 +142,10 @@ class Program:
 
     def _own(self, node: Node, parameters: dict[str, Tensor]) -> Parameters:
         own = {role: parameters[name] for role, name in node.names.items()}
-        for role, constant in node.constants.items():
-            T = len(next(iter(parameters.values())))
-            own[role] = constant.expand(T, *constant.shape)
+        if node.constants:
+            like = next(iter(parameters.values()))
+            for role, constant in node.constants.items():
+                own[role] = constant.to(like).expand(len(like), *constant.shape)
         return own
 
     def _last_use(self) -> list[int]:

@@ -46,7 +46,8 @@ def recognise(model: nn.Module, conv: Method = "per-task") -> Program:
         Unsupported: naming the first layer that is not known, and why.
     """
     try:
-        graph = fx.Tracer().trace(model)
+        whole = nn.Sequential(model)  # so that a single layer is looked up like any other
+        graph = fx.Tracer().trace(whole)
     except Exception as error:  # control flow on values, *args, anything a forward may do
         raise Unsupported(
             f"{type(model).__name__} cannot be traced: {type(error).__name__}: {error}"
@@ -62,13 +63,14 @@ def recognise(model: nn.Module, conv: Method = "per-task") -> Program:
         elif node.op == "output":
             _check_output(node, places, len(nodes))
         else:
-            layer, module = _layer(node, model, conv)
+            layer, module = _layer(node, whole, conv)
             own, constants = _parameters(module, names)
             inputs = tuple(places[a] for a in node.all_input_nodes)
             nodes.append(Node(layer, inputs, own, constants, _path(node)))
             places[node] = len(nodes)
-    if not any(n.names for n in nodes):
-        raise Unsupported(f"{type(model).__name__} has no parameters")
+    reached = {name for n in nodes for name in n.names.values()}
+    if missing := sorted(set(names.values()) - reached):
+        raise Unsupported(f"the output does not depend on parameter '{missing[0]}'")
     return Program(tuple(_fuse(nodes)))
 
 
@@ -80,7 +82,9 @@ def _check_output(node: fx.Node, places: dict[fx.Node, int], count: int) -> None
 
 def _path(node: fx.Node) -> str:
     name = getattr(node.target, "__name__", str(node.target))
-    return str(node.target) if node.op == "call_module" else f"{name} ({node.name})"
+    if node.op in ("call_module", "get_attr"):
+        return str(node.target).removeprefix("0").removeprefix(".")
+    return f"{name} ({node.name})"
 
 
 def _parameters(
@@ -96,11 +100,9 @@ def _parameters(
         elif isinstance(value, Tensor):
             constants[role] = value.detach()
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        like = next(module.parameters(), None)
         for role, fill in (("weight", 1.0), ("bias", 0.0)):
             if role not in own and role not in constants:
-                options = {} if like is None else {"dtype": like.dtype, "device": like.device}
-                constants[role] = torch.full((module.num_features,), fill, **options)
+                constants[role] = torch.full((module.num_features,), fill)
     return own, constants
 
 
@@ -154,9 +156,7 @@ def _of_module(module: nn.Module, path: str, conv: Method) -> Layer:
 def _conv(module: nn.Conv2d, what: str, method: Method) -> Conv:
     if module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise Unsupported(f"{what} has groups, a padding by name, or one that is not of zeros")
-    stride, padding, dilation = (
-        _pair(v) for v in (module.stride, module.padding, module.dilation)
-    )
+    stride, padding, dilation = (_pair(v) for v in (module.stride, module.padding, module.dilation))
     return Conv(stride, padding, dilation, method=method)
 
 
@@ -251,7 +251,10 @@ def _fuse(nodes: list[Node]) -> list[Node]:
         if isinstance(layer, Norm):
             slope, pool = 1.0, Pool()
             after = follower(end + 1)
-            if after is not None and (found := getattr(nodes[after].layer, "slope", None)) is not None:
+            if (
+                after is not None
+                and (found := getattr(nodes[after].layer, "slope", None)) is not None
+            ):
                 slope, end = found, after
                 skip.add(after)
                 after = follower(end + 1)
