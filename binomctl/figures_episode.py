@@ -42,7 +42,7 @@ def draw_images(
     for c, name in enumerate(names):
         y0 = 1 - (0.78 + 0.62 * (c + 1)) / height
         figure.text((left - 0.12) / width, y0 + 0.29 / height, _short(name, widest),
-                    ha="right", va="center", fontsize=9)  # fmt: skip
+                    ha="right", va="center", fontsize=9, parse_math=False)  # fmt: skip
         for side, start in ((0, 0), (1, shown[0])):
             for i, image in enumerate(sides[side][c][: shown[side]]):
                 x0 = (left + 0.62 * (start + i) + gap * side) / width
@@ -55,7 +55,7 @@ def draw_images(
     more = f" ({hidden} more per class)" if hidden > 0 else ""
     figure.text((left + 0.62 * shown[0] + gap) / width, y_head, f"query{more}", fontsize=9,
                 color="0.35")  # fmt: skip
-    figure.text(0.12 / width, 1 - 0.32 / height, title, fontsize=11)
+    figure.text(0.12 / width, 1 - 0.32 / height, title, fontsize=11, parse_math=False)
     save(figure, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import subprocess
@@ -331,7 +332,7 @@ def test_the_same_numbers_to_the_last_bit(threads):
         engine = AnalyticEngine(model, F.cross_entropy, threads=threads, memory=memory)
         at = engine.curvature(x, y)
         results.append((at.gradient(phi[:, 0], 0, True)[1], at.hvp(phi, [0, 1], V)))
-    for one, two in zip(results[:-1], results[1:], strict=True):
+    for one, two in itertools.pairwise(results):
         assert torch.equal(one[0], two[0])
         assert torch.equal(one[1], two[1])
 

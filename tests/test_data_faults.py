@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import json
@@ -23,6 +24,7 @@ from pathlib import Path
 import layouts
 import numpy as np
 import pytest
+from binomctl_datasets.cifar_fs import CIFARFS
 from binomctl_datasets.fc100 import FC100
 from binomctl_datasets.image_folder import ImageFolder
 from binomctl_datasets.mini_imagenet import MiniImageNet
@@ -189,6 +191,95 @@ def test_a_malicious_data_set_from_the_command_line(tmp_path):
         assert not mark.exists()
 
 
+def dag(levels: int, join: bytes = b"\x86") -> bytes:
+    """A value that stands for 2^levels others."""
+    return b"\x80\x02)" + (b"2" + join) * levels
+
+
+EXPLOSIVE = {
+    "a set of deep tuples": b"\x80\x04\x8f()" + b"\x85" * 10**5 + b"\x90.",
+    "a set of wide tuples": b"\x80\x04\x8f(" + dag(45)[2:] + b"\x90.",
+    "a frozenset of wide tuples": b"\x80\x04(" + dag(45)[2:] + b"\x91.",
+    "a set by its constructor": b"\x80\x02cbuiltins\nset\n(" + dag(45)[2:] + b"\x85tR.",
+    "a dict by its constructor": b"\x80\x02cbuiltins\ndict\n(](" + dag(45)[2:] + b"N\x86etR.",
+    "a wide list as a type": b"\x80\x02cnumpy\ndtype\n(" + dag(45)[2:] + b"tR.",
+    "a wide tuple as a module": dag(45) + b"\x8c\x01x\x93.",
+    "copies without end": b"\x80\x02B"
+    + (2**20).to_bytes(4, "little")
+    + bytes(2**20)
+    + b"q\x000"
+    + b"cbuiltins\nbytearray\nq\x010"
+    + b"h\x01h\x00\x85R" * 5000
+    + b".",
+    "a type like no other": b"\x80\x02cnumpy\ndtype\n(U\x06(,)i4(tR.",
+}
+
+
+@pytest.mark.parametrize("name", EXPLOSIVE)
+def test_a_small_pickle_does_not_take_the_machine(tmp_path, name):
+    """Run apart: what this guards against are segmentation faults, hangs and full memories."""
+    path = tmp_path / "x.pkl"
+    path.write_bytes(EXPLOSIVE[name])
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))\n"
+        "from binomctl.errors import DataError\n"
+        "from binomctl.images.unpickle import read_pickle\n"
+        "try:\n    read_pickle(Path(sys.argv[1]))\n"
+        "except DataError as error:\n    assert len(str(error)) < 500; sys.exit(3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], timeout=20, capture_output=True)
+    assert done.returncode == 3, done.stderr
+
+
+def test_a_name_in_an_error_is_short_and_harmless(tmp_path):
+    path = tmp_path / "x.pkl"
+    path.write_bytes(b"\x80\x02c\x1b[2J" + b"y" * 10**6 + b"\nx\n.")
+    with pytest.raises(Forbidden) as caught:
+        read_pickle(path)
+    assert len(str(caught.value)) < 400
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [
+    {"image_data": np.zeros((2, 4, 4, 3), np.uint8), "class_dict": {"a": ["q"], "b": [0]}},
+    {"image_data": np.zeros((2, 4, 4, 3), np.uint8), "class_dict": {"a": None}},
+    {"image_data": np.zeros((2, 4, 4, 3), np.uint8), "class_dict": {"a": 3}},
+    {"image_data": np.zeros((2, 4, 4, 3), np.uint8), "class_dict": {"a": [0, 1], "b": [0, 1]}},
+    {"data": np.zeros((2, 4, 4, 3), np.uint8), "labels": {"a": 1}},
+    {"data": np.zeros((2, 4, 4, 3), np.uint8), "labels": [[1], [1, 2]]},
+    {"data": np.zeros((2, 4, 4, 3), np.uint8), "labels": [1, "a"]},
+    {"data": np.zeros((2, 4, 4, 3), np.uint8), "labels": 7},
+])  # fmt: skip
+def test_contents_of_another_kind_are_named(tmp_path, value):
+    layouts.mini_learn2learn(tmp_path)
+    path = tmp_path / "mini-imagenet-cache-test.pkl"
+    layouts.dump(path, value)
+    with pytest.raises(DataError) as caught:
+        prepare(MiniImageNet(root=str(tmp_path)).recipe, tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_images_that_are_programs_bombs_or_of_16_bits_are_refused(tmp_path):
+    layouts.folders(tmp_path, size=12)
+    victim = sorted((tmp_path / "val").rglob("*.png"))[3]
+    whole = victim.read_bytes()
+    deep = io.BytesIO()
+    Image.fromarray(np.arange(144, dtype=np.uint16).reshape(12, 12) * 400).save(deep, "PNG")
+    huge = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(huge, "PNG")
+    larger = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(larger, "PNG")
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 12 12\n%%EndComments\nshowpage\n"
+    for bad in (postscript, deep.getvalue(), huge.getvalue(), larger.getvalue()):
+        victim.write_bytes(bad)
+        with pytest.raises(DamagedFile, match="is not a readable image") as caught:
+            prepare(ImageFolder(root=str(tmp_path)).recipe, tmp_path)
+        assert caught.value.path == victim
+    victim.write_bytes(whole)
+    prepare(ImageFolder(root=str(tmp_path)).recipe, tmp_path)
+
+
 # Damaged files ----------------------------------------------------------------------------------
 
 
@@ -284,7 +375,6 @@ def test_a_damaged_store_is_put_aside_and_made_anew(tmp_path):
         lambda: (path / IMAGES).write_bytes((path / IMAGES).read_bytes()[:-5]),
         lambda: (path / INDEX).write_text("{"),
         lambda: (path / INDEX).write_text('{"schema": "binomctl/images/1", "name": "x"}'),
-        lambda: (path / IMAGES).unlink(),
     ):
         prepare(recipe, tmp_path)
         damage()
@@ -293,6 +383,8 @@ def test_a_damaged_store_is_put_aside_and_made_anew(tmp_path):
         store = prepare(recipe, tmp_path)
         assert verify(store, {}) == ([], [])
         assert path.with_name("fc100-32.quarantined").exists()
+    (path / IMAGES).unlink()
+    assert verify(prepare(recipe, tmp_path), {}) == ([], [])
     (path / INDEX).write_text(json.dumps({"schema": "binomctl/images/9"}))
     with pytest.raises(DataError, match="has schema 'binomctl/images/9'"):
         open_store(path)
@@ -490,6 +582,176 @@ def test_an_archive_larger_than_the_disk_ends_with_6(tmp_path, monkeypatch):
         prepare(MiniImageNet(root=str(tmp_path)).recipe, tmp_path)
 
 
+def test_a_disk_too_small_for_the_prepared_form_ends_with_6(tmp_path, monkeypatch):
+    from binomctl.images import convert as converting
+
+    layouts.fc100(tmp_path)
+    monkeypatch.setattr(
+        converting.shutil, "disk_usage", lambda p: shutil._ntuple_diskusage(9, 9, 9)
+    )
+    with pytest.raises(ResourceError, match="its disk has 9 free"):
+        prepare(FC100(root=str(tmp_path)).recipe, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_a_tar_that_is_damaged_in_the_middle_is_refused(tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    random = np.random.default_rng(0)
+    with tarfile.open(path, "w:gz" if kind == "tar.gz" else "w") as archive:
+        for i in range(6):
+            info = tarfile.TarInfo(f"f{i}")
+            info.size = 60_000
+            archive.addfile(info, io.BytesIO(random.bytes(60_000)))
+    whole = path.read_bytes()
+    damages = [whole[: len(whole) // 2]]
+    if kind == "tar":
+        header = 3 * (512 + 60_416)
+        damages += [whole[:header], whole[:header] + b"\xff" * 400 + whole[header + 400 :]]
+    else:
+        middle = len(whole) // 2
+        damages.append(whole[:middle] + bytes(400) + whole[middle + 400 :])
+    for damage in damages:
+        path.write_bytes(damage)
+        with pytest.raises(DamagedFile, match="is damaged"):
+            unpack(path, tmp_path / "target")
+        assert not (tmp_path / "target").exists()
+    path.write_bytes(whole)
+    unpack(path, tmp_path / "target")
+    assert len(list((tmp_path / "target").iterdir())) == 6
+
+
+def test_a_name_of_a_gigabyte_is_not_read(tmp_path):
+    path = tmp_path / "x.tar.gz"
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2**30
+    with gzip.open(path, "wb") as file:
+        file.write(header.tobuf() + b"a" * 4096)
+    with pytest.raises(DamagedFile, match="a name of 1,073,741,824 bytes"):
+        unpack(path, tmp_path / "target")
+
+
+@pytest.mark.parametrize("name", ["C:/Windows/x", "C:x", "C:\\Windows\\x"])
+def test_a_drive_of_another_system_leads_out_too(tmp_path, name):
+    tar_with(tmp_path / "x.tar", name)
+    with pytest.raises(DamagedFile, match="leads out"):
+        unpack(tmp_path / "x.tar", tmp_path / "target")
+
+
+def test_damage_inside_an_archive_is_the_archive_s(server, tmp_path):
+    fc100_on(server, tmp_path / "there")
+    here = tmp_path / "here"
+    here.mkdir()
+    with zipfile.ZipFile(here / "fc100.zip", "w") as archive:
+        for path in sorted((tmp_path / "there").iterdir()):
+            data = path.read_bytes()
+            archive.writestr(path.name, data[:-500] if "val" in path.name else data)
+    recipe = FC100(root=str(here)).recipe
+    with pytest.raises(DamagedFile) as caught:
+        prepare(recipe, here)
+    assert caught.value.path == here / "fc100.zip"
+    acquire(recipe, here, source="FC100", mirrors=[server.url])
+    assert (here / "fc100.zip.quarantined").exists()
+
+
+def test_nothing_is_fetched_for_an_error_that_fetching_does_not_mend(server, tmp_path):
+    layouts.folders(tmp_path, size=12)
+    (tmp_path / "test" / "n10000000").mkdir()
+    for path in (tmp_path / "train" / "n10000000").iterdir():
+        shutil.copy(path, tmp_path / "test" / "n10000000")
+    with pytest.raises(DataError, match="share 1 classes"):
+        acquire(MiniImageNet(root=str(tmp_path)).recipe, tmp_path, source="MiniImagenet",
+                mirrors=[server.url])  # fmt: skip
+    assert not server.requests
+
+
+def test_an_incomplete_layout_does_not_hide_a_complete_one(tmp_path):
+    layouts.mini_learn2learn(tmp_path)
+    (tmp_path / "mini-imagenet-cache-validation.pkl").unlink()
+    recipe = MiniImageNet(root=str(tmp_path)).recipe
+    with pytest.raises(DataError, match=r"but not mini-imagenet-cache-validation.pkl"):
+        prepare(recipe, tmp_path)
+    layouts.mini_metaoptnet(tmp_path)
+    assert prepare(recipe, tmp_path).index.layout.startswith("MetaOptNet")
+
+
+def test_a_root_that_is_another_data_set_is_not_taken(tmp_path):
+    layouts.folders(tmp_path, size=12)
+    for cls in (FC100, CIFARFS):
+        with pytest.raises(DataError, match="in a known layout"):
+            prepare(cls(root=str(tmp_path)).recipe, tmp_path)
+    (tmp_path / "index.json").write_text("{}")  # of some other program
+    prepare(MiniImageNet(root=str(tmp_path)).recipe, tmp_path)
+
+
+def test_folders_of_capital_letters_and_images_one_level_down(tmp_path):
+    layouts.folders(tmp_path, size=12)
+    for short, name in (("train", "Train"), ("val", "Val"), ("test", "Test")):
+        (tmp_path / short).rename(tmp_path / name)
+    for c in list((tmp_path / "Train").iterdir()):
+        c.rename(tmp_path / "moving")
+        c.mkdir()
+        (tmp_path / "moving").rename(c / "images")
+        for image in (c / "images").iterdir():
+            image.rename(image.with_suffix(".PNG"))
+    assert prepare(ImageFolder(root=str(tmp_path)).recipe, tmp_path).index.total == 420
+
+
+def test_verify_tells_sources_that_changed_and_classes_of_another_size(tmp_path):
+    layouts.folders(tmp_path, size=12)
+    recipe = ImageFolder(root=str(tmp_path)).recipe
+    store = prepare(recipe, tmp_path)
+    assert verify(store, {}, 20) == ([], [])
+    _, differs = verify(store, {"train": (8, 160)}, 21)
+    assert "has 20 images and 7 other classes, the published data set has 21" in differs[0]
+    image = sorted((tmp_path / "train").rglob("*.png"))[0]
+    Image.new("RGB", (12, 12)).save(image)
+    broken, _ = verify(store, {})
+    assert broken == [f"{tmp_path / 'train'} has changed since it was prepared"]
+
+
+def test_to_an_occupied_folder_is_refused_before_anything_is_read(tmp_path):
+    layouts.fc100(tmp_path / "data")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("x")
+    for to in (tmp_path / "full", tmp_path / "full" / "mine.txt"):
+        with pytest.raises(ConfigError, match="no prepared data set"):
+            prepare(FC100(root=str(tmp_path / "data")).recipe, tmp_path / "data", to)
+    with pytest.raises(ConfigError, match="at most 1024"):
+        FC100(root=str(tmp_path), image_size=10**6)
+
+
+def test_a_run_finds_its_data_from_another_folder(tmp_path, monkeypatch):
+    layouts.fc100(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "--dataset", "fc100", "--steps", "1", "--out", str(tmp_path / "run"),
+             "--set", "training.queries=2", "--set", "evaluation.queries=2", "--set",
+             "model.filters=2", "--set", "dataset.root=data"]  # fmt: skip
+    evaluate = ["eval", str(tmp_path / "run"), "--tasks", "2"]
+    run = [sys.executable, "-m", "binomctl"]
+    assert subprocess.run([*run, *train], capture_output=True).returncode == 0
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run([*run, *evaluate], capture_output=True, cwd=tmp_path / "elsewhere")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert subprocess.run([*run, *evaluate], capture_output=True).returncode == 3
+    done = subprocess.run([*run, *evaluate, "--root", "moved"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_of_folders_are_neither_markup_nor_mathematics(tmp_path):
+    root = tmp_path / "we[/ird]"
+    layouts.folders(root, size=12)
+    for c in list((root / "train").iterdir())[:3]:
+        c.rename(c.with_name(f"cost$_{{{c.name[-1]}$ x^^"))
+    run = [sys.executable, "-m", "binomctl", "data"]
+    at = ["image-folder", "--root", str(root)]
+    picture = str(tmp_path / "x.png")
+    for command in (["list", "--root", str(root)], ["prepare", *at], ["verify", *at],
+                    ["show", *at, "-o", picture]):  # fmt: skip
+        done = subprocess.run([*run, *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 def test_a_cut_archive_is_named(tmp_path):
     layouts.mini_tar(tmp_path)
     path = tmp_path / "mini-imagenet.tar.gz"
@@ -552,10 +814,13 @@ class Server:
         if wanted and request.headers.get("If-Range") == tag and how != "no ranges":
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
             request.send_response(206)
+            first = start + 7 if how == "another part" else start
+            request.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
         else:
             request.send_response(200)
         request.send_header("Content-Type", kind)
-        request.send_header("Content-Length", str(len(body) - start))
+        if how != "no length":
+            request.send_header("Content-Length", str(len(body) - start))
         request.send_header("ETag", tag)
         request.end_headers()
         part = body[start:]
@@ -619,6 +884,23 @@ def test_what_arrived_is_kept_for_the_next_run(server, tmp_path):
 def test_a_server_that_cannot_resume_sends_all_again(server, tmp_path):
     server.script["x.bin"] = ["cut", "no ranges"]
     assert fetch(remote(server), tmp_path).read_bytes() == BODY
+
+
+def test_another_part_than_was_asked_for_is_not_put_behind_it(server, tmp_path):
+    server.script["x.bin"] = ["cut", "another part"]
+    with pytest.raises(DataError, match="another part than was asked for"):
+        fetch(remote(server), tmp_path)
+    nothing_final(tmp_path)
+    assert fetch(remote(server), tmp_path).read_bytes() == BODY
+
+
+def test_an_answer_without_an_end_is_not_trusted(server, tmp_path):
+    server.script["x.bin"] = ["no length", "no length"]
+    with pytest.raises(DataError, match="does not say how long"):
+        fetch(remote(server), tmp_path)
+    nothing_final(tmp_path)
+    known = remote(server, md5=hashlib.md5(BODY).hexdigest())
+    assert fetch(known, tmp_path).read_bytes() == BODY
 
 
 def test_a_file_that_changed_meanwhile_is_not_patched_together(server, tmp_path):

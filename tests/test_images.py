@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -511,11 +512,31 @@ def test_a_killed_conversion_leaves_nothing_under_the_final_name_and_is_finished
 def test_two_processes_do_not_convert_the_same_thing(tmp_path):
     layouts.fc100(tmp_path)
     recipe = FC100(root=str(tmp_path)).recipe
-    partial = store_path(recipe, tmp_path).with_name("fc100-32.partial")
-    partial.mkdir(parents=True)
-    with preparing._alone(partial), pytest.raises(DataError, match="another process"):
-        prepare(recipe, tmp_path)
-    prepare(recipe, tmp_path)
+    told: list[str] = []
+
+    class Told(converting.Silent):
+        def start(self, what, total):
+            told.append(what)
+
+    lock = store_path(recipe, tmp_path).with_name(".fc100-32.lock")
+    lock.parent.mkdir()
+    with preparing._alone(lock, Told()):
+        other = threading.Thread(target=prepare, args=(recipe, tmp_path, None, Told()))
+        other.start()
+        while not told:
+            time.sleep(0.01)
+        assert "waiting for another process" in told[0]
+        assert not store_path(recipe, tmp_path).exists()
+    other.join()
+    command = [sys.executable, "-m", "binomctl", "data", "prepare", "mini-imagenet", "--root",
+               str(tmp_path)]  # fmt: skip
+    layouts.mini_learn2learn(tmp_path)
+    both = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait() for process in both] == [0, 0, 0]
+    for name in (FC100, MiniImageNet):
+        store = open_store(store_path(name(root=str(tmp_path)).recipe, tmp_path))
+        assert verify(store, {}) == ([], [])
+        assert sorted(p.name for p in store.path.iterdir()) == ["images.npy", "index.json"]
 
 
 def test_another_size_is_another_store(tmp_path):
@@ -525,7 +546,7 @@ def test_another_size_is_another_store(tmp_path):
     small = FC100(root=str(tmp_path), image_size=16, queries=2)
     assert small.in_shape == (3, 16, 16)
     assert FC100(root=str(tmp_path / "else"), queries=2).in_shape == (3, 32, 32)
-    with pytest.raises(DataError, match="asked for is 'fc100' with"):
+    with pytest.raises(DataError, match="was prepared with size 32 and not 16"):
         FC100(root=str(tmp_path / "else"), image_size=16).episode("train", 0)
 
 

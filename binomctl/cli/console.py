@@ -53,5 +53,5 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(name, Text(value))  # names of folders are no markup
     Console().print(table)

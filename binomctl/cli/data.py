@@ -74,7 +74,7 @@ def prepare(
         print_json({"schema": "binomctl/data-prepare/1", **_described(store)})
         return
     where = store.path if to else folder
-    rows = [*_rows(store), ("next", f"binomctl train --dataset {name} --root {where}")]
+    rows = [*_rows(store), ("next", _next(name, dataset, where))]
     print_table(f"{name} is prepared", rows)
 
 
@@ -101,12 +101,14 @@ def list_(root: Root = None, json_output: Json = False) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title="data sets", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("name", style="bold", no_wrap=True)
     table.add_column("what it is, and what is there of it", overflow="fold")
     for entry in listed:
-        table.add_row(entry["name"], f"{entry['summary']}\n[dim]{entry['state']}[/dim]")
+        what = Text.assemble(entry["summary"], (f"\n{entry['state']}", "dim"))
+        table.add_row(Text(entry["name"]), what)
     Console().print(table)
 
 
@@ -134,7 +136,8 @@ def verify(
     store = open_prepared(dataset.recipe, dataset.folder())
     with Conversion() as progress:
         progress.start(f"hashing {store.path}", store.index.total)
-        broken, differs = check(store, dataset.recipe.reference, progress.advance)
+        recipe = dataset.recipe
+        broken, differs = check(store, recipe.reference, recipe.per_class, progress.advance)
     wrong = broken + ([] if partial else differs)
     if json_output:
         result = {**_described(store), "broken": broken, "differs": differs, "ok": not wrong}
@@ -145,6 +148,11 @@ def verify(
         )
         rows = [
             *_rows(store),
+            *(
+                ("archive", "as published" if s["as_published"] else "not the published one")
+                for s in store.index.sources
+                if "as_published" in s
+            ),
             ("hashes, splits", "; ".join(broken) or "every class as prepared, none in two splits"),
             ("counts", counts),
         ]
@@ -233,6 +241,20 @@ def _has(name: str, option: str) -> bool:
     from binomctl.options import has_option
 
     return has_option(registry.load("dataset", name.partition(":")[0]), option)
+
+
+def _next(name: str, dataset: Any, root: Path) -> str:
+    """The command that trains on what was just prepared, with its options."""
+    import dataclasses
+    import shlex
+
+    words = ["binomctl", "train", "--dataset", name, "--root", str(root)]
+    for option in dataclasses.fields(dataset):
+        value = getattr(dataset, option.name)
+        if option.name != "root" and value != option.default:
+            words += ["--set", f"dataset.{option.name}={str(value).lower()}" if isinstance(
+                value, bool) else f"dataset.{option.name}={value}"]  # fmt: skip
+    return shlex.join(words)
 
 
 def _state(dataset: Dataset) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -57,3 +58,10 @@ def ensure_prepared(config: Config) -> None:
     if isinstance(dataset, FromFiles):
         with Conversion() as progress:
             prepare(dataset.recipe, dataset.folder(), progress=progress)
+
+
+def moved(config: Config, root: Path) -> Config:
+    """The configuration of a run with its data set's files in another folder."""
+    options = {**config.dataset.options, "root": str(root.expanduser().absolute())}
+    dataset = type(config.dataset)(name=config.dataset.name, **options)
+    return config.model_copy(update={"dataset": dataset})

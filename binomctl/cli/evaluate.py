@@ -19,6 +19,9 @@ def evaluate(
     checkpoint: Annotated[
         str | None, typer.Option(help="best or last; default: what the run's protocol says.")
     ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data set's files, if they have moved.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
@@ -36,7 +39,7 @@ def evaluate(
     if device is not None:
         settings = settings.model_copy(update={"device": device})
 
-    from binomctl.cli.datasets import ensure_prepared
+    from binomctl.cli.datasets import ensure_prepared, moved
     from binomctl.normalization import MEANING
     from binomctl.problem import build_problem
     from binomctl.statistics import MeanCI
@@ -44,6 +47,8 @@ def evaluate(
 
     trained = directory.load("last" if which == "last" else "best")
     print_note(f"evaluating step {trained.step} of {run}")
+    if root is not None:
+        settings = moved(settings, root)
     ensure_prepared(settings)
     problem = build_problem(settings)
     result = score(

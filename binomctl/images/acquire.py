@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from binomctl.errors import DamagedFile, DataError
+from binomctl.errors import ConfigError, DamagedFile, DataError
 from binomctl.images import learn2learn
 from binomctl.images.convert import Progress, Silent
 from binomctl.images.download import Remote, fetch, wanted
 from binomctl.images.prepare import prepare
 from binomctl.images.recipe import Recipe
+from binomctl.images.sources import Missing
 from binomctl.images.store import Store
 
 
@@ -42,13 +43,16 @@ def acquire(
         DataError: a file cannot be had, or is damaged the second time too.
         MissingDependencyError: learn2learn is not installed.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {root}: {error.strerror}") from None
     try:
         return prepare(recipe, root, to, progress)
     except DamagedFile as damage:
         tell(f"{damage}")
         first: DataError = damage
-    except DataError as missing:
+    except Missing as missing:
         first = missing
     if not source:
         raise DataError(f"{first}", f"Nobody says where {recipe.name} can be fetched from.")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
+import gzip
+import lzma
 import os
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
-from binomctl.errors import DamagedFile, ResourceError
+from binomctl.errors import BinomctlError, DamagedFile, ResourceError
 
 MAX_RATIO = 200  # unpacked over packed; PNG and pickled pixels stay below 4
 MAX_FILES = 3_000_000  # tieredImageNet has 779,165 images
 FREE_LEFT = 256 * 2**20  # bytes of the disk that unpacking leaves alone
+LONGEST_NAME = 2**16
 _BLOCK = 4 * 2**20
 
 
@@ -42,6 +46,8 @@ def unpack(archive: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.unpacking")
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        if not zipfile.is_zipfile(archive):
+            _read_through(archive)
         _check(archive, partial.parent)
         partial.mkdir(parents=True)
         for member, stream in _contents(archive):
@@ -52,18 +58,19 @@ def unpack(archive: Path, target: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
                 _copy(stream, file, member, archive)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno == 28:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(
                 f"no space left on the disk while unpacking {archive}", "Free some space."
             ) from None
-        raise DamagedFile(
-            f"{archive} is damaged or no archive at all: {error}", "Fetch it again.", archive
+        if isinstance(error, BinomctlError) or not isinstance(error, Exception):
+            raise
+        raise DamagedFile(  # encrypted, an unknown compression, a broken header or stream, ...
+            f"{archive} is damaged or no archive at all: {str(error)[:200]}",
+            "Fetch it again.",
+            archive,
         ) from None
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     os.replace(partial, target)
 
 
@@ -74,7 +81,7 @@ def _check(archive: Path, target: Path) -> None:
     total = 0
     for count, member in enumerate(_members(archive), 1):
         parts = PurePosixPath(member.name.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[:1]:
+        if parts.is_absolute() or ".." in parts.parts or ":" in member.name or "\\" in member.name:
             raise _refused(archive, f"'{member.name}', a name that leads out of the folder")
         if not member.is_plain:
             raise _refused(archive, f"'{member.name}', a link or a device")
@@ -90,6 +97,46 @@ def _check(archive: Path, target: Path) -> None:
                 f"unpacking {archive} takes {total:,} bytes or more, the disk has {free:,} free",
                 "Free some space, or give another folder with --to.",
             )
+
+
+def _read_through(archive: Path) -> None:
+    """Read a tar from end to end: tarfile stops at the first header it cannot read, and at the end
+    mark without the checksum of the compressed stream behind it; and it reads headers that announce
+    long names whole, however long they say they are."""
+    with _stream(archive) as stream:
+        ended = False
+        while header := stream.read(512):
+            if len(header) < 512:
+                raise EOFError("it ends in the middle of a header")
+            if not header.strip(b"\0"):
+                ended = True
+                break
+            size = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").size
+            if header[156:157] in (b"L", b"K", b"x", b"g") and size > LONGEST_NAME:
+                raise _refused(archive, f"a name of {size:,} bytes")
+            left = -(-size // 512) * 512
+            if archive.suffix == ".tar" and left > _BLOCK:  # what is not compressed has no checksum
+                stream.seek(left - 1, os.SEEK_CUR)
+                left = 1
+            while left:
+                block = stream.read(min(_BLOCK, left))
+                if not block:
+                    raise EOFError("it ends in the middle of a file")
+                left -= len(block)
+        if not ended:
+            raise EOFError("its end mark is missing")
+        while stream.read(_BLOCK):  # the checksum stands at the very end
+            pass
+
+
+def _stream(archive: Path) -> IO[bytes]:
+    with archive.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.open(archive))
+    if start.startswith(b"BZh"):
+        return cast(IO[bytes], bz2.open(archive))
+    return cast(IO[bytes], lzma.open(archive)) if start == b"\xfd7zXZ\0" else archive.open("rb")
 
 
 def _refused(archive: Path, what: str) -> DamagedFile:

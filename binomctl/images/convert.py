@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binomctl.atomic import disk_full
-from binomctl.errors import DataError
+from binomctl.errors import DataError, ResourceError
 from binomctl.images.recipe import Recipe, made
 from binomctl.images.sources import Shape, Source, SourceClass, pixels, place
-from binomctl.images.store import IMAGES, ClassInfo, Index, overlaps
+from binomctl.images.store import IMAGES, ClassInfo, Index, fingerprint, overlaps
 
 BLOCK = 512  # images decoded side by side
 
@@ -51,13 +53,19 @@ def convert(recipe: Recipe, source: Source, partial: Path, progress: Progress) -
             raise DataError(f"{recipe.name}: split '{split}' has no class")
     shape = _image_shape(recipe, source)
     total = sum(len(c.images) for classes in source.splits.values() for c in classes)
-    sources = _fingerprint(source.files)
+    sources = [{"file": str(f), "fingerprint": fingerprint(f)} for f in source.files]
     listed_classes = [(s, c.name, len(c.images)) for s, cs in source.splits.items() for c in cs]
     header = {"sources": sources, "made": made(recipe), "shape": shape, "total": total}
     header["classes"] = hashlib.sha256(json.dumps(listed_classes).encode()).hexdigest()
     done = _done(partial / "progress.jsonl", json.loads(json.dumps(header)))
     path = partial / IMAGES
     if not done:
+        needed, free = total * math.prod(shape), shutil.disk_usage(partial).free
+        if needed > free:
+            raise ResourceError(
+                f"{partial} will take {needed:,} bytes, its disk has {free:,} free",
+                "Free some space, or give another folder with --to.",
+            )
         with disk_full(path):
             start = np.lib.format.open_memmap(path, "w+", np.uint8, (total, *shape)).offset
             (partial / "progress.jsonl").write_text(json.dumps(header) + "\n")
@@ -70,7 +78,7 @@ def convert(recipe: Recipe, source: Source, partial: Path, progress: Progress) -
         disk_full(path),
         path.open("r+b") as file,
         (partial / "progress.jsonl").open("a", encoding="utf-8") as journal,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
     ):
         for split, classes in source.splits.items():
             infos = []
@@ -91,7 +99,7 @@ def convert(recipe: Recipe, source: Source, partial: Path, progress: Progress) -
                 row += len(owner.images)
             splits[split] = tuple(infos)
     _same_images(recipe, splits)
-    hashed = tuple(_hashed(entry, progress) for entry in sources)
+    hashed = tuple(_hashed(recipe, entry, progress) for entry in sources)
     return Index(recipe.name, source.layout, shape, splits, hashed, made(recipe))
 
 
@@ -148,25 +156,23 @@ def _same_images(recipe: Recipe, splits: Mapping[str, Sequence[ClassInfo]]) -> N
             seen[c.sha256] = split
 
 
-def _fingerprint(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """What tells whether the sources are still those a conversion was begun with."""
-    return [
-        {"file": str(f), "bytes": f.stat().st_size, "changed": f.stat().st_mtime_ns} for f in files
-    ]
-
-
-def _hashed(entry: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _hashed(recipe: Recipe, entry: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """A source with its sha256; whether it is the published archive, where its md5 is known."""
     path = Path(entry["file"])
-    kept = {"file": entry["file"]}
     if path.is_dir():
-        return kept
-    progress.start(f"sha256 of {path.name}", entry["bytes"])
-    sha = hashlib.sha256()
+        return entry
+    size = path.stat().st_size
+    progress.start(f"sha256 of {path.name}", size)
+    sha, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    published = recipe.md5.get(path.name)
     with path.open("rb") as file:
         while block := file.read(2**22):
             sha.update(block)
+            if published:
+                md5.update(block)
             progress.advance(len(block))
-    return kept | {"bytes": entry["bytes"], "sha256": sha.hexdigest()}
+    out = {**entry, "bytes": size, "sha256": sha.hexdigest()}
+    return out | ({"as_published": md5.hexdigest() == published} if published else {})
 
 
 def _done(journal: Path, header: dict[str, Any]) -> dict[str, str]:

@@ -97,6 +97,13 @@ def _attempt(url: str, target: Path, md5: str | None, progress: Progress, stall:
                 raise _Failed(f"HTTP {answer.status_code} {answer.reason}", again=passing)
             if answer.status_code == 200:
                 have = 0
+            elif not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                part.unlink(missing_ok=True)
+                raise _Failed("another part than was asked for, starting over")
+            chunked = answer.headers.get("Transfer-Encoding", "").lower() == "chunked"
+            if "Content-Length" not in answer.headers and not chunked and md5 is None:
+                # Without an end that can be told from a broken connection, half looks like whole.
+                raise _Failed("the server does not say how long the file is", again=False)
             length = answer.headers.get("Content-Length")
             total = have + int(length) if length else None
             version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
@@ -112,7 +119,7 @@ def _attempt(url: str, target: Path, md5: str | None, progress: Progress, stall:
             page = "html" in answer.headers.get("Content-Type", "")
     except requests.RequestException as error:
         raise _Failed(_worded(error)) from None
-    if total is not None and have < total:
+    if total is not None and have != total:
         raise _Failed(f"cut off after {have:,} of {total:,} bytes")
     with part.open("rb") as file:
         page = page or is_html(file.read(512))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binomctl.episodes import Episode, check_split, generator
-from binomctl.errors import DataError
+from binomctl.errors import ConfigError, DataError
 from binomctl.images import sampling
 from binomctl.images.classification import Classification, at_least
 from binomctl.images.recipe import Recipe, open_prepared
@@ -22,18 +22,27 @@ from binomctl.images.store import SPLITS, ClassInfo, Index, Store
 from binomctl.options import option
 
 ROOT = "BINOMCTL_DATA"
+LARGEST = 1024  # pixels
 FRACTIONS = (0.64, 0.16, 0.20)  # of the classes, where nothing says how to divide: miniImageNet's
+
+
+def settle_paths(dataset: Any, *names: str) -> None:
+    """Make paths among the options absolute, $BINOMCTL_DATA in place of no root: a run records
+    them, and is evaluated from other folders."""
+    for name in names:
+        value = getattr(dataset, name) or (os.environ.get(ROOT) if name == "root" else None)
+        if value:
+            object.__setattr__(dataset, name, str(Path(value).expanduser().absolute()))
 
 
 def data_root(root: str | None, name: str, expected: str) -> Path:
     """The folder of a data set's files; raises DataError when nobody said which."""
-    chosen = root or os.environ.get(ROOT)
-    if not chosen:
+    if not root:
         raise DataError(
             f"where are the files of {name}? dataset.root is not set",
             f"Give --root DIR, or set {ROOT}. It needs {expected}.",
         )
-    return Path(chosen).expanduser()
+    return Path(root)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,9 @@ class FewShotImages(Classification):
 
     def __post_init__(self) -> None:
         at_least(self, ways=2, shots=1, queries=1, image_size=8, crop=0)
+        if self.image_size is not None and self.image_size > LARGEST:
+            raise ConfigError(f"image_size = {self.image_size} must be at most {LARGEST}")
+        settle_paths(self, "root")
 
     @property
     def recipe(self) -> Recipe:

@@ -2,46 +2,75 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from binomctl.errors import DataError
-from binomctl.images.sources import Source, SourceClass, class_folders, images_in, places_to_look
+from binomctl.images.sources import (
+    Missing,
+    Source,
+    SourceClass,
+    class_folders,
+    images_in,
+    places_to_look,
+)
 
 SPLIT_NAMES = {
     "train": ("train", "meta_train", "meta-train", "base"),
     "validation": ("val", "validation", "valid", "meta_val", "meta-val"),
     "test": ("test", "meta_test", "meta-test", "novel"),
 }
+SYNSET = re.compile(r"n\d{8}$")
 ALL = "all"
 """The split of classes that nobody has divided yet."""
 
 
 @dataclass(frozen=True)
 class SplitFolders:
-    """{train,val,test}/<class>/*; the middle one may be called val, valid or validation."""
+    """{train,val,test}/<class>/*; the middle one may be called val, valid or validation.
+
+    folders: sub-folders of such a name are taken as they are. The root itself may hold any data
+    set, so it is taken only where it fits: no more classes in a split than `most`, and names that
+    are synsets, or exactly so many classes. most None: any.
+    """
 
     folders: tuple[str, ...] = ()
+    most: Mapping[str, int] | None = None
+    synsets: bool = False
 
     def find(self, root: Path) -> Source | None:
         for folder in places_to_look(root, self.folders):
+            inside = {p.name.lower(): p for p in folder.iterdir() if p.is_dir()}
             found = {
-                split: next((folder / n for n in names if (folder / n).is_dir()), None)
+                split: next((inside[n] for n in names if n in inside), None)
                 for split, names in SPLIT_NAMES.items()
             }
-            present = {s: p for s, p in found.items() if p is not None and class_folders(p)}
-            if not present:
+            splits = {s: class_folders(p) for s, p in found.items() if p is not None}
+            splits = {s: classes for s, classes in splits.items() if classes}
+            if not splits or (folder == root and not self._fits(splits)):
                 continue
-            if missing := [SPLIT_NAMES[s][0] for s in found if s not in present]:
-                raise DataError(
-                    f"{folder} has {', '.join(p.name for p in present.values())}, but no folder"
-                    f" {', '.join(missing)} with classes in it",
+            if missing := [SPLIT_NAMES[s][0] for s in found if s not in splits]:
+                present = [p.name for s, p in found.items() if p is not None and s in splits]
+                raise Missing(
+                    f"{folder} has {', '.join(present)}, but no folder {', '.join(missing)} with"
+                    " classes in it",
                     "Put the missing split beside it.",
                 )
-            splits = {s: class_folders(p) for s, p in present.items()}
-            return Source("folders: {train,val,test}/<class>/*", splits, list(present.values()))
+            used = [p for p in found.values() if p is not None]
+            return Source("folders: {train,val,test}/<class>/*", splits, used)
         return None
+
+    def _fits(self, splits: Mapping[str, Sequence[SourceClass]]) -> bool:
+        if self.most is None:
+            return True
+        counts = {s: len(classes) for s, classes in splits.items()}
+        if counts == dict(self.most):
+            return True
+        names = [c.name for classes in splits.values() for c in classes]
+        few = all(n <= self.most[s] for s, n in counts.items())
+        return self.synsets and few and all(SYNSET.match(n) for n in names)
 
 
 @dataclass(frozen=True)
@@ -102,7 +131,7 @@ class NestedFolders:
             if not present:
                 continue
             if missing := [str(p) for p in found.values() if not p.is_dir()]:
-                raise DataError(
+                raise Missing(
                     f"{folder} has {', '.join(p.name for p in present)}, but not"
                     f" {', '.join(missing)}"
                 )

@@ -4,17 +4,22 @@ Python; see binomctl/images/unpickle.py."""
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from binomctl.errors import DamagedFile, DataError
+from binomctl.atomic import disk_full
+from binomctl.errors import DamagedFile, DataError, ResourceError
+from binomctl.images.archives import MAX_RATIO
 from binomctl.images.plain_values import text
-from binomctl.images.sources import Rows, Source, SourceClass, places_to_look
+from binomctl.images.sources import Missing, Rows, Source, SourceClass, places_to_look
 from binomctl.images.unpickle import PickleFile, read_pickle
 
 _SYNSET = re.compile(r"n\d{8}$")
@@ -37,7 +42,10 @@ class Pickles:
         if found is None:
             return None
         opened = {split: read_pickle(path) for split, path in found.items()}
-        splits = {split: _classes(split, file) for split, file in opened.items()}
+        splits = {}
+        for split, file in opened.items():
+            with _sound(file.path):
+                splits[split] = _classes(split, file)
         _tell_apart(splits)
         keys = " and ".join(k for k in _record(next(iter(opened.values()))) if k in _KEYS)
         return Source(
@@ -69,7 +77,7 @@ class LabelledImages:
         for split, path in found.items():
             labels = path.with_name(self.labels[split])
             if not labels.is_file():
-                raise DataError(
+                raise Missing(
                     f"{path} is there, but {labels.name} with its labels is not",
                     f"Put it at {labels}.",
                 )
@@ -80,7 +88,8 @@ class LabelledImages:
                 images = opened[-1].data
             named = read_pickle(labels)
             opened.append(named)
-            splits[split] = _labelled(split, images, named, path)
+            with _sound(labels):
+                splits[split] = _labelled(split, images, named, path)
             files += [path, labels]
         return Source(
             self.owner,
@@ -108,7 +117,7 @@ def find_files(
     """A file for every split, all in one folder; None where there is none of them.
 
     Raises:
-        DataError: some splits are there and some are not.
+        Missing: some splits are there and some are not.
     """
     best: dict[str, Path] = {}
     for folder in places_to_look(root, folders):
@@ -116,13 +125,11 @@ def find_files(
         if len(found) == len(names):
             return found
         best = max(best, found, key=len)
-    # One file alone may belong to another layout that shares its name.
-    other = [s for s in best if s not in ("train", "test")]
-    if not best or (len(names) == 3 and not other):
+    if not best:
         return None
     here = next(iter(best.values())).parent
     missing = [name for s, name in names.items() if s not in best]
-    raise DataError(
+    raise Missing(
         f"{here} has {', '.join(p.name for p in best.values())}, but not {', '.join(missing)}",
         "Put the missing split beside it.",
     )
@@ -143,10 +150,13 @@ def _classes(split: str, file: PickleFile) -> list[tuple[str, Rows]]:
         images, classes = _images(record["image_data"], file.path), record["class_dict"]
         if not isinstance(classes, dict):
             raise DataError(f"{file.path}: class_dict is a {type(classes).__name__}")
-        return [
+        named = [
             (text(name), Rows(images, _rows(rows, len(images), file.path)))
             for name, rows in classes.items()
         ]
+        if sum(len(rows) for _, rows in named) > len(images):
+            raise DataError(f"{file.path}: class_dict names images more than once")
+        return named
     if "data" in record and "labels" in record:
         images = _images(record["data"], file.path)
         return _by_label(split, images, record["labels"], None, file.path)
@@ -180,9 +190,18 @@ def _labelled(split: str, images: Any, file: PickleFile, path: Path) -> list[tup
 def _by_label(
     split: str, images: Any, labels: Any, names: Any, path: Path
 ) -> list[tuple[str, Rows]]:
-    labels = [text(v) if isinstance(v, bytes) else v for v in np.asarray(labels).ravel().tolist()]
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iuSU":
+        labels = labels.ravel().tolist()
+    elif not isinstance(labels, list):
+        raise TypeError(f"labels are a {type(labels).__name__}")
+    labels = [int(v) if isinstance(v, np.integer) else v for v in labels]
+    labels = [text(v) if isinstance(v, bytes) else v for v in labels]
+    if {type(v) for v in labels} not in ({int}, {str}):
+        raise TypeError("labels are neither all numbers nor all names")
     if len(labels) != len(images):
         raise DataError(f"{path}: {len(images):,} images, but {len(labels):,} labels")
+    if not hasattr(images, "__len__"):
+        raise TypeError(f"images are a {type(images).__name__}")
     rows: dict[Any, list[int]] = {}
     for row, label in enumerate(labels):
         rows.setdefault(label, []).append(row)
@@ -206,6 +225,19 @@ def _tell_apart(splits: dict[str, list[tuple[str, Rows]]]) -> None:
             splits[split] = [(f"{split} {n}", rows) for n, rows in named]
 
 
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Word what a file's contents may do to code that expects others."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DamagedFile(
+            f"{path} does not hold what it should: {str(error)[:200]}", "Fetch it again.", path
+        ) from None
+
+
 def _rows(rows: Iterable[Any], n: int, path: Path) -> list[int]:
     listed = [int(r) for r in rows]
     if any(not 0 <= r < n for r in listed):
@@ -214,26 +246,38 @@ def _rows(rows: Iterable[Any], n: int, path: Path) -> list[int]:
 
 
 def _member(path: Path, name: str) -> Any:
-    """An array of an .npz, mapped where it lies uncompressed, read otherwise."""
+    """An array of an .npz, mapped where it lies uncompressed; written to a temporary file without
+    a name and mapped from there otherwise."""
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(f"{name}.npy")
-            if info.compress_type != zipfile.ZIP_STORED:
-                with np.load(path, allow_pickle=False) as arrays:
-                    return _images(arrays[name], path)
+            if info.file_size > MAX_RATIO * max(info.compress_size, 2**16):
+                raise ValueError(f"{info.compress_size:,} bytes become {info.file_size:,}")
             with archive.open(info) as stream:
                 version = np.lib.format.read_magic(stream)
                 read = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}")
                 shape, fortran, dtype = read(stream)
+                if dtype != np.uint8:
+                    raise ValueError(f"values of type {dtype}")
                 header = stream.tell()
+                if info.compress_type != zipfile.ZIP_STORED:
+                    order: Any = "F" if fortran else "C"
+                    with disk_full(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as kept:
+                        shutil.copyfileobj(stream, kept, 2**22)
+                        kept.flush()  # the map keeps the file alive
+                        return _images(np.memmap(kept, dtype, "r", 0, shape, order), path)
         # The local header's name and extra field may differ in length from the directory's.
         with path.open("rb") as file:
             file.seek(info.header_offset + 26)
             lengths = np.frombuffer(file.read(4), "<u2")
             start = info.header_offset + 30 + int(lengths.sum()) + header
-        order: Any = "F" if fortran else "C"
+        order = "F" if fortran else "C"
         return _images(np.memmap(path, dtype, "r", start, shape, order), path)
-    except (zipfile.BadZipFile, KeyError, ValueError, AttributeError, EOFError, OSError) as error:
+    except ResourceError:
+        raise
+    except Exception as error:  # headers of arrays and archives fail in many ways
         raise DamagedFile(
-            f"{path} is damaged or has no array '{name}' ({error})", "Fetch it again.", path
+            f"{path} is damaged or has no array '{name}' ({str(error)[:200]})",
+            "Fetch it again.",
+            path,
         ) from None

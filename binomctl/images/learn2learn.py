@@ -172,6 +172,23 @@ class _SafePickle:
             self.load = lambda: _SafePickle.load(file)
 
 
+class _NoArchives:
+    """Stands in for zipfile and tarfile: what is packed is unpacked by images/archives.py alone."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise DataError("an archive is to be unpacked first")
+
+
+class _Nowhere:
+    """An attribute that cannot be set and is not there."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        raise AttributeError
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def _guarded(name: str, root: Path) -> Iterator[None]:
     """Keep learn2learn from fetching and from unpickling by itself, and word what it lacks."""
@@ -185,6 +202,8 @@ def _guarded(name: str, root: Path) -> Iterator[None]:
     ]  # fmt: skip
     stand_ins = {
         "pickle": _SafePickle,
+        "zipfile": _NoArchives(),
+        "tarfile": _NoArchives(),
         "download_file": refuse,
         "download_file_from_google_drive": refuse,
     }
@@ -193,6 +212,11 @@ def _guarded(name: str, root: Path) -> Iterator[None]:
             for attribute, stand_in in stand_ins.items():
                 if hasattr(module, attribute):
                     stack.enter_context(mock.patch.object(module, attribute, stand_in))
+        for cls in vars(load().vision.datasets).values():
+            if isinstance(cls, type):  # no file of labels beside the data, read or written
+                stack.enter_context(
+                    mock.patch.object(cls, "_bookkeeping_path", _Nowhere(), create=True)
+                )
         stack.enter_context(contextlib.redirect_stdout(None))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")

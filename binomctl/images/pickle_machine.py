@@ -12,8 +12,6 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from binomctl.images.plain_values import (
     CALLABLE,
     GLOBALS,
@@ -24,10 +22,12 @@ from binomctl.images.plain_values import (
     LongText,
     array,
     filled,
+    plain_key,
     text,
 )
 
 VIEW_FROM = 1024  # bytes from which a string stays in the file
+COPIES = 2**26  # bytes that constructors may copy, beyond 4 times the file
 RELEASE = 2**27  # bytes after which the pages that were passed are given back
 _MARK = object()
 
@@ -43,7 +43,7 @@ class Machine:
     """Runs one pickle; `at` is the byte it has come to."""
 
     def __init__(self, data: mmap.mmap) -> None:
-        self._data, self._released = data, 0
+        self._data, self._released, self._copied = data, 0, 0
         self._view = memoryview(data)
         self._size = len(data)
         self.at = 0
@@ -80,12 +80,12 @@ class Machine:
         return int(struct.unpack(form, self._take(struct.calcsize(form)))[0])
 
     def _line(self) -> bytes:
-        end = bytes(self._view[self.at : self.at + 65536]).find(b"\n")
+        end = self._data.find(b"\n", self.at)
         if end < 0:
             raise ValueError("a line without an end")
-        text = bytes(self._take(end))
+        line = bytes(self._take(end - self.at))
         self.at += 1
-        return text
+        return line
 
     def _bytes(self, n: int) -> bytes | memoryview:
         part = self._take(n)
@@ -128,24 +128,28 @@ class Machine:
         if not isinstance(target, dict):
             raise TypeError("items for something that is no dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if isinstance(key, memoryview):
-                key = bytes(key)
-            # Hashing a deep tuple recurses without end; plain data has plain keys.
-            if not isinstance(key, str | bytes | int | float | np.generic | None):
-                raise Forbidden(f"a dictionary key of type {type(key).__name__}")
-            target[key] = value
+            target[plain_key(key)] = value
 
     def _global(self, module: str, name: str) -> None:
         made = GLOBALS.get((module.replace("numpy._core", "numpy.core"), name))
         if made is None:
-            raise Forbidden(f"a reference to {module}.{name}")
+            raise Forbidden(f"a reference to {f'{module}.{name}'[:80]!r}")
         self._push(made)
 
     def _call(self) -> None:
         function, arguments = self._pop_many(2)
         if function not in CALLABLE or not isinstance(arguments, tuple):
             raise Forbidden("a call of something that is not a constructor")
-        self._push(function(*arguments))
+        made = function(*arguments)
+        self._push(made)
+        # Copies of what is there once may be asked for again and again.
+        self._copied += (
+            len(made) * (1 if isinstance(made, bytes | bytearray) else 8)
+            if hasattr(made, "__len__")
+            else 0
+        )
+        if self._copied > 4 * self._size + COPIES:
+            raise Forbidden("far more data than the file is long")
 
     def _build(self) -> None:
         state = self._pop()
@@ -245,7 +249,7 @@ def _op_additems(r: Machine) -> None:
     items = r._since_mark()
     if not isinstance(r._stack[-1], set):
         raise TypeError("items for something that is no set")
-    r._stack[-1].update(items)
+    r._stack[-1].update(map(plain_key, items))
 
 
 def _op_global(r: Machine) -> None:
@@ -306,7 +310,7 @@ _STEPS: dict[str | int, Callable[[Machine], None]] = {
     0x87: _op_tuple(3),
     0x8F: lambda r: r._push(set()),
     0x90: _op_additems,
-    0x91: lambda r: r._push(frozenset(r._since_mark())),
+    0x91: lambda r: r._push(frozenset(map(plain_key, r._since_mark()))),
     "c": _op_global,
     0x93: _op_stack_global,
     "R": lambda r: r._call(),

@@ -104,15 +104,46 @@ def _type(*_: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """A string, whether Python 3 or Python 2 wrote it."""
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+    """A string, whether Python 3 or Python 2 wrote it; a number as its digits.
+
+    Raises:
+        TypeError: anything else; a container may stand for more text than there is memory.
+    """
+    if isinstance(value, bytes):
+        return value.decode("latin1")
+    if isinstance(value, str | int | np.integer):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} where a name belongs")
 
 
-def _container(kind: Callable[..., Any]) -> Callable[..., Any]:
+def plain_key(key: Any) -> Any:
+    """A key of a dictionary or a member of a set: hashing nested tuples recurses without end."""
+    if isinstance(key, memoryview):
+        key = bytes(key)
+    if not isinstance(key, str | bytes | int | float | np.generic | None):
+        raise Forbidden(f"a key of type {type(key).__name__}")
+    return key
+
+
+def _sequence(kind: Callable[..., Any]) -> Callable[..., Any]:
     def make(*items: Any) -> Any:
         if any(isinstance(item, int) for item in items):  # bytes(10**12) would fill the memory
             raise Forbidden("a container made from a size")
         return kind(*items)
+
+    return make
+
+
+def _members(kind: Callable[..., Any]) -> Callable[..., Any]:
+    def make(items: Any = ()) -> Any:
+        return kind(plain_key(item) for item in items)
+
+    return make
+
+
+def _mapping(kind: Callable[..., Any]) -> Callable[..., Any]:
+    def make(items: Any = ()) -> Any:
+        return kind((plain_key(key), value) for key, value in items)
 
     return make
 
@@ -124,13 +155,20 @@ GLOBALS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _type,
     ("numpy", "dtype"): _dtype,
     ("_codecs", "encode"): _encode,
-    ("collections", "OrderedDict"): _container(OrderedDict),
+    ("collections", "OrderedDict"): _mapping(OrderedDict),
     ("collections", "defaultdict"): lambda *_: {},
     ("builtins", "int"): _type,
     ("builtins", "str"): _type,
 }
-for _kind in (list, dict, tuple, bytes, bytearray, set, frozenset):
-    _made = _container(_kind)
+for _name, _made in {
+    "list": _sequence(list),
+    "tuple": _sequence(tuple),
+    "bytes": _sequence(bytes),
+    "bytearray": _sequence(bytearray),
+    "set": _members(set),
+    "frozenset": _members(frozenset),
+    "dict": _mapping(dict),
+}.items():
     for _module in ("builtins", "__builtin__"):
-        GLOBALS[_module, _kind.__name__] = _made
+        GLOBALS[_module, _name] = _made
 CALLABLE = list(GLOBALS.values())

@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from binomctl.atomic import disk_full, write_json
-from binomctl.errors import ConfigError, DamagedFile, DataError
+from binomctl.errors import ConfigError, DamagedFile
 from binomctl.images.convert import Progress, Silent, convert
 from binomctl.images.recipe import Recipe, checked, find, store_path
+from binomctl.images.sources import Missing
 from binomctl.images.store import INDEX, Store, is_store, open_store
 
 
@@ -35,38 +36,69 @@ def prepare(
             in two splits.
         ResourceError: the disk is full; what was converted is kept for the next try.
     """
-    target = to or store_path(recipe, root)
-    if is_store(target):
-        try:
-            return checked(recipe, open_store(target))
-        except DamagedFile:
-            if target == root:  # it is all there is
-                raise
-            _put_aside(target)
+    progress = progress or Silent()
+    target = (to or store_path(recipe, root)).absolute()
+    if (store := _there(recipe, root, target)) is not None:
+        return store
     if not root.is_dir():
-        raise DataError(f"there is no folder {root}", f"{recipe.name} needs {recipe.expected}.")
+        raise Missing(f"there is no folder {root}", f"{recipe.name} needs {recipe.expected}.")
+    if to is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{to} is there already and no prepared data set", "Give another --to.")
+    lock = target.with_name(f".{target.name}.lock")
     partial = target.with_name(f"{target.name}.partial")
     try:
-        partial.mkdir(parents=True, exist_ok=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
     except OSError as error:
         raise ConfigError(
-            f"cannot write to {partial}: {error.strerror}",
-            "Give a folder of yours with --to; dataset.root is then that folder.",
+            f"cannot write to {lock.parent}: {error.strerror}",
+            f"Run 'binomctl data prepare {recipe.name} --root {root} --to FOLDER' with a folder of"
+            " yours, and give that folder as --root afterwards.",
         ) from None
-    with _alone(partial):
+    with _alone(lock, progress):
+        if (store := _there(recipe, root, target)) is not None:
+            return store  # made by another process while this one waited
+        partial.mkdir(exist_ok=True)
         try:
             source = find(recipe, root, partial / "unpacked")
-        except DataError:
+            index = convert(recipe, source, partial, progress)
+        except DamagedFile as damage:
+            raise _of_archive(damage, partial) from None
+        finally:
             _remove_if_new(partial)
-            raise
-        index = convert(recipe, source, partial, progress or Silent())
         with disk_full(target):
             write_json(partial / INDEX, index.to_json())
-        for name in ("progress.jsonl", "lock"):
-            (partial / name).unlink(missing_ok=True)
+        (partial / "progress.jsonl").unlink()
         shutil.rmtree(partial / "unpacked", ignore_errors=True)
+        if target.is_dir():
+            _put_aside(target)
         os.replace(partial, target)
     return open_store(target)
+
+
+def _there(recipe: Recipe, root: Path, target: Path) -> Store | None:
+    """The store, if there is a sound one."""
+    if not is_store(target):
+        return None
+    try:
+        return checked(recipe, open_store(target))
+    except DamagedFile:
+        if target == root.absolute():  # it is all there is
+            raise
+        _put_aside(target)
+        return None
+
+
+def _of_archive(damage: DamagedFile, partial: Path) -> DamagedFile:
+    """What is damaged inside an unpacked archive, as a damage of that archive."""
+    unpacked = partial / "unpacked"
+    done = sorted(unpacked.glob(".*.done"))
+    if damage.path is None or not done or unpacked not in damage.path.parents:
+        return damage
+    shutil.rmtree(unpacked, ignore_errors=True)
+    root = partial.parent.parent
+    archive = root / done[0].name.removeprefix(".").removesuffix(".done")
+    return DamagedFile(f"{archive}: {damage}", damage.hint, archive)
 
 
 def _remove_if_new(partial: Path) -> None:
@@ -74,6 +106,7 @@ def _remove_if_new(partial: Path) -> None:
     if not (partial / "progress.jsonl").exists():
         shutil.rmtree(partial, ignore_errors=True)
         with suppress(OSError):
+            partial.with_name(f".{partial.name.removesuffix('.partial')}.lock").unlink()
             partial.parent.rmdir()  # if it is empty
 
 
@@ -85,18 +118,17 @@ def _put_aside(store: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the same conversion; the lock ends with its process."""
+def _alone(lock: Path, progress: Progress) -> Iterator[None]:
+    """One process at a time; the others wait. The lock ends with its process."""
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    with (folder / "lock").open("w") as lock:
+    with lock.open("w") as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise DataError(
-                f"another process is preparing {folder.with_suffix('')}", "Wait for it to end."
-            ) from None
+            progress.start("waiting for another process that prepares the same data", 0)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from binomctl.errors import DataError
+from binomctl.errors import DamagedFile, DataError
 from binomctl.images.archives import unpack
-from binomctl.images.sources import Layout, Shape, Source
+from binomctl.images.sources import Layout, Missing, Shape, Source
 from binomctl.images.store import NotPrepared, Store, is_store, open_store
 
 
@@ -19,15 +19,18 @@ from binomctl.images.store import NotPrepared, Store, is_store, open_store
 class Recipe:
     """How a data set is read and what its pixels become.
 
-    layouts: in the order they are looked for; archives: names it may come packed under;
-    reference: classes and images by split of the published data set.
+    layouts: in the order they are looked for; archives: names it may come packed under, md5 of
+    those that are published; reference: classes and images by split of the published data set,
+    per_class the images of each class where all have as many.
     """
 
     name: str
     layouts: tuple[Layout, ...]
     shape: Shape
     archives: tuple[str, ...] = ()
+    md5: Mapping[str, str] = field(default_factory=dict)
     reference: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    per_class: int | None = None
     expected: str = ""
     """The files it is usually kept in, for whoever has none of them."""
 
@@ -36,36 +39,58 @@ def store_path(recipe: Recipe, root: Path) -> Path:
     """Where a recipe's prepared form lies: `root` itself when that is one, or a folder under it."""
     if is_store(root):
         return root
-    size = recipe.shape.size
-    return root / "prepared" / (f"{recipe.name}-{size}" if size else recipe.name)
+    shape = recipe.shape
+    parts = [recipe.name, *([str(shape.size)] if shape.size else [])]
+    parts += ["grey"] * (shape.mode == "L") + ["inverted"] * shape.invert
+    return root / "prepared" / "-".join(parts)
 
 
 def find(recipe: Recipe, root: Path, unpacked: Path | None = None) -> Source:
     """The data set under a folder, from an archive if need be.
 
     Raises:
-        DataError: none of the layouts is there; the message says what was looked for.
+        Missing: none of the layouts is there; the message says what was looked for.
+        DamagedFile: a file is damaged; in an archive, that archive.
     """
-    for layout in recipe.layouts:
-        if source := layout.find(root):
-            return source
+    if not root.is_dir():
+        raise Missing(f"there is no folder {root}", f"{recipe.name} needs {recipe.expected}.")
+    incomplete: list[Missing] = []
+    if source := _look(recipe, [root], incomplete):
+        return source
     packed = [root / name for name in recipe.archives if (root / name).is_file()]
     if packed and unpacked is None:
-        raise DataError(f"{packed[0]} is not unpacked yet")
+        raise Missing(f"packed: {', '.join(p.name for p in packed)}")
     if packed and unpacked is not None:
-        for archive in packed:
-            _unpack_once(archive, unpacked)
-        for layout in recipe.layouts:
-            for folder in (unpacked, *sorted(p for p in unpacked.iterdir() if p.is_dir())):
-                if source := layout.find(folder):
-                    return replace(source, files=packed)
-        raise DataError(
-            f"{', '.join(map(str, packed))}: none of the known layouts is in there",
-            f"{recipe.name} needs {recipe.expected}.",
+        try:
+            for archive in packed:
+                _unpack_once(archive, unpacked)
+            inside = [unpacked, *sorted(p for p in unpacked.iterdir() if p.is_dir())]
+            if source := _look(recipe, inside, incomplete):
+                return replace(source, files=packed)
+        except DamagedFile as damage:  # what is inside is gone in a moment: the archive is at fault
+            shutil.rmtree(unpacked, ignore_errors=True)
+            raise DamagedFile(f"{packed[0]}: {damage}", damage.hint, packed[0]) from None
+        incomplete.append(
+            Missing(f"{', '.join(map(str, packed))}: none of the known layouts is in there")
         )
-    raise DataError(
-        f"{root} has no {recipe.name} in a known layout", f"It needs {recipe.expected}."
+    first = (
+        incomplete[0] if incomplete else Missing(f"{root} has no {recipe.name} in a known layout")
     )
+    raise Missing(str(first), f"{first.hint} {recipe.name} needs {recipe.expected}.".strip())
+
+
+def _look(recipe: Recipe, folders: list[Path], incomplete: list[Missing]) -> Source | None:
+    """The first layout that is there whole; what is there in part is noted."""
+    for layout in recipe.layouts:
+        for folder in folders:
+            try:
+                if source := layout.find(folder):
+                    return source
+            except Missing as error:
+                incomplete.append(error)
+            except OSError as error:
+                raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
+    return None
 
 
 def _unpack_once(archive: Path, into: Path) -> None:
@@ -77,8 +102,9 @@ def _unpack_once(archive: Path, into: Path) -> None:
     shutil.rmtree(inside, ignore_errors=True)
     unpack(archive, inside)
     for child in inside.iterdir():
-        os.replace(child, into / child.name)
-    inside.rmdir()
+        if not (into / child.name).exists():  # a second archive of the same thing adds nothing
+            os.replace(child, into / child.name)
+    shutil.rmtree(inside)
     done.touch()
 
 
@@ -92,7 +118,8 @@ def open_prepared(recipe: Recipe, root: Path) -> Store:
     try:
         return checked(recipe, open_store(store_path(recipe, root)))
     except NotPrepared as error:
-        size = f" --size {recipe.shape.size}" if recipe.shape.size else ""
+        options = made(recipe)
+        size = f" --size {options['size']}" if options["size"] else ""
         raise NotPrepared(
             f"{recipe.name} is not prepared: {error}",
             f"Run 'binomctl data prepare {recipe.name} --root {root}{size}'.",
@@ -101,12 +128,19 @@ def open_prepared(recipe: Recipe, root: Path) -> Store:
 
 def checked(recipe: Recipe, store: Store) -> Store:
     """A store that is there, if it is what the recipe makes."""
-    wanted = made(recipe)
-    if store.index.name != recipe.name or dict(store.index.made) != wanted:
+    wanted, have = made(recipe), dict(store.index.made)
+    if store.index.name != recipe.name:
+        raise DataError(f"{store.path} is '{store.index.name}', asked for is '{recipe.name}'")
+    if have != wanted:
+        differing = ", ".join(
+            f"{key} {have.get(key)} and not {wanted[key]}"
+            for key in wanted
+            if have.get(key) != wanted[key]
+        )
         raise DataError(
-            f"{store.path} is '{store.index.name}' made with {dict(store.index.made)}; asked for is"
-            f" '{recipe.name}' with {wanted}",
-            "Give another folder, or the size it was prepared with.",
+            f"{store.path} was prepared with {differing}",
+            "Ask for what it was prepared with (dataset.image_size, mode, invert), or give the"
+            " folder of the original files.",
         )
     return store
 

@@ -38,32 +38,35 @@ def support_first(ways: int, need: int, shots: int) -> NDArray[np.int64]:
 
 def turn(images: NDArray[np.uint8], turns: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Turn images [N, H, W, C], H = W, each by so many quarter turns [N]."""
-    out = images
+    # A pixel as one element: numpy then moves C bytes at a time.
+    pixels = np.ascontiguousarray(images).view(f"V{images.shape[3]}")[..., 0]
+    out = pixels.copy()
     for quarter in (1, 2, 3):
         those = turns % 4 == quarter
         if those.any():
-            if out is images:
-                out = images.copy()
-            out[those] = np.rot90(images[those], quarter, axes=(1, 2))
-    return out
+            out[those] = np.rot90(pixels[those], quarter, axes=(1, 2))
+    return out.view(np.uint8).reshape(images.shape)
 
 
 def flip(images: NDArray[np.uint8], flips: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Mirror those of the images [N, H, W, C] that flips [N] marks, left to right."""
     out = images.copy()
-    out[flips] = images[flips][:, :, ::-1]
+    if flips.any():  # torch mirrors bytes several times faster than numpy's negative stride
+        out[flips] = torch.from_numpy(images[flips]).flip(2).numpy()
     return out
 
 
 def shift(images: NDArray[np.uint8], shifts: NDArray[np.int64], reach: int) -> NDArray[np.uint8]:
     """Pad images [N, H, W, C] with `reach` zeros and cut H x W at shifts [N, 2] in 0 .. 2 reach;
     at (reach, reach) an image stays as it is."""
-    N, H, W = images.shape[:3]
-    edge = (reach, reach)
-    padded = np.pad(images, ((0, 0), edge, edge, (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(1, 2))
-    cut = windows[np.arange(N), shifts[:, 0], shifts[:, 1]]  # [N, C, H, W]
-    return np.moveaxis(cut, 1, -1)
+    out = np.zeros_like(images)
+    H, W = images.shape[1:3]
+    for image, to, (down, right) in zip(images, out, (shifts - reach).tolist(), strict=True):
+        # One copy of a rectangle an image: no padded array is ever made.
+        to[max(0, -down) : H - max(0, down), max(0, -right) : W - max(0, right)] = image[
+            max(0, down) : H - max(0, -down), max(0, right) : W - max(0, -right)
+        ]
+    return out
 
 
 def to_episode(images: NDArray[np.uint8], ways: int, shots: int) -> Episode:

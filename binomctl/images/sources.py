@@ -11,9 +11,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from binomctl.errors import DataError
+from binomctl.errors import DamagedFile, DataError
 
+# By content, Pillow would also run PostScript; these are pictures and nothing else.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MOST_PIXELS = 50_000_000
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+class Missing(DataError):
+    """A layout is not there, or not all of it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
     Raises:
         DataError: the image cannot be decoded, named with its place.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     raw = owner.images[i]
     try:
@@ -101,19 +108,27 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
         elif isinstance(raw, np.ndarray) and raw.ndim >= 2 and raw.shape[1] > 1:
             image = Image.fromarray(np.ascontiguousarray(raw.reshape(raw.shape[:2]), np.uint8))
         elif isinstance(raw, Path):
-            image = Image.open(raw)
+            image = Image.open(raw, formats=FORMATS)
+        elif isinstance(raw, bytes | memoryview) or (
+            isinstance(raw, np.ndarray) and raw.dtype == np.uint8
+        ):
+            image = Image.open(io.BytesIO(bytes(raw)), formats=FORMATS)
         else:
-            encoded = raw.tobytes() if isinstance(raw, np.ndarray | memoryview) else bytes(raw)
-            image = Image.open(io.BytesIO(encoded))
+            raise TypeError(f"a {type(raw).__name__} is no image")
         with image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels")
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"mode {image.mode}: more than 8 bits a pixel")
             converted = image.convert(shape.mode)
             if shape.size is not None and converted.size != (shape.size, shape.size):
                 converted = converted.resize((shape.size, shape.size), Image.Resampling.LANCZOS)
             out = np.array(converted, np.uint8)
-    except (OSError, UnidentifiedImageError, ValueError, TypeError, SyntaxError) as error:
-        raise DataError(
-            f"{place(owner, i)} is not a readable image ({error})",
+    except Exception as error:  # decoders fail in many ways
+        raise DamagedFile(
+            f"{place(owner, i)} is not a readable image ({str(error)[:200]})",
             "Fetch it again, or take it out of the data set.",
+            raw if isinstance(raw, Path) else owner.where,
         ) from None
     if out.ndim == 2:
         out = out[:, :, None]
@@ -134,9 +149,11 @@ def _rgb(raw: NDArray[Any], bgr: bool) -> NDArray[np.uint8]:
 
 def images_in(folder: Path) -> list[Path]:
     """The images of a folder, by name; hidden files and other kinds are passed over."""
-    return sorted(
+    found = sorted(
         p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
     )
+    inner = folder / "images"  # <class>/images/*, as Tiny ImageNet has it
+    return images_in(inner) if not found and inner.is_dir() else found
 
 
 def class_folders(folder: Path) -> list[SourceClass]:

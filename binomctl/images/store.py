@@ -74,7 +74,7 @@ class NotPrepared(DataError):
 
 def is_store(path: Path) -> bool:
     """Whether a folder is a prepared data set, or was meant to be one."""
-    return (path / INDEX).is_file()
+    return (path / INDEX).is_file() and (path / IMAGES).is_file()
 
 
 def open_store(path: Path) -> Store:
@@ -85,7 +85,7 @@ def open_store(path: Path) -> Store:
         DataError: the index or the array is damaged, or of another version.
     """
     file = path / INDEX
-    if not file.is_file():
+    if not is_store(path):
         raise NotPrepared(f"no prepared data set at {path}")
     images = path / IMAGES
     changed = [p.stat().st_mtime_ns if p.is_file() else 0 for p in (file, images)]
@@ -130,14 +130,20 @@ def _damaged(path: Path, what: str) -> DamagedFile:
 def verify(
     store: Store,
     reference: Mapping[str, tuple[int, int]],
+    per_class: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> tuple[list[str], list[str]]:
     """Check a prepared data set: (what is broken, how it differs from the published one).
 
     Broken: pixels that are not those that were prepared, a class or the very same images in two
-    splits. `reference`: classes and images by split.
+    splits, sources that are others now. `reference`: classes and images by split; per_class: the
+    images of every class.
     """
-    broken = []
+    broken = [
+        f"{s['file']} has changed since it was prepared"
+        for s in store.index.sources
+        if Path(s["file"]).exists() and fingerprint(Path(s["file"])) != s["fingerprint"]
+    ]
     contents: dict[str, str] = {}
     for split, classes in store.index.splits.items():
         for c in classes:
@@ -159,7 +165,25 @@ def verify(
                 f"{split}: {len(have)} classes and {n:,} images, the published data set has"
                 f" {classes_wanted} and {images_wanted:,}"
             )
+        odd = [c for c in have if per_class is not None and c.count != per_class]
+        if odd:
+            more = f" and {len(odd) - 1} other classes" if len(odd) > 1 else ""
+            differs.append(
+                f"{split}: class '{odd[0].name}' has {odd[0].count} images{more}, the published"
+                f" data set has {per_class} in every class"
+            )
     return broken, differs
+
+
+def fingerprint(source: Path) -> str:
+    """What tells whether a file, or any file of a folder, is still the same: sizes and times."""
+    sha = hashlib.sha256()
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    for file in files:
+        if file.is_file() and "prepared" not in file.relative_to(source).parts[:1]:
+            about = file.stat()
+            sha.update(f"{file.relative_to(source)} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return sha.hexdigest()
 
 
 def overlaps(names: Mapping[str, list[str]]) -> list[str]:

@@ -10,7 +10,6 @@ strings stay where they are: arrays are read-only views into the mapped file, so
 from __future__ import annotations
 
 import mmap
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,11 +59,12 @@ def read_pickle(path: Path) -> PickleFile:
             "Nothing of it was run. Fetch the file from a source you trust.",
             path,
         ) from None
-    except (IndexError, KeyError, ValueError, TypeError, OverflowError, struct.error) as error:
+    except Exception as error:  # a damaged file may make any constructor fail in any way
         if is_html(data[:512]):
             raise DamagedFile(f"{path} is a web page, not data", "Fetch it again.", path) from None
         raise DamagedFile(
-            f"{path} is damaged or no pickle at all: byte {reader.at:,} of {len(data):,} ({error})",
+            f"{path} is damaged or no pickle at all: byte {reader.at:,} of {len(data):,}"
+            f" ({str(error)[:80]})",
             "Fetch it again.",
             path,
         ) from None

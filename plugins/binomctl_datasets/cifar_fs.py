@@ -12,6 +12,7 @@ from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
 
 FOLDERS = ("cifar100", "cifarfs", "CIFAR-FS", "cifar-fs", "CIFAR_FS", "processed")
+CLASSES = {"train": 64, "validation": 16, "test": 20}
 NAMES = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -34,9 +35,10 @@ class CIFARFS(FewShotImages):
                 Pickles(
                     "MetaOptNet", {s: f"CIFAR_FS_{n}.pickle" for s, n in NAMES.items()}, FOLDERS
                 ),
-                SplitFolders(FOLDERS),
+                SplitFolders(FOLDERS, CLASSES),
             ),
             shape=Shape("RGB", self.image_size or 32),
+            per_class=600,
             archives=("cifarfs.zip", "cifar100.zip", "CIFAR_FS.zip"),
             reference={"train": (64, 38400), "validation": (16, 9600), "test": (20, 12000)},
             expected="cifar100/data/<class>/* with cifar100/splits/bertinetto/{train,val,test}.txt,"

@@ -11,6 +11,7 @@ from binomctl.images.layouts_pickled import Pickles
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
 
+CLASSES = {"train": 60, "validation": 20, "test": 20}
 FOLDERS = ("FC100", "fc100")
 FILES = {
     "train": "FC100_train.pickle",
@@ -29,8 +30,12 @@ class FC100(FewShotImages):
     def recipe(self) -> Recipe:
         return Recipe(
             name="fc100",
-            layouts=(Pickles("MetaOptNet, learn2learn", FILES, FOLDERS), SplitFolders(FOLDERS)),
+            layouts=(
+                Pickles("MetaOptNet, learn2learn", FILES, FOLDERS),
+                SplitFolders(FOLDERS, CLASSES),
+            ),
             shape=Shape("RGB", self.image_size or 32),
+            per_class=600,
             archives=("fc100.zip", "FC100.zip"),
             reference={"train": (60, 36000), "validation": (20, 12000), "test": (20, 12000)},
             expected="FC100_{train,val,test}.pickle, fc100.zip, or folders"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from binomctl.images.divide import at_random, by_file
-from binomctl.images.fewshot import FRACTIONS, FewShotImages
+from binomctl.images.fewshot import FRACTIONS, FewShotImages, settle_paths
 from binomctl.images.layouts_folders import ALL, ClassFolder, SplitFolders
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
@@ -27,6 +27,10 @@ class ImageFolder(FewShotImages):
     )
     split_seed: int = option(0, "seed of the random division: 64%, 16% and 20% of the classes")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        settle_paths(self, "split_file")
+
     @property
     def recipe(self) -> Recipe:
         return Recipe(
@@ -40,5 +44,5 @@ class ImageFolder(FewShotImages):
         if ALL not in index.splits:
             return index.splits
         if self.split_file is not None:
-            return by_file(index.splits[ALL], Path(self.split_file).expanduser())
+            return by_file(index.splits[ALL], Path(self.split_file))
         return at_random(index.splits[ALL], FRACTIONS, self.split_seed)

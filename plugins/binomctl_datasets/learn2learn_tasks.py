@@ -21,7 +21,7 @@ from binomctl.errors import DataError
 from binomctl.images import learn2learn, sampling
 from binomctl.images.classification import Classification, at_least
 from binomctl.images.divide import at_random
-from binomctl.images.fewshot import FRACTIONS, FewShotImages, data_root
+from binomctl.images.fewshot import FRACTIONS, FewShotImages, data_root, settle_paths
 from binomctl.images.store import SPLITS, ClassInfo
 from binomctl.options import option
 
@@ -49,6 +49,7 @@ class Learn2Learn(Classification):
 
     def __post_init__(self) -> None:
         at_least(self, ways=2, shots=1, queries=1, image_size=8)
+        settle_paths(self, "root")
 
     def folder(self) -> Path:
         return data_root(self.root, "learn2learn", "the files that learn2learn keeps")

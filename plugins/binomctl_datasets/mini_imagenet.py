@@ -13,6 +13,7 @@ from binomctl.images.sources import Shape
 
 FOLDERS = ("mini-imagenet", "miniimagenet", "miniImageNet", "mini_imagenet")
 CACHE = "mini-imagenet-cache-{}.pkl"
+CLASSES = {"train": 64, "validation": 16, "test": 20}
 METAOPTNET = "miniImageNet_category_split_{}.pickle"
 
 
@@ -35,10 +36,12 @@ class MiniImageNet(FewShotImages):
                 Pickles("learn2learn", _files(CACHE, "train", "validation"), FOLDERS),
                 Pickles("Ren et al., torchmeta", _files(CACHE, "train", "val"), FOLDERS),
                 Pickles("MetaOptNet", _files(METAOPTNET, "train_phase_train", "val"), FOLDERS),
-                SplitFolders(FOLDERS),
+                SplitFolders(FOLDERS, CLASSES, synsets=True),
             ),
             shape=Shape("RGB", self.image_size or 84),
             archives=("mini-imagenet.tar.gz", "miniImageNet.tar.gz", "miniImagenet.zip"),
+            md5={"mini-imagenet.tar.gz": "b38f1eb4251fb9459ecc8e7febf9b2eb"},
+            per_class=600,
             reference={"train": (64, 38400), "validation": (16, 9600), "test": (20, 12000)},
             expected="mini-imagenet-cache-{train,validation or val,test}.pkl,"
             " mini-imagenet.tar.gz,"

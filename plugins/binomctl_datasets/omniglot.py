@@ -49,6 +49,11 @@ class Omniglot(FewShotImages):
             shape=Shape("L", self.image_size or 28, invert=True),
             archives=tuple(f"{name}.zip" for name in PARTS.values())
             + tuple(f"omniglot-py/{name}.zip" for name in PARTS.values()),
+            md5={
+                "images_background.zip": "68d2efa1b9178cc56df9314c21c6e718",
+                "images_evaluation.zip": "6b91aef0f799c5bb55b94e3f2daec811",
+            },
+            per_class=20,
             reference={"background": (964, 19280), "evaluation": (659, 13180)},
             expected="omniglot-py/images_{background,evaluation}/<alphabet>/<character>/*.png, or"
             " images_background.zip and images_evaluation.zip",

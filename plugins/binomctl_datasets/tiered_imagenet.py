@@ -11,6 +11,7 @@ from binomctl.images.layouts_pickled import LabelledImages
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
 
+CLASSES = {"train": 351, "validation": 97, "test": 160}
 FOLDERS = ("tiered-imagenet", "tiered_imagenet", "tieredImageNet", "tieredimagenet")
 
 
@@ -39,10 +40,11 @@ class TieredImageNet(FewShotImages):
                     "Ren et al.: arrays of BGR pixels", _files("images.npz"), labels, FOLDERS,
                     bgr=True,
                 ),
-                SplitFolders(FOLDERS),
+                SplitFolders(FOLDERS, CLASSES, synsets=True),
             ),
             shape=Shape("RGB", self.image_size or 84),
             archives=("tiered-imagenet.tar", "tiered_imagenet.tar", "tiered-imagenet.tar.gz"),
+            md5={"tiered-imagenet.tar": "e07e811b9f29362d159a9edd0d838c62"},
             reference={
                 "train": (351, 448_695), "validation": (97, 124_261), "test": (160, 206_209),
             },
