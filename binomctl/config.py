@@ -70,10 +70,18 @@ class EngineSection(_Section):
         "auto", description="autograd: the tasks of a meta-batch as one, or one by one"
     )
     task_chunk: int | None = Field(
-        None, ge=1, description="tasks through the layer algebra together; null: by measurement"
+        None, ge=1, description="tasks through the layer algebra together; null: by their size"
     )
     threads: int | None = Field(
-        None, ge=1, description="chunks of tasks side by side on a CPU; null: by measurement"
+        None, ge=1, description="chunks of tasks side by side on a CPU; null: torch's threads"
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="torch.compile the meta-step of a network without convolutions; auto: from"
+        " 20,000 meta-steps on, when it pays for itself",
+    )
+    allocator: Literal["tuned", "system"] = Field(
+        "tuned", description="tuned: glibc keeps freed blocks; see binomctl/allocator.py"
     )
 
 

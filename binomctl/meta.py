@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from binomctl.adapt import adapt_and_validate, estimate
+from binomctl.compiled import StepFunction, step_function
 from binomctl.contracts import Diagnosing, Trajectory
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import NonFiniteError
@@ -55,21 +55,24 @@ def meta_train(problem: Problem, state: MetaState) -> Iterator[Step]:
     """
     training = problem.config.training
     B = training.meta_batch
+    compute = step_function(problem)
     indices = (range(s * B, (s + 1) * B) for s in range(state.step, training.steps))
     for tasks, drawn in ahead(problem.draw_training, indices, training.workers):
         diagnose = (state.step + 1) % training.log_every == 0
-        yield _advance(problem, state, tasks, problem.place(drawn), diagnose)
+        yield _advance(problem, state, tasks, problem.place(drawn), diagnose, compute)
 
 
 def _advance(
-    problem: Problem, state: MetaState, indices: range, batch: EpisodeBatch, diagnose: bool
+    problem: Problem,
+    state: MetaState,
+    indices: range,
+    batch: EpisodeBatch,
+    diagnose: bool,
+    compute: StepFunction,
 ) -> Step:
     training, dataset = problem.config.training, problem.dataset
-    adaptation = problem.adaptation(batch, state.m.detach())
-    keep = problem.estimator.steps(adaptation.K)
-    theta = state.theta.detach()
-    adapted, loss, prediction = adapt_and_validate(problem.engine, theta, batch, adaptation, keep)
-    per_task = estimate(problem.estimator, adapted)
+    at = compute(state.theta.detach(), state.m.detach(), batch)
+    loss, prediction, per_task = at.loss, at.prediction, at.per_task
     _check_finite(indices, loss, per_task)
     factor = problem.query_factor(batch)
     totals = [factor * (g.mean(0) if training.reduction == "mean" else g.sum(0)) for g in per_task]
@@ -80,11 +83,11 @@ def _advance(
     state.optimizer.step()
     state.step += 1
     if problem.config.adaptation.statistics == "per-step":
-        new = step_statistics(problem, adapted.trajectory, batch)
+        new = step_statistics(problem, at.adapted.trajectory, batch)
         state.statistics = state.statistics.blend(new) if state.statistics else new
     figures: dict[str, float] = {}
     if diagnose and isinstance(problem.estimator, Diagnosing):
-        named = problem.estimator.diagnose(adapted, per_task[0])
+        named = problem.estimator.diagnose(at.adapted, per_task[0])
         figures = {name: float(value.mean()) for name, value in named.items()}
     scores = [dataset.metric(p, y) for p, y in zip(prediction, batch.y_val, strict=True)]
     return Step(state.step, float(loss.mean()), float(torch.stack(scores).mean()), figures)

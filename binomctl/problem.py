@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from binomctl import registry
 from binomctl.adapt import check_pair
+from binomctl.allocator import tune_allocator
 from binomctl.config import Config, Reduction
 from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule
 from binomctl.curvature import AutogradEngine, choose_engine
@@ -127,6 +128,8 @@ def build_problem(config: Config) -> Problem:
             an estimator that is not derived for the rule.
         DataError: a split too small for the tasks asked for.
     """
+    if config.engine.allocator == "tuned":
+        tune_allocator()
     dataset = build_dataset(config)
     estimator = registry.create("estimator", config.estimator.name, config.estimator.options)
     estimator.steps(config.adaptation.K)
@@ -149,13 +152,18 @@ def build_problem(config: Config) -> Problem:
     problem = Problem(config, dataset, estimator, rule, model, engine, theta, m.to(theta))
     batch = problem.training_batch(range(1))
     _check_runs(problem, batch)
-    engine = choose_engine(model, dataset.loss, batch.x_trn[0], **config.engine.model_dump())
+    engine = choose_engine(model, dataset.loss, batch.x_trn[0], **engine_options(config))
     problem = dataclasses.replace(problem, engine=engine)
     for split in ("validation", "test"):  # better told now than after the training
         evaluation_dataset(config, dataset).episode(split, 0)
     _check_network(problem, batch)
     check_pair(estimator, config.estimator.name, problem.adaptation(batch, m), config.rule.name)
     return _freeze(problem) if config.adaptation.statistics == "frozen" else problem
+
+
+def engine_options(config: Config) -> dict[str, Any]:
+    """The part of the engine section that `choose_engine` takes."""
+    return config.engine.model_dump(exclude={"compile", "allocator"})
 
 
 def _check_runs(problem: Problem, batch: EpisodeBatch) -> None:
@@ -212,7 +220,7 @@ def _freeze(problem: Problem) -> Problem:
 
 def with_frozen(problem: Problem, frozen: Statistics) -> Problem:
     """The problem with batch norm on these constants, a checkpoint's say."""
-    model, options = with_constants(problem.model), problem.config.engine.model_dump()
+    model, options = with_constants(problem.model), engine_options(problem.config)
     x = problem.training_batch(range(1)).x_trn[0]
     engine = choose_engine(model, problem.dataset.loss, x, **options, statistics=frozen.at)
     return dataclasses.replace(problem, engine=engine, frozen=frozen)

@@ -276,9 +276,9 @@ SCHEDULES = [
     {"threads": 2},
     {"chunk": 3, "order": "columns"},
     {"conv": "grouped"},
-    {"conv": "im2col"},
+    {"conv": "products"},
     {"conv": "grouped", "order": "columns"},
-    {"conv": "im2col", "order": "columns", "memory": "recompute"},
+    {"conv": "products", "order": "columns", "memory": "recompute"},
 ]
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # Lower floors first. A module may import its own floor's package and everything below it.
 FLOORS = [
-    ["errors", "statistics", "signals", "bounds", "prefetch"],
+    ["errors", "statistics", "signals", "bounds", "prefetch", "allocator"],
     ["certify", "figures", "atomic"],
     ["figures_episode"],
     ["options", "flat", "episodes", "yaml_source", "environment", "devices"],
@@ -23,6 +23,7 @@ FLOORS = [
     ["spectrum", "figures_errors"],
     ["adapt", "config"],
     ["problem", "runs", "outer"],
+    ["compiled"],
     ["meta", "evaluate", "error_analysis"],
     ["training", "api", "testing"],
     ["analysis_setup"],

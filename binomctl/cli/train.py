@@ -37,6 +37,9 @@ def train(
     engine: Annotated[
         str | None, typer.Option(help="auto, analytic (the layer algebra) or autograd.")
     ] = None,
+    compile_: Annotated[
+        str | None, typer.Option("--compile", help="auto, on or off: torch.compile the meta-step.")
+    ] = None,
     memory: Annotated[
         str | None, typer.Option(help="store or recompute the linearisations of the inner loop.")
     ] = None,
@@ -80,12 +83,14 @@ recommends, that over the defaults.
         "seed": seed,
         "device": device,
         "engine.kind": engine,
+        "engine.compile": compile_,
         "engine.memory": memory,
     }
     settings, places = load_config(config, overrides, assign)
 
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.cli.progress import Progress
+    from binomctl.compiled import compiles
     from binomctl.normalization import MEANING, norm_layers
     from binomctl.problem import build_problem, resolved
     from binomctl.runs import RunDirectory
@@ -100,6 +105,8 @@ recommends, that over the defaults.
     full = resolved(settings)
     run = RunDirectory.create(out or default_path(full), full)
     print_note(f"run {run.path} on {problem.device}, {problem.engine.layout.d:,} parameters")
+    if why := compiles(problem):
+        print_note(why)
     metric, training = problem.dataset.metric_name, settings.training
     with Progress(training.steps, metric, training.log_every) as progress:
         report = run_training(problem, run, progress)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from binomctl.curvature.supported import check_model
 from binomctl.curvature.workers import Workers
 from binomctl.flat import Layout
 
+T = TypeVar("T")
+FEW_PLACES = 8000  # pixels of all of a task's images; measured: 5 x 28x28 together, 25 x 28x28 not
+
 
 class AnalyticEngine:
     """Losses, gradients and curvature of a network that the layer algebra knows.
@@ -26,10 +30,10 @@ class AnalyticEngine:
         loss: maps one task's outputs and targets to a scalar.
         memory: "store" keeps what each inner step left behind; "recompute" makes it anew, so that
             one linearisation (or one level's) is alive at a time.
-        order: what expansion estimators are told to use; None takes rows on a CPU, columns on a
-            GPU.
-        chunk: tasks that go through the layers together; None takes one where convolutions run
-            task by task, all of them otherwise.
+        order: what expansion estimators are told to use; None takes rows for convolutions on a
+            CPU, columns (fewer and larger operations) otherwise.
+        chunk: tasks that go through the layers together; None takes one by one, side by side,
+            where convolutions of large images run on a CPU, and all of them together otherwise.
         conv: how convolutions with a weight per task are done.
         threads: chunks side by side on a CPU, each with one op thread; None takes torch's number
             of threads where there are convolutions, else 1.
@@ -55,11 +59,13 @@ class AnalyticEngine:
         self.layout = Layout.of(model)
         self.memory = memory
         on_cpu = next(model.parameters()).device.type == "cpu"
-        self.order: Order = order or ("rows" if on_cpu else "columns")
         self.loss = loss
         convolves = any(isinstance(n.layer, Conv) for n in self.program.nodes)
-        self.chunk = chunk or (1 if convolves and conv == "per-task" else None)
-        count = (threads or torch.get_num_threads()) if convolves and on_cpu else threads or 1
+        self.convolves = convolves
+        self.order: Order = order or ("rows" if on_cpu and convolves else "columns")
+        self._chunk = chunk
+        self._by_task = convolves and conv == "per-task" and on_cpu
+        count = threads or (torch.get_num_threads() if convolves else 1)
         self._workers = Workers(None, count if on_cpu else 1)
 
     def curvature(self, x: Tensor, y: Tensor) -> AnalyticCurvature:
@@ -69,7 +75,7 @@ class AnalyticEngine:
     def query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]."""
         x = channels_last(x)
-        parts = self.map(lambda rows: self._query(phi[rows], x[rows], y[rows]), len(phi))
+        parts = self.map(lambda rows: self._query(phi[rows], x[rows], y[rows]), x)
         loss, gradient, output = (torch.cat(column) for column in zip(*parts, strict=True))
         return loss, gradient, output
 
@@ -81,7 +87,16 @@ class AnalyticEngine:
             output, _ = self.program.forward(self.layout.unflatten(phi[rows]), x[rows])
             return output
 
-        return torch.cat(self.map(one, len(phi)))
+        return torch.cat(self.map(one, x))
+
+    def chunk(self, x: Tensor) -> int:
+        """How many tasks of such inputs [B, N, ...] go through the layers together.
+
+        Small images: one operation for all tasks beats threads that wait for the interpreter.
+        """
+        if self._chunk is not None:
+            return self._chunk
+        return 1 if self._by_task and x[0, ..., 0].numel() > FEW_PLACES else len(x)
 
     def linearise(self, phi: Tensor, x: Tensor, y: Tensor, *, keep: bool) -> Linearised:
         """Loss and gradient of some tasks at phi [T, d]; with keep, ready for H v."""
@@ -93,17 +108,18 @@ class AnalyticEngine:
     def flat(self, named: dict[str, Tensor], like: Tensor) -> Tensor:
         """Gradients by name as [T, d]; what is missing is zero."""
         T = len(like)
-        for name, shape in zip(self.layout.names, self.layout.shapes, strict=True):
-            if name not in named:
-                named[name] = like.new_zeros(T, *shape)
-        return self.layout.flatten(named)
+        parts = []
+        for name, size in zip(self.layout.names, self.layout.sizes, strict=True):
+            part = named.get(name)
+            parts.append(like.new_zeros(T, size) if part is None else part.reshape(T, size))
+        return torch.cat(parts, 1)
 
-    def map(self, function, count: int):  # type: ignore[no-untyped-def]
-        """function(rows) for every chunk of the tasks, a few side by side."""
-        size = self.chunk or count
+    def map(self, function: Callable[[slice], T], x: Tensor) -> list[T]:
+        """function(rows) for every chunk of the tasks whose inputs are x, a few side by side."""
+        count, size = len(x), self.chunk(x)
         chunks = [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
-        def quiet(rows: slice):  # type: ignore[no-untyped-def]
+        def quiet(rows: slice) -> T:
             with torch.no_grad():  # per thread: grad mode is not inherited
                 return function(rows)
 
@@ -158,7 +174,7 @@ class AnalyticCurvature:
         def one(rows: slice) -> Linearised:
             return self._engine.linearise(phi[rows], self._x[rows], self._y[rows], keep=store)
 
-        parts = self._engine.map(one, len(phi))
+        parts = self._engine.map(one, self._x)
         if store:
             self._kept[k] = parts
         return torch.cat([p.loss for p in parts]), torch.cat([p.gradient for p in parts])
@@ -168,7 +184,7 @@ class AnalyticCurvature:
         if self.order == "columns" and len(ks) > 1:
             return self._together(phi, ks, V)
         out = torch.empty_like(V)
-        size = self._engine.chunk or len(phi)
+        size = self._engine.chunk(self._x)
 
         def one(rows: slice) -> None:
             for k in sorted(set(ks)):
@@ -180,13 +196,13 @@ class AnalyticCurvature:
                     out[rows, p] = at.hvp(V[rows, p])
                 del at  # recomputed: one linearisation a thread is alive at a time
 
-        self._engine.map(one, len(phi))
+        self._engine.map(one, self._x)
         return out
 
     def _together(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """All points of a level in one pass, a chunk of tasks at a time: depth L, not L P."""
         out = torch.empty_like(V)
-        size, P = self._engine.chunk or len(phi), len(ks)
+        size, P = self._engine.chunk(self._x), len(ks)
 
         def one(rows: slice) -> None:
             x, y = self._x[rows], self._y[rows]
@@ -199,7 +215,7 @@ class AnalyticCurvature:
             v = V[rows].transpose(0, 1)
             out[rows] = at.hvp(v.flatten(0, 1)).view_as(v).transpose(0, 1)
 
-        self._engine.map(one, len(phi))
+        self._engine.map(one, self._x)
         return out
 
 
@@ -210,4 +226,8 @@ def _times(P: int, rows: Tensor) -> Tensor:
 
 def channels_last(x: Tensor) -> Tensor:
     """Images [B, N, C, H, W] as [B, N, H, W, C]; other inputs as they are."""
-    return x.movedim(2, -1).contiguous() if x.dim() == 5 else x
+    if x.dim() != 5:
+        return x
+    B, N, C, H, W = x.shape
+    # One channel: the same memory, but with the strides by which torch knows the format.
+    return x.reshape(B, N, H, W, 1) if C == 1 else x.movedim(2, -1).contiguous()

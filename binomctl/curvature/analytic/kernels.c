@@ -1,4 +1,4 @@
-/* Batch norm, (leaky) ReLU and k x k max-pool as one block: its four maps, one task at a time.
+/* Batch norm, (leaky) ReLU and k x k max-pool as one block: its four maps, for T tasks.
  *
  * z [N, H, W, C] is the input of batch norm, C contiguous; the pooled grid is h = H / k, w = W / k
  * (k = 1: no pool), edges that no window covers count in the statistics alone. With
@@ -13,29 +13,30 @@
 #include <string.h>
 
 typedef struct {
-  int64_t N, H, W, C, k;
+  int64_t T, N, H, W, C, k;
   double eps, slope;
 } Shape;
 
 #define FOR(i, n) for (int64_t i = 0; i < (n); i++)
 
 /* sums[c] += the row's float sums, in double: W terms at most are added up in REAL. */
-static void flush(double *restrict sums, REAL *restrict row, int64_t C) {
+static void flush(double* restrict sums, REAL* restrict row, int64_t C) {
   FOR(c, C) sums[c] += row[c];
   memset(row, 0, C * sizeof(REAL));
 }
 
-/* Adds up a line [W, C]: row += line - shift, row2 += (line - shift) (other - shift2), where other is
+/* Adds up a line [W, C]: row += line - shift, row2 += (line - shift) (other - shift2), where
+    other is
  * the line itself or another one. Channels go in groups that stay in registers. */
 enum { GROUP = 16 };
-static void add_up(const REAL *restrict line, const REAL *restrict shift,
-                   const REAL *restrict other, const REAL *restrict shift2, int64_t W, int64_t C,
-                   REAL *restrict row, REAL *restrict row2) {
+static void add_up(const REAL* restrict line, const REAL* restrict shift,
+                   const REAL* restrict other, const REAL* restrict shift2, int64_t W, int64_t C,
+                   REAL* restrict row, REAL* restrict row2) {
   int64_t c0 = 0;
   for (; c0 + GROUP <= C; c0 += GROUP) {
     REAL one[GROUP] = {0}, two[GROUP] = {0};
     FOR(j, W) {
-      const REAL *restrict p = line + j * C + c0, *restrict q = other + j * C + c0;
+      const REAL* restrict p = line + j * C + c0, * restrict q = other + j * C + c0;
       FOR(c, GROUP) {
         const REAL v = p[c] - shift[c0 + c];
         one[c] += v;
@@ -55,10 +56,10 @@ static void add_up(const REAL *restrict line, const REAL *restrict shift,
 }
 
 /* The largest of up * z over a window whose first entry is at z; ties go to the first. */
-static void choose(const REAL *restrict z, const REAL *restrict up, int64_t W, int64_t C,
-                   int64_t k, REAL *restrict best, int32_t *restrict which) {
+static void choose(const REAL* restrict z, const REAL* restrict up, int64_t W, int64_t C, int64_t k,
+                   REAL* restrict best, int32_t* restrict which) {
   if (k == 2) {
-    const REAL *restrict b = z + C, *restrict d = z + W * C, *restrict e = z + W * C + C;
+    const REAL* restrict b = z + C, * restrict d = z + W * C, * restrict e = z + W * C + C;
     FOR(c, C) {
       const REAL u = up[c];
       const int right = u * b[c] > u * z[c], right2 = u * e[c] > u * d[c];
@@ -74,7 +75,7 @@ static void choose(const REAL *restrict z, const REAL *restrict up, int64_t W, i
     which[c] = 0;
   }
   for (int32_t q = 1; q < k * k; q++) {
-    const REAL *restrict here = z + ((q / k) * W + q % k) * C;
+    const REAL* restrict here = z + ((q / k) * W + q % k) * C;
     FOR(c, C) {
       const int better = up[c] * here[c] > up[c] * best[c];
       best[c] = better ? here[c] : best[c];
@@ -84,10 +85,10 @@ static void choose(const REAL *restrict z, const REAL *restrict up, int64_t W, i
 }
 
 /* The entry of a window that `which` names. */
-static void take(const REAL *restrict z, int64_t W, int64_t C, int64_t k,
-                 const int32_t *restrict which, REAL *restrict taken) {
+static void take(const REAL* restrict z, int64_t W, int64_t C, int64_t k,
+                 const int32_t* restrict which, REAL* restrict taken) {
   if (k == 2) {
-    const REAL *restrict b = z + C, *restrict d = z + W * C, *restrict e = z + W * C + C;
+    const REAL* restrict b = z + C, * restrict d = z + W * C, * restrict e = z + W * C + C;
     FOR(c, C) {
       const REAL top = which[c] == 1 ? b[c] : z[c], low = which[c] == 3 ? e[c] : d[c];
       taken[c] = which[c] > 1 ? low : top;
@@ -96,30 +97,30 @@ static void take(const REAL *restrict z, int64_t W, int64_t C, int64_t k,
   }
   FOR(c, C) taken[c] = z[c];
   for (int32_t q = 1; q < k * k; q++) {
-    const REAL *restrict here = z + ((q / k) * W + q % k) * C;
+    const REAL* restrict here = z + ((q / k) * W + q % k) * C;
     FOR(c, C) taken[c] = which[c] == q ? here[c] : taken[c];
   }
 }
 
 /* Per-channel work space of C doubles (n of them) and C REALs (m of them), zeroed. */
-static void *space(int64_t C, int n, int m) {
+static void* space(int64_t C, int n, int m) {
   return calloc(1, C * (n * sizeof(double) + m * sizeof(REAL)));
 }
 
-/* Returns 0, or 1 when there is no memory. */
-int block_forward(const Shape *s, const REAL *restrict z, const REAL *restrict gamma,
-                  const REAL *restrict beta, REAL *restrict a, REAL *restrict xh,
-                  int32_t *restrict arg, REAL *restrict mu, REAL *restrict inv) {
+/* All return 0, or 1 when there is no memory. */
+static int block_forward_of_one(const Shape* s, const REAL* restrict z, const REAL* restrict gamma,
+                                const REAL* restrict beta, REAL* restrict a, REAL* restrict xh,
+                                int32_t* restrict arg, REAL* restrict mu, REAL* restrict inv) {
   const int64_t N = s->N, H = s->H, W = s->W, C = s->C, k = s->k, h = H / k, w = W / k;
   double *sum = space(C, 2, 3), *square = sum + C;
   if (!sum) return 1;
-  REAL *row = (REAL *)(square + C), *row2 = row + C, *up = row2 + C;
+  REAL *row = (REAL*)(square + C), *row2 = row + C, *up = row2 + C;
   /* A negative gamma makes the smallest z the largest y; under gamma = 0 all y tie: the first. */
   FOR(c, C) up[c] = gamma[c] < 0 ? -1 : gamma[c] > 0 ? 1 : 0;
   FOR(n, N) {
-    const REAL *image = z + n * H * W * C;
+    const REAL* image = z + n * H * W * C;
     FOR(i, H) { /* shifted by the first value: no cancellation */
-      const REAL *line = image + i * W * C;
+      const REAL* line = image + i * W * C;
       add_up(line, z, line, z, W, C, row, row2);
       flush(sum, row, C);
       flush(square, row2, C);
@@ -138,7 +139,7 @@ int block_forward(const Shape *s, const REAL *restrict z, const REAL *restrict g
   }
   const REAL slope = (REAL)s->slope;
   FOR(p, N * h * w) {
-    REAL *restrict x = xh + p * C, *restrict out = a + p * C;
+    REAL* restrict x = xh + p * C, * restrict out = a + p * C;
     FOR(c, C) {
       x[c] = (x[c] - mu[c]) * inv[c];
       const REAL y = gamma[c] * x[c] + beta[c];
@@ -151,26 +152,27 @@ int block_forward(const Shape *s, const REAL *restrict z, const REAL *restrict g
 
 /* gz = scatter(s gp) + al (z - mu) + de on the full grid, or with a tangent:
  * scatter(pooled) + al (tz - tmu) + tal (z - mu) + de. tz is NULL without one. */
-static void spread(const Shape *s, const REAL *restrict z, const REAL *restrict tz,
-                   const REAL *restrict pooled, const int32_t *restrict arg,
-                   const REAL *restrict mu, const REAL *restrict tmu, const REAL *restrict al,
-                   const REAL *restrict tal, const REAL *restrict de, REAL *restrict out) {
+static void spread(const Shape* s, const REAL* restrict z, const REAL* restrict tz,
+                   const REAL* restrict pooled, const int32_t* restrict arg,
+                   const REAL* restrict mu, const REAL* restrict tmu, const REAL* restrict al,
+                   const REAL* restrict tal, const REAL* restrict de, REAL* restrict out) {
   const int64_t N = s->N, H = s->H, W = s->W, C = s->C, k = s->k, h = H / k, w = W / k;
   FOR(n, N) FOR(i, H) FOR(j, W) {
     const int64_t at = ((n * H + i) * W + j) * C;
-    const REAL *restrict here = z + at;
-    REAL *restrict to = out + at;
+    const REAL* restrict here = z + at;
+    REAL* restrict to = out + at;
     const int64_t pi = i / k, pj = j / k;
     const int inside = pi < h && pj < w;
     const int64_t p = inside ? ((n * h + pi) * w + pj) * C : 0;
     const int32_t q = (int32_t)((i - pi * k) * k + (j - pj * k));
-    const REAL *restrict value = pooled + p;
-    const int32_t *restrict which = arg + p;
+    const REAL* restrict value = pooled + p;
+    const int32_t* restrict which = arg + p;
     if (tz) {
-      const REAL *restrict there = tz + at;
+      const REAL* restrict there = tz + at;
       if (inside)
-        FOR(c, C) to[c] = al[c] * (there[c] - tmu[c]) + tal[c] * (here[c] - mu[c]) + de[c] +
-                          (which[c] == q ? value[c] : 0);
+        FOR(c, C)
+        to[c] = al[c] * (there[c] - tmu[c]) + tal[c] * (here[c] - mu[c]) + de[c] +
+                (which[c] == q ? value[c] : 0);
       else
         FOR(c, C) to[c] = al[c] * (there[c] - tmu[c]) + tal[c] * (here[c] - mu[c]) + de[c];
     } else if (inside) {
@@ -181,20 +183,21 @@ static void spread(const Shape *s, const REAL *restrict z, const REAL *restrict 
   }
 }
 
-int block_backward(const Shape *s, const REAL *restrict z, const REAL *restrict gamma,
-                   const REAL *restrict a, const REAL *restrict xh, const int32_t *restrict arg,
-                   const REAL *restrict mu, const REAL *restrict inv, const REAL *restrict ga,
-                   REAL *restrict gz, REAL *restrict gp, REAL *restrict ggamma,
-                   REAL *restrict gbeta) {
+static int block_backward_of_one(const Shape* s, const REAL* restrict z, const REAL* restrict gamma,
+                                 const REAL* restrict a, const REAL* restrict xh,
+                                 const int32_t* restrict arg, const REAL* restrict mu,
+                                 const REAL* restrict inv, const REAL* restrict ga,
+                                 REAL* restrict gz, REAL* restrict gp, REAL* restrict ggamma,
+                                 REAL* restrict gbeta) {
   const int64_t C = s->C, w = s->W / s->k, lines = s->N * (s->H / s->k);
   double *gb = space(C, 2, 5), *gg = gb + C;
-  REAL *scattered = malloc((lines * w * C + 1) * sizeof(REAL));
+  REAL* scattered = malloc((lines * w * C + 1) * sizeof(REAL));
   if (!gb || !scattered) {
     free(gb);
     free(scattered);
     return 1;
   }
-  REAL *row = (REAL *)(gg + C), *row2 = row + C, *al = row2 + C, *de = al + C, *sc = de + C;
+  REAL *row = (REAL*)(gg + C), *row2 = row + C, *al = row2 + C, *de = al + C, *sc = de + C;
   const REAL slope = (REAL)s->slope;
   FOR(c, C) sc[c] = gamma[c] * inv[c];
   FOR(l, lines) {
@@ -225,15 +228,17 @@ int block_backward(const Shape *s, const REAL *restrict z, const REAL *restrict 
 }
 
 /* tgamma, tbeta: NULL where they do not vary. */
-int block_tangent(const Shape *s, const REAL *restrict z, const REAL *restrict gamma,
-                  const REAL *restrict a, const REAL *restrict xh, const int32_t *restrict arg,
-                  const REAL *restrict mu, const REAL *restrict inv, const REAL *restrict tz,
-                  const REAL *restrict tgamma, const REAL *restrict tbeta, REAL *restrict ta,
-                  REAL *restrict txh, REAL *restrict tmu, REAL *restrict tinv) {
+static int block_tangent_of_one(const Shape* s, const REAL* restrict z, const REAL* restrict gamma,
+                                const REAL* restrict a, const REAL* restrict xh,
+                                const int32_t* restrict arg, const REAL* restrict mu,
+                                const REAL* restrict inv, const REAL* restrict tz,
+                                const REAL* restrict tgamma, const REAL* restrict tbeta,
+                                REAL* restrict ta, REAL* restrict txh, REAL* restrict tmu,
+                                REAL* restrict tinv) {
   const int64_t N = s->N, H = s->H, W = s->W, C = s->C, k = s->k, h = H / k, w = W / k;
   double *sum = space(C, 2, 6), *product = sum + C;
   if (!sum) return 1;
-  REAL *row = (REAL *)(product + C), *row2 = row + C, *shrink = row2 + C, *tg = shrink + C,
+  REAL *row = (REAL*)(product + C), *row2 = row + C, *shrink = row2 + C, *tg = shrink + C,
        *tb = tg + C, *none = tb + C;
   FOR(n, N) {
     const REAL *image = tz + n * H * W * C, *values = z + n * H * W * C;
@@ -270,24 +275,22 @@ int block_tangent(const Shape *s, const REAL *restrict z, const REAL *restrict g
   return 0;
 }
 
-int block_tangent_backward(const Shape *s, const REAL *restrict z, const REAL *restrict gamma,
-                           const REAL *restrict a, const REAL *restrict xh,
-                           const int32_t *restrict arg, const REAL *restrict mu,
-                           const REAL *restrict inv, const REAL *restrict gp,
-                           const REAL *restrict ggamma, const REAL *restrict gbeta,
-                           const REAL *restrict tz, const REAL *restrict txh,
-                           const REAL *restrict tmu, const REAL *restrict tinv,
-                           const REAL *restrict tgamma, const REAL *restrict tga,
-                           REAL *restrict tgz, REAL *restrict tggamma, REAL *restrict tgbeta) {
+static int block_tangent_backward_of_one(
+    const Shape* s, const REAL* restrict z, const REAL* restrict gamma, const REAL* restrict a,
+    const REAL* restrict xh, const int32_t* restrict arg, const REAL* restrict mu,
+    const REAL* restrict inv, const REAL* restrict gp, const REAL* restrict ggamma,
+    const REAL* restrict gbeta, const REAL* restrict tz, const REAL* restrict txh,
+    const REAL* restrict tmu, const REAL* restrict tinv, const REAL* restrict tgamma,
+    const REAL* restrict tga, REAL* restrict tgz, REAL* restrict tggamma, REAL* restrict tgbeta) {
   const int64_t C = s->C, w = s->W / s->k, lines = s->N * (s->H / s->k);
   double *tgb = space(C, 2, 7), *tgg = tgb + C;
-  REAL *scattered = malloc((lines * w * C + 1) * sizeof(REAL));
+  REAL* scattered = malloc((lines * w * C + 1) * sizeof(REAL));
   if (!tgb || !scattered) {
     free(tgb);
     free(scattered);
     return 1;
   }
-  REAL *row = (REAL *)(tgg + C), *row2 = row + C, *al = row2 + C, *tal = al + C, *tde = tal + C,
+  REAL *row = (REAL*)(tgg + C), *row2 = row + C, *al = row2 + C, *tal = al + C, *tde = tal + C,
        *sc = tde + C, *tsc = sc + C;
   const REAL slope = (REAL)s->slope;
   FOR(c, C) {
@@ -319,5 +322,62 @@ int block_tangent_backward(const Shape *s, const REAL *restrict z, const REAL *r
   spread(s, z, tz, scattered, arg, mu, tmu, al, tal, tde, tgz);
   free(scattered);
   free(tgb);
+  return 0;
+}
+
+/* The same for T tasks, one after the other in memory. */
+#define SIZES(s)                                          \
+  const int64_t full = (s)->N * (s)->H * (s)->W * (s)->C, \
+                pooled = (s)->N * ((s)->H / (s)->k) * ((s)->W / (s)->k) * (s)->C
+
+int block_forward(const Shape* s, const REAL* z, const REAL* gamma, const REAL* beta, REAL* a,
+                  REAL* xh, int32_t* arg, REAL* mu, REAL* inv) {
+  SIZES(s);
+  FOR(t, s->T)
+  if (block_forward_of_one(s, z + t * full, gamma + t * s->C, beta + t * s->C, a + t * pooled,
+                           xh + t * pooled, arg + t * pooled, mu + t * s->C,
+                           inv + t * s->C)) return 1;
+  return 0;
+}
+
+int block_backward(const Shape* s, const REAL* z, const REAL* gamma, const REAL* a, const REAL* xh,
+                   const int32_t* arg, const REAL* mu, const REAL* inv, const REAL* ga, REAL* gz,
+                   REAL* gp, REAL* ggamma, REAL* gbeta) {
+  SIZES(s);
+  FOR(t, s->T)
+  if (block_backward_of_one(s, z + t * full, gamma + t * s->C, a + t * pooled, xh + t * pooled,
+                            arg + t * pooled, mu + t * s->C, inv + t * s->C, ga + t * pooled,
+                            gz + t * full, gp + t * pooled, ggamma + t * s->C,
+                            gbeta + t * s->C)) return 1;
+  return 0;
+}
+
+int block_tangent(const Shape* s, const REAL* z, const REAL* gamma, const REAL* a, const REAL* xh,
+                  const int32_t* arg, const REAL* mu, const REAL* inv, const REAL* tz,
+                  const REAL* tgamma, const REAL* tbeta, REAL* ta, REAL* txh, REAL* tmu,
+                  REAL* tinv) {
+  SIZES(s);
+  FOR(t, s->T)
+  if (block_tangent_of_one(s, z + t * full, gamma + t * s->C, a + t * pooled, xh + t * pooled,
+                           arg + t * pooled, mu + t * s->C, inv + t * s->C, tz + t * full,
+                           tgamma ? tgamma + t * s->C : NULL, tbeta ? tbeta + t * s->C : NULL,
+                           ta + t * pooled, txh + t * pooled, tmu + t * s->C,
+                           tinv + t * s->C)) return 1;
+  return 0;
+}
+
+int block_tangent_backward(const Shape* s, const REAL* z, const REAL* gamma, const REAL* a,
+                           const REAL* xh, const int32_t* arg, const REAL* mu, const REAL* inv,
+                           const REAL* gp, const REAL* ggamma, const REAL* gbeta, const REAL* tz,
+                           const REAL* txh, const REAL* tmu, const REAL* tinv, const REAL* tgamma,
+                           const REAL* tga, REAL* tgz, REAL* tggamma, REAL* tgbeta) {
+  SIZES(s);
+  FOR(t, s->T)
+  if (block_tangent_backward_of_one(
+          s, z + t * full, gamma + t * s->C, a + t * pooled, xh + t * pooled, arg + t * pooled,
+          mu + t * s->C, inv + t * s->C, gp + t * pooled, ggamma + t * s->C, gbeta + t * s->C,
+          tz + t * full, txh + t * pooled, tmu + t * s->C, tinv + t * s->C,
+          tgamma ? tgamma + t * s->C : NULL, tga + t * pooled, tgz + t * full, tggamma + t * s->C,
+          tgbeta + t * s->C)) return 1;
   return 0;
 }

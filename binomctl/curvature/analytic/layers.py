@@ -10,7 +10,7 @@ parameters + e v.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -29,7 +29,6 @@ class Cache:
 
     primal: Any = None
     tangent: Any = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Layer(Protocol):
@@ -73,7 +72,7 @@ def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Linear:
-    """y = x w^T + b."""
+    """y = x w^T + b for vectors x [T, N, F]."""
 
     def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
         (x,) = xs
@@ -83,10 +82,10 @@ class Linear:
     def backward(
         self, p: Parameters, cache: Cache, gy: Tensor, wanted: Sequence[bool]
     ) -> tuple[Sequence[Tensor | None], Parameters]:
-        gradients = {"weight": gy.mT @ cache.primal}
+        gradients = {"weight": torch.bmm(gy.mT, cache.primal)}
         if "bias" in p:
             gradients["bias"] = gy.sum(1)
-        return [gy @ p["weight"] if wanted[0] else None], gradients
+        return [torch.bmm(gy, p["weight"]) if wanted[0] else None], gradients
 
     def tangent(
         self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
@@ -97,7 +96,7 @@ class Linear:
         if tx is None:
             return ty
         through = p["weight"].mT
-        return tx @ through if ty is None else torch.baddbmm(ty, tx, through)
+        return torch.bmm(tx, through) if ty is None else torch.baddbmm(ty, tx, through)
 
     def tangent_backward(
         self,
@@ -108,7 +107,7 @@ class Linear:
         tgy: Tensor,
         wanted: Sequence[bool],
     ) -> tuple[Sequence[Tensor | None], Parameters]:
-        weight = tgy.mT @ cache.primal
+        weight = torch.bmm(tgy.mT, cache.primal)
         if cache.tangent is not None:
             weight = torch.baddbmm(weight, gy.mT, cache.tangent)
         gradients = {"weight": weight}
@@ -116,45 +115,82 @@ class Linear:
             gradients["bias"] = tgy.sum(1)
         if not wanted[0]:
             return [None], gradients
-        tgx = tgy @ p["weight"]
+        tgx = torch.bmm(tgy, p["weight"])
         return [torch.baddbmm(tgx, gy, tp["weight"]) if "weight" in tp else tgx], gradients
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return x @ weight.mT if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    return (
+        torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    )
 
 
 @dataclass(frozen=True)
-class Activation:
-    """An elementwise function, by itself and its first two derivatives in terms of x and y."""
+class Leaky:
+    """ReLU (slope 0) and leaky ReLU; at 0 the derivative is the slope, as torch has it."""
 
-    name: str
-    function: Callable[[Tensor], Tensor]
-    first: Callable[[Tensor, Tensor], Tensor]
-    second: Callable[[Tensor, Tensor], Tensor] | None = None
-    """None: zero wherever it exists (piecewise linear)."""
-    slope: float | None = None
-    """Of a (leaky) ReLU, below 0."""
+    slope: float
 
     def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
-        (x,) = xs
-        y = self.function(x)
-        cache.primal = self.first(x, y)
-        if self.second is not None:
-            cache.extra["second"] = self.second(x, y)
+        y = torch.relu(xs[0]) if self.slope == 0 else F.leaky_relu(xs[0], self.slope)
+        cache.primal = y
         return y
 
     def backward(
         self, p: Parameters, cache: Cache, gy: Tensor, wanted: Sequence[bool]
     ) -> tuple[Sequence[Tensor | None], Parameters]:
-        return [gy * cache.primal if wanted[0] else None], {}
+        return [self._through(gy, cache.primal) if wanted[0] else None], {}
+
+    def tangent(
+        self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
+    ) -> Tensor | None:
+        return None if txs[0] is None else self._through(txs[0], cache.primal)
+
+    def tangent_backward(
+        self,
+        p: Parameters,
+        tp: Parameters,
+        cache: Cache,
+        gy: Tensor,
+        tgy: Tensor,
+        wanted: Sequence[bool],
+    ) -> tuple[Sequence[Tensor | None], Parameters]:
+        return self.backward(p, cache, tgy, wanted)
+
+    def _through(self, g: Tensor, y: Tensor) -> Tensor:
+        """g times the derivative: one fused operation of torch's for ReLU."""
+        if self.slope == 0:
+            out: Tensor = torch.ops.aten.threshold_backward(g, y, 0)
+        else:
+            out = torch.ops.aten.leaky_relu_backward(g, y, self.slope, True)
+        return out
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """An elementwise function with its first two derivatives, all in terms of its value y."""
+
+    name: str
+    function: Callable[[Tensor], Tensor]
+    first: Callable[[Tensor], Tensor]
+    second: Callable[[Tensor], Tensor]
+
+    def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
+        y = self.function(xs[0])
+        cache.primal = (self.first(y), self.second(y))
+        return y
+
+    def backward(
+        self, p: Parameters, cache: Cache, gy: Tensor, wanted: Sequence[bool]
+    ) -> tuple[Sequence[Tensor | None], Parameters]:
+        return [gy * cache.primal[0] if wanted[0] else None], {}
 
     def tangent(
         self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
     ) -> Tensor | None:
         (tx,) = txs
         cache.tangent = tx
-        return None if tx is None else tx * cache.primal
+        return None if tx is None else tx * cache.primal[0]
 
     def tangent_backward(
         self,
@@ -167,32 +203,18 @@ class Activation:
     ) -> tuple[Sequence[Tensor | None], Parameters]:
         if not wanted[0]:
             return [None], {}
-        tgx = tgy * cache.primal
-        if self.second is not None and cache.tangent is not None:
-            tgx = torch.addcmul(tgx, gy * cache.extra["second"], cache.tangent)
+        tgx = tgy * cache.primal[0]
+        if cache.tangent is not None:
+            tgx = torch.addcmul(tgx, gy * cache.primal[1], cache.tangent)
         return [tgx], {}
 
 
-def leaky(slope: float) -> Activation:
-    """ReLU (slope 0) and leaky ReLU; at 0 the derivative is the slope, as torch has it."""
-    if slope == 0:
-        return Activation("relu", torch.relu, lambda x, y: (y > 0).to(y.dtype), slope=0.0)
-    return Activation(
-        "leaky_relu",
-        lambda x: F.leaky_relu(x, slope),
-        lambda x, y: torch.full_like(x, slope).masked_fill_(x > 0, 1.0),
-        slope=slope,
-    )
-
-
-TANH = Activation(
-    "tanh", torch.tanh, lambda x, y: 1 - y.square(), lambda x, y: -2 * y * (1 - y.square())
-)
-SIGMOID = Activation(
+TANH = Smooth("tanh", torch.tanh, lambda y: 1 - y.square(), lambda y: -2 * y * (1 - y.square()))
+SIGMOID = Smooth(
     "sigmoid",
     torch.sigmoid,
-    lambda x, y: y * (1 - y),
-    lambda x, y: y * (1 - y) * (1 - 2 * y),
+    lambda y: y * (1 - y),
+    lambda y: y * (1 - y) * (1 - 2 * y),
 )
 
 

@@ -33,10 +33,10 @@ _LOG = logging.getLogger("binomctl")
 
 
 class Shape(ctypes.Structure):
-    """Sizes of a block as kernels.c has them: z [N, H, W, C], window k, eps, slope below 0."""
+    """Sizes of a block as kernels.c has them: z [T, N, H, W, C], window k, eps, slope below 0."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("N", "H", "W", "C", "k")),
+        *((name, ctypes.c_int64) for name in ("T", "N", "H", "W", "C", "k")),
         ("eps", ctypes.c_double),
         ("slope", ctypes.c_double),
     )

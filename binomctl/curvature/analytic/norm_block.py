@@ -117,9 +117,7 @@ class NormBlock:
             a = z.new_empty(T, N, H // k, W // k, C)
             xh, where = torch.empty_like(a), torch.empty_like(a, dtype=torch.int32)
             mu, inv = z.new_empty(T, C), z.new_empty(T, C)
-            for t in range(T):
-                native.call("block_forward", self._shape(z), z[t], gamma[t], beta[t], a[t], xh[t],
-                            where[t], mu[t], inv[t])  # fmt: skip
+            native.call("block_forward", self._shape(z), z, gamma, beta, a, xh, where, mu, inv)
             return a, Primal(z, a, xh, where, mu, inv, gamma)
         mu = z.mean((1, 2, 3))
         shifted = z - _c(mu)
@@ -138,10 +136,8 @@ class NormBlock:
             ga = ga.contiguous()
             gz, gp = torch.empty_like(at.z), torch.empty_like(at.a)
             ggamma, gbeta = torch.empty_like(at.mu), torch.empty_like(at.mu)
-            for t in range(len(at.z)):
-                native.call("block_backward", self._shape(at.z), at.z[t], at.gamma[t], at.a[t],
-                            at.xh[t], at.where[t], at.mu[t], at.inv[t], ga[t], gz[t], gp[t],
-                            ggamma[t], gbeta[t])  # fmt: skip
+            native.call("block_backward", self._shape(at.z), at.z, at.gamma, at.a, at.xh, at.where,
+                        at.mu, at.inv, ga, gz, gp, ggamma, gbeta)  # fmt: skip
         else:
             gp = self._through(at, ga)
             gbeta, ggamma = gp.sum((1, 2, 3)), (gp * at.xh).sum((1, 2, 3))
@@ -160,10 +156,8 @@ class NormBlock:
             tgamma, tbeta = (None if t is None else t.contiguous() for t in (tgamma, tbeta))
             ta, txh = torch.empty_like(at.a), torch.empty_like(at.a)
             tmu, tinv = torch.empty_like(at.mu), torch.empty_like(at.mu)
-            for t in range(len(tz)):
-                native.call("block_tangent", self._shape(tz), at.z[t], at.gamma[t], at.a[t],
-                            at.xh[t], at.where[t], at.mu[t], at.inv[t], tz[t], _at(tgamma, t),
-                            _at(tbeta, t), ta[t], txh[t], tmu[t], tinv[t])  # fmt: skip
+            native.call("block_tangent", self._shape(tz), at.z, at.gamma, at.a, at.xh, at.where,
+                        at.mu, at.inv, tz, tgamma, tbeta, ta, txh, tmu, tinv)  # fmt: skip
             return ta, Tangent(tz, txh, tmu, tinv, tgamma)
         tmu = tz.mean((1, 2, 3))
         cov = at.inv * (tz * (at.z - _c(at.mu))).mean((1, 2, 3))
@@ -186,12 +180,9 @@ class NormBlock:
         if at.where.dtype == torch.int32:
             tga, tgz = tga.contiguous(), torch.empty_like(at.z)
             tggamma, tgbeta = torch.empty_like(at.mu), torch.empty_like(at.mu)
-            for t in range(len(tgz)):
-                native.call("block_tangent_backward", self._shape(tgz), at.z[t], at.gamma[t],
-                            at.a[t], at.xh[t], at.where[t], at.mu[t], at.inv[t], at.gp[t],
-                            at.ggamma[t], at.gbeta[t], along.tz[t], along.txh[t], along.tmu[t],
-                            along.tinv[t], _at(along.tgamma, t), tga[t], tgz[t], tggamma[t],
-                            tgbeta[t])  # fmt: skip
+            native.call("block_tangent_backward", self._shape(tgz), at.z, at.gamma, at.a, at.xh,
+                        at.where, at.mu, at.inv, at.gp, at.ggamma, at.gbeta, along.tz, along.txh,
+                        along.tmu, along.tinv, along.tgamma, tga, tgz, tggamma, tgbeta)  # fmt: skip
             return tgz, tggamma, tgbeta
         tgp = self._through(at, tga)
         tgbeta = tgp.sum((1, 2, 3))
@@ -212,14 +203,10 @@ class NormBlock:
         return torch.where(at.a > 0, g, self.slope * g)
 
     def _shape(self, z: Tensor) -> native.Shape:
-        _, N, H, W, C = z.shape
-        return native.Shape(N, H, W, C, self.pool.tiles or 1, self.eps, self.slope)
+        T, N, H, W, C = z.shape
+        return native.Shape(T, N, H, W, C, self.pool.tiles or 1, self.eps, self.slope)
 
 
 def _c(v: Tensor) -> Tensor:
     """[T, C] against [T, N, H, W, C]."""
     return v[:, None, None, None]
-
-
-def _at(v: Tensor | None, t: int) -> Tensor | None:
-    return None if v is None else v[t]

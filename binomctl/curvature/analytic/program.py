@@ -28,7 +28,8 @@ class Node:
 class Point:
     """A linearisation: what forward and backward left behind at one set of parameters."""
 
-    parameters: dict[str, Tensor]
+    own: list[Parameters]
+    """Every node's own parameters."""
     caches: list[Cache]
     cotangents: list[Tensor | None]
 
@@ -54,25 +55,33 @@ class Program:
 
     nodes: tuple[Node, ...]
 
+    _depends: list[bool] = field(init=False, repr=False)
+    """Which values depend on a parameter: only their gradients are of use."""
+    _finished: list[list[int]] = field(init=False, repr=False)
+    """The values that no node needs after node i, by i."""
+
     def __post_init__(self) -> None:
-        """Which values depend on a parameter: only their gradients are of use."""
-        depends = [False]
-        for node in self.nodes:
-            depends.append(bool(node.names) or any(depends[i] for i in node.inputs))
+        depends, last = [False], dict[int, int]()
+        for i, node in enumerate(self.nodes):
+            depends.append(bool(node.names) or any(depends[j] for j in node.inputs))
+            last |= dict.fromkeys(node.inputs, i)
+        finished = [[j for j, i in last.items() if i == at] for at in range(len(self.nodes))]
+        # Plain attributes: a cached property takes a lock, on which torch.compile breaks its graph.
         object.__setattr__(self, "_depends", depends)
+        object.__setattr__(self, "_finished", finished)
 
     def forward(self, parameters: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Point]:
         """Outputs [T, N, F] for parameters by name, each [T, ...], and x [T, N, ...]."""
-        point = Point(parameters, [Cache() for _ in self.nodes], [None] * len(self.nodes))
-        values = [x]
-        last = self._last_use()
+        own = [self._own(node, parameters) for node in self.nodes]
+        point = Point(own, [Cache() for _ in self.nodes], [None] * len(self.nodes))
+        values: dict[int, Tensor] = {0: x}
         for i, (node, cache) in enumerate(zip(self.nodes, point.caches, strict=True)):
             inputs = [values[j] for j in node.inputs]
-            values.append(node.layer.forward(self._own(node, parameters), inputs, cache))
-            for j in node.inputs:
-                if last[j] == i:  # a layer that needs it later has it in its cache
-                    values[j] = values[j].new_empty(0)
-        return values[-1], point
+            values[i + 1] = node.layer.forward(own[i], inputs, cache)
+            del inputs
+            for j in self._finished[i]:  # a layer that needs it later has it in its cache
+                del values[j]
+        return values[len(self.nodes)], point
 
     def backward(self, point: Point, go: Tensor, *, keep: bool) -> dict[str, Tensor]:
         """Gradients by name, each [T, ...], for the output's gradient go.
@@ -90,10 +99,9 @@ class Program:
         loss_product: the map from the output's tangent to the tangent of its gradient.
         """
         tangents: list[Tensor | None] = [None]
-        for node, cache in zip(self.nodes, point.caches, strict=True):
+        for node, cache, own in zip(self.nodes, point.caches, point.own, strict=True):
             along = {r: directions[n] for r, n in node.names.items() if n in directions}
             inputs = [tangents[j] for j in node.inputs]
-            own = self._own(node, point.parameters)
             varies = along or any(t is not None for t in inputs)
             tangents.append(node.layer.tangent(own, along, cache, inputs) if varies else None)
             if not varies:
@@ -109,7 +117,7 @@ class Program:
         keep: bool,
         directions: dict[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        depends: Sequence[bool] = self._depends  # type: ignore[attr-defined]
+        depends = self._depends
         flowing: list[Tensor | None] = [None] * (len(self.nodes) + 1)
         flowing[-1] = go
         out: dict[str, Tensor] = {}
@@ -118,7 +126,7 @@ class Program:
             flowing[i + 1] = None
             if gy is None or not depends[i + 1]:
                 continue
-            own = self._own(node, point.parameters)
+            own = point.own[i]
             wanted = [depends[j] for j in node.inputs]
             if directions is None:
                 inward, gradients = node.layer.backward(own, cache, gy, wanted)
@@ -147,10 +155,3 @@ class Program:
             for role, constant in node.constants.items():
                 own[role] = constant.to(like).expand(len(like), *constant.shape)
         return own
-
-    def _last_use(self) -> list[int]:
-        last = [-1] * (len(self.nodes) + 1)
-        for i, node in enumerate(self.nodes):
-            for j in node.inputs:
-                last[j] = i
-        return last

@@ -20,13 +20,12 @@ from binomctl.curvature.analytic.layers import (
     SAME,
     SIGMOID,
     TANH,
-    Activation,
     Layer,
+    Leaky,
     Linear,
     MaxPool,
     Norm,
     Sum,
-    leaky,
 )
 from binomctl.curvature.analytic.norm_block import NormBlock, Pool
 from binomctl.curvature.analytic.program import Node, Program
@@ -129,7 +128,7 @@ def _of_module(module: nn.Module, path: str, conv: Method) -> Layer:
             raise Unsupported(f"{what} uses running statistics")
         return Norm(NormBlock(module.eps))
     if type(module) is nn.ReLU:
-        return leaky(0.0)
+        return Leaky(0.0)
     if type(module) is nn.LeakyReLU:
         return _leaky(module.negative_slope, what)
     if type(module) is nn.Tanh:
@@ -170,10 +169,10 @@ def _pool(kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
     return MaxPool(Pool(kernel, stride, _pair(padding), _pair(dilation), bool(ceil_mode)))
 
 
-def _leaky(slope: float, what: str) -> Activation:
+def _leaky(slope: float, what: str) -> Leaky:
     if slope < 0:
         raise Unsupported(f"{what} has a negative slope")
-    return leaky(float(slope))
+    return Leaky(float(slope))
 
 
 def _check_inputs(node: fx.Node, count: int) -> None:
@@ -211,8 +210,8 @@ def _function_pool(node: fx.Node) -> Layer:
 _FUNCTIONS: dict[Any, Callable[[fx.Node], Layer]] = {
     operator.add: _sum,
     torch.add: _sum,
-    torch.relu: lambda node: leaky(0.0),
-    F.relu: lambda node: leaky(0.0),
+    torch.relu: lambda node: Leaky(0.0),
+    F.relu: lambda node: Leaky(0.0),
     F.leaky_relu: lambda node: _leaky(_argument(node, 1, "negative_slope", 0.01), _path(node)),
     torch.tanh: lambda node: TANH,
     torch.sigmoid: lambda node: SIGMOID,
@@ -220,7 +219,7 @@ _FUNCTIONS: dict[Any, Callable[[fx.Node], Layer]] = {
     F.max_pool2d: _function_pool,
 }
 _METHODS: dict[str, Callable[[fx.Node], Layer]] = {
-    "relu": lambda node: leaky(0.0),
+    "relu": lambda node: Leaky(0.0),
     "tanh": lambda node: TANH,
     "flatten": _function_flatten,
 }
@@ -251,10 +250,7 @@ def _fuse(nodes: list[Node]) -> list[Node]:
         if isinstance(layer, Norm):
             slope, pool = 1.0, Pool()
             after = follower(end + 1)
-            if (
-                after is not None
-                and (found := getattr(nodes[after].layer, "slope", None)) is not None
-            ):
+            if after is not None and (found := _slope_of(nodes[after].layer)) is not None:
                 slope, end = found, after
                 skip.add(after)
                 after = follower(end + 1)
@@ -267,3 +263,7 @@ def _fuse(nodes: list[Node]) -> list[Node]:
         out.append(Node(layer, inputs, node.names, node.constants, node.path))
         place[end + 1] = len(out)
     return out
+
+
+def _slope_of(layer: Layer) -> float | None:
+    return layer.slope if isinstance(layer, Leaky) else None
