@@ -31,7 +31,7 @@ $(VENV)/installed: pyproject.toml requirements.lock
 	touch $@
 
 bench: install
-	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf $(VENV) build dist

@@ -1,6 +1,6 @@
 """Image data: converting tieredImageNet, opening it, and drawing a meta-batch from it.
 
-    python benchmarks/data.py [--images 779165] [--folder DIR]
+    python benchmarks/data.py [--images 779165] [--folder DIR] [--output FILE]
 
 No published image may be had here, so files of tieredImageNet's layout, number of images, number of
 classes and about its size are made of generated pictures, converted by `binomctl data prepare` in a
@@ -43,12 +43,18 @@ start = time.perf_counter()
 data = TieredImageNet(root=sys.argv[1], ways=5, shots=5, queries=15)
 data.in_shape
 opened = time.perf_counter() - start
-times = []
-for step in range(300):
-    begin = time.process_time()
-    EpisodeBatch.stack(data.episode("train", i) for i in range(4 * step, 4 * step + 4))
-    times.append(1000 * (time.process_time() - begin))
-print(json.dumps({"open_seconds": opened, "first_ms": times[0], "ms": times[100:]}))
+import dataclasses
+out = {"open_seconds": opened}
+for name, change in (("ms", {}), ("flip_crop_ms", {"flip": True, "crop": 8}),
+                     ("flip_crop_turn_ms", {"flip": True, "crop": 8, "turn": True})):
+    varied, times = dataclasses.replace(data, **change), []
+    for step in range(300):
+        begin = time.process_time()
+        EpisodeBatch.stack(varied.episode("train", i) for i in range(4 * step, 4 * step + 4))
+        times.append(1000 * (time.process_time() - begin))
+    out |= {name: times[100:]}
+    out.setdefault("first_ms", times[0])
+print(json.dumps(out))
 """
 
 
@@ -98,6 +104,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--images", type=int, default=779_165)
     options.add_argument("--folder", type=Path, default=None)
+    options.add_argument("--output", type=Path, default=RESULT)
     given = options.parse_args()
     share = given.images / 779_165
     folder = Path(tempfile.mkdtemp(dir=given.folder))
@@ -129,11 +136,15 @@ def main() -> None:
             },
             "open_seconds": spread([d["open_seconds"] for d in drawn]),
             "draw_cpu_ms": spread([ms for d in drawn for ms in d["ms"]]),
+            "draw_flip_crop_cpu_ms": spread([ms for d in drawn for ms in d["flip_crop_ms"]]),
+            "draw_flip_crop_turn_cpu_ms": spread(
+                [ms for d in drawn for ms in d["flip_crop_turn_ms"]]
+            ),
             "first_draw_cpu_ms": spread([d["first_ms"] for d in drawn]),
         }
     finally:
         shutil.rmtree(folder)
-    RESULT.write_text(json.dumps(report, indent=1) + "\n")
+    given.output.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 
 

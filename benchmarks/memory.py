@@ -17,20 +17,18 @@ from typing import Any
 from binomctl.adapt import adapt_and_validate
 from binomctl.config import load_config
 from binomctl.curvature import AutogradEngine
+from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.environment import environment
 from binomctl.problem import build_problem
 from binomctl.profiling import peak_allocated
 
 ROOT = Path(__file__).parents[1]
 RESULT, FIGURE = ROOT / "benchmarks/results/memory.json", ROOT / "docs/figures/memory.svg"
+ENGINES: dict[str, Any] = {"analytic": AnalyticEngine, "autograd": AutogradEngine}
 SCHEDULES: dict[str, dict[str, Any]] = {
     "store": {"memory": "store", "order": "rows"},
     "recompute, rows": {"memory": "recompute", "order": "rows"},
-    "recompute, columns in parallel": {
-        "memory": "recompute",
-        "order": "columns",
-        "batching": "vmap",
-    },
+    "recompute, columns in parallel": {"memory": "recompute", "order": "columns"},
 }
 SETTINGS = {
     "dataset.shots": 5,
@@ -40,12 +38,15 @@ SETTINGS = {
 }
 
 
-def peak(schedule: str, estimator: dict[str, Any], K: int) -> dict[str, int]:
+def peak(kind: str, schedule: str, estimator: dict[str, Any], K: int) -> dict[str, int]:
     """Peak bytes of a meta-step, and the bytes of its trajectory phi^0..phi^K."""
     overrides = {f"estimator.{k}": v for k, v in estimator.items()}
     config, _ = load_config(overrides={**SETTINGS, **overrides, "adaptation.K": K})
     problem = build_problem(config)
-    engine = AutogradEngine(problem.model, problem.dataset.loss, threads=1, **SCHEDULES[schedule])
+    options = dict(SCHEDULES[schedule])
+    if kind == "autograd" and options["order"] == "columns":
+        options["batching"] = "vmap"
+    engine = ENGINES[kind](problem.model, problem.dataset.loss, threads=1, **options)
     batch = problem.training_batch(range(config.training.meta_batch))
     how = problem.adaptation(batch, problem.m)
     keep = problem.estimator.steps(K)
@@ -61,19 +62,21 @@ def peak(schedule: str, estimator: dict[str, Any], K: int) -> dict[str, int]:
 
 def measure() -> dict[str, Any]:
     over_K = [
-        {"schedule": s, "K": K, **peak(s, {"name": "maml"}, K)}
+        {"engine": e, "schedule": s, "K": K, **peak(e, s, {"name": "maml"}, K)}
+        for e in ENGINES
         for s in ("store", "recompute, rows")
         for K in (5, 10, 20, 50)
     ]
     over_L = [
-        {"schedule": s, "L": L, **peak(s, {"name": "binom", "L": L}, 10)}
+        {"engine": e, "schedule": s, "L": L, **peak(e, s, {"name": "binom", "L": L}, 10)}
+        for e in ENGINES
         for s in SCHEDULES
         for L in range(1, 11)
     ]
     return {
         "schema": "binomctl/memory/1",
         "environment": environment(),
-        "config": {"model": "conv4-16, 28x28x1", "ways": 5, "engine": "autograd", **SETTINGS},
+        "config": {"model": "conv4-16, 28x28x1", "ways": 5, **SETTINGS},
         "maml_over_K": over_K,
         "binom_over_L_at_K_10": over_L,
     }
@@ -94,7 +97,7 @@ def draw(report: dict[str, Any]) -> None:
     colours = dict(zip(SCHEDULES, ("#c0392b", "#1f6fb2", "#2e8b57"), strict=True))
     for axes, rows, letter, title in panels:
         for schedule, colour in colours.items():
-            mine = [r for r in rows if r["schedule"] == schedule]
+            mine = [r for r in rows if (r["engine"], r["schedule"]) == ("analytic", schedule)]
             if mine:
                 mib = [(r["peak_bytes"] - r["trajectory_bytes"]) / 2**20 for r in mine]
                 xs = [r[letter] for r in mine]
@@ -114,13 +117,15 @@ def main() -> None:
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     draw(report)
     peaks = {
-        (r["schedule"], r["K"]): r["peak_bytes"] - r["trajectory_bytes"]
+        (r["engine"], r["schedule"], r["K"]): r["peak_bytes"] - r["trajectory_bytes"]
         for r in report["maml_over_K"]
     }
-    for schedule in ("store", "recompute, rows"):
-        print(f"{schedule}: K = 50 over K = 5 {peaks[schedule, 50] / peaks[schedule, 5]:.3f}")
+    for kind in ENGINES:
+        for schedule in ("store", "recompute, rows"):
+            ratio = peaks[kind, schedule, 50] / peaks[kind, schedule, 5]
+            print(f"{kind}, {schedule}: K = 50 over K = 5 {ratio:.3f}")
     for r in report["binom_over_L_at_K_10"]:
-        print(f"{r['schedule']:32} L = {r['L']:2} {r['peak_bytes'] / 2**20:8.2f} MiB")
+        print(f"{r['engine']} {r['schedule']:32} L = {r['L']:2} {r['peak_bytes'] / 2**20:8.2f} MiB")
 
 
 if __name__ == "__main__":

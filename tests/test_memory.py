@@ -10,6 +10,7 @@ import torch
 from binomctl.adapt import adapt_and_validate
 from binomctl.config import load_config
 from binomctl.curvature import AutogradEngine
+from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.evaluate import evaluate
 from binomctl.problem import build_problem
 from binomctl.profiling import peak_allocated
@@ -20,8 +21,15 @@ def looped(memory="store", **overrides):
     small = {"model.filters": 4, "training.meta_batch": 1, "dataset.queries": 1}
     config, _ = load_config(overrides=small | overrides)
     problem = build_problem(config)
-    how = problem.config.engine.model_copy(update={"memory": memory}).model_dump()
-    engine = AutogradEngine(problem.model, problem.dataset.loss, threads=1, **how)
+    chosen = problem.config.engine
+    how = {"memory": memory, "threads": 1}
+    if chosen.order != "auto":
+        how["order"] = chosen.order
+    if chosen.kind == "analytic":
+        engine = AnalyticEngine(problem.model, problem.dataset.loss, **how)
+    else:
+        how["batching"] = chosen.batching
+        engine = AutogradEngine(problem.model, problem.dataset.loss, **how)
     return dataclasses.replace(problem, engine=engine)
 
 
@@ -51,21 +59,29 @@ def test_the_count_is_exact():
     assert peak_allocated(three_megabytes) == 3_000_000
 
 
+KINDS = ["autograd", "analytic"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("estimator", ["maml", "binom"])
-def test_recomputing_grows_with_the_trajectory_alone(estimator):
+def test_recomputing_grows_with_the_trajectory_alone(estimator, kind):
     d_bytes = looped().theta.numel() * 4
-    peaks = {K: step_peak("recompute", estimator, K) for K in (4, 12)}
+    of = {"engine.kind": kind, "engine.order": "rows"}
+    peaks = {K: step_peak("recompute", estimator, K, **of) for K in (4, 12)}
     growth = peaks[12] - peaks[4]
     # phi^0..phi^K stands in a list and, for a moment, in one tensor beside it.
     assert 0 < growth <= 2 * 8 * d_bytes + 1024
-    stored = {K: step_peak("store", estimator, K) for K in (4, 12)}
+    stored = {K: step_peak("store", estimator, K, **of) for K in (4, 12)}
     assert stored[12] - stored[4] > 20 * growth
     assert stored[12] > 2 * peaks[12]
 
 
-def test_points_in_parallel_take_less_as_L_grows():
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_in_parallel_take_less_as_L_grows(kind):
     K = 8
-    together = {"engine.order": "columns", "engine.batching": "vmap"}
+    together = {"engine.order": "columns", "engine.kind": kind}
+    if kind == "autograd":
+        together["engine.batching"] = "vmap"
     peaks = [
         step_peak("recompute", "binom", K, **{"estimator.L": L}, **together)
         for L in range(2, K + 1)

@@ -288,10 +288,16 @@ def _rows(store: Store) -> list[tuple[str, str]]:
         ("prepared form", str(store.path)),
         ("images", f"{store.index.total:,} of {width}x{height}, {channels} channels"),
         *(
-            (split, f"{len(classes)} classes, {sum(c.count for c in classes):,} images")
+            (split, f"{len(classes)} classes, {sum(c.count for c in classes):,} images ({each})")
             for split, classes in store.index.splits.items()
+            for each in [_each([c.count for c in classes])]
         ),
     ]
+
+
+def _each(counts: list[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,} a class" if low == high else f"{low:,} to {high:,} a class"
 
 
 def _described(store: Store) -> dict[str, Any]:
