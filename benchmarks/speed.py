@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -39,6 +40,7 @@ from binomctl.episodes import EpisodeBatch
 from binomctl.flat import Layout, initial_parameters
 from binomctl.images.learn2learn import load as load_learn2learn
 from binomctl.models import build_model
+from binomctl.problem import LARGE
 from binomctl.profiling import peak_allocated
 
 ROOT = Path(__file__).parents[1]
@@ -50,11 +52,15 @@ WORKLOADS: dict[str, dict[str, Any]] = {
     "sinusoid MLP, B = 25": {"model": "mlp", "shape": (1,), "B": 25, "alpha": 0.01},
     "Conv4-32 28x28x1, 1-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 1},
     "Conv4-32 28x28x1, 5-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 5},
-    "Conv4-32 84x84x3, 1-shot": {"model": "conv4", "shape": (3, 84, 84), "shots": 1},
-    "Conv4-32 84x84x3, 5-shot": {"model": "conv4", "shape": (3, 84, 84), "shots": 5},
+    "Conv4-32 84x84x3, 1-shot": {
+        "model": "conv4", "shape": (3, 84, 84), "shots": 1, "rounds": 3, "workers": 1,
+    },
+    "Conv4-32 84x84x3, 5-shot": {
+        "model": "conv4", "shape": (3, 84, 84), "shots": 5, "rounds": 2, "workers": 1,
+    },
     "ResNet12 (16, 40, 80, 160) 84x84x3, 1-shot, B = 1, 5 queries": {
         "model": "resnet12", "options": {"filters": (16, 40, 80, 160)}, "shape": (3, 84, 84),
-        "shots": 1, "B": 1, "queries": 5,
+        "shots": 1, "B": 1, "queries": 5, "rounds": 2, "workers": 1,
     },
 }  # fmt: skip
 
@@ -201,6 +207,12 @@ class Case:
         return self.B * ((self.K * N_s + N_q) * G + products * N_s * T)
 
 
+def large_images(spec: dict[str, Any]) -> bool:
+    """As binomctl/problem.py has it for a run."""
+    places = 5 * spec.get("queries", 15) * math.prod(spec["shape"][1:])
+    return len(spec["shape"]) == 3 and places > LARGE
+
+
 PRODUCTS = {"binomctl FOMAML": 0, "binomctl MAML": K, "binomctl Binom(2)": L * (K - L + 1)}
 BASE = "learn2learn MAML"
 
@@ -227,9 +239,11 @@ def worker(name: str, rounds: int) -> dict[str, Any]:
         if error > 1e-3:
             raise SystemExit(f"{name}: {label} is off by {error:.1e}; nothing was timed")
     times: dict[str, list[float]] = {label: [] for label in contestants}
-    for _ in range(rounds):
+    quick = "rounds" not in case.spec
+    for _ in range(case.spec.get("rounds", rounds)):
         for label, step in contestants.items():
-            step()  # its own caches and pages, not those of the one before
+            if quick:
+                step()  # its own caches and pages, not those of the one before
             start = time.perf_counter()
             step()
             times[label].append(1e3 * (time.perf_counter() - start))
@@ -290,6 +304,7 @@ def summary(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
                 "median_ms": round(median, 2),
                 "p10_ms": round(times[len(times) // 10], 2),
                 "p90_ms": round(times[9 * len(times) // 10], 2),
+                "n": len(times),
             }
             work = case.work(PRODUCTS[label]) if label in PRODUCTS else None
             if work is not None:
@@ -311,7 +326,7 @@ def summary(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 def table(report: dict[str, Any]) -> str:
     """The page's table: ours tuned, against learn2learn as it is used and tuned alike."""
     lines = [
-        "| workload | step | median (p10 to p90), ms | learn2learn MAML: as it is / tuned |"
+        "| workload | step | median (p10 to p90; n), ms | learn2learn MAML: as it is / tuned |"
         " share of floor |",
         "|---|---|---|---|---|",
     ]
@@ -321,7 +336,7 @@ def table(report: dict[str, Any]) -> str:
             share = f"{row['share_of_floor']:.0%}" if "share_of_floor" in row else ""
             spread = f"{row['p10_ms']:g} to {row['p90_ms']:g}"
             lines.append(
-                f"| {name} | {label} | {row['median_ms']:g} ({spread})"
+                f"| {name} | {label} | {row['median_ms']:g} ({spread}; {row['n']})"
                 f" | {fast['system']:.2f} / {fast['tuned']:.2f} | {share} |"
             )
             name = ""
@@ -368,13 +383,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.worker:
         if args.allocator == "tuned":
-            tune_allocator()
+            tune_allocator(one_arena=large_images(WORKLOADS[args.worker]))
         print(json.dumps(worker(args.worker, args.rounds)))
         return
     report: dict[str, Any] = {
         "schema": "binomctl/speed/1",
         "environment": environment(),
-        "config": {"K": K, "L": L, "rounds": args.rounds, "workers": 2, "dtype": "float32",
+        "config": {"K": K, "L": L, "rounds": args.rounds, "workloads": WORKLOADS, "dtype": "float32",
                    "ways": 5, "seed": 0},
         "workloads": {},
     }  # fmt: skip
@@ -382,7 +397,7 @@ def main() -> None:
         if args.only and args.only not in name:
             continue
         runs: dict[str, list[dict[str, Any]]] = {"system": [], "tuned": []}
-        for _ in range(2):
+        for _ in range(WORKLOADS[name].get("workers", 2)):
             for allocator, parts in runs.items():
                 done = subprocess.run(
                     [sys.executable, __file__, "--worker", name, "--allocator", allocator,

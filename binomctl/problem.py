@@ -24,6 +24,9 @@ from binomctl.models import MODELS, build_model
 from binomctl.normalization import Statistics, measure, norm_layers, with_constants
 from binomctl.options import IMPORT, build, has_option
 
+LARGE = 250_000
+"""Pixels of a query set from which its activations (32 channels, 4 bytes) near 64 MB."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -151,6 +154,8 @@ def build_problem(config: Config) -> Problem:
     theta = initial_parameters(model)
     problem = Problem(config, dataset, estimator, rule, model, engine, theta, m.to(theta))
     batch = problem.training_batch(range(1))
+    if config.engine.allocator == "tuned" and batch.x_val.dim() == 5:
+        tune_allocator(one_arena=batch.x_val[0, :, 0].numel() > LARGE)
     _check_runs(problem, batch)
     engine = choose_engine(model, dataset.loss, batch.x_trn[0], **engine_options(config))
     problem = dataclasses.replace(problem, engine=engine)
