@@ -35,8 +35,8 @@ def choose_engine(
 
     Args:
         x: inputs of one task [N, ...], on which the layer algebra must give what the model gives.
-        kind: "auto" takes the layer algebra where it can, and says in a debug line of the logger
-            "binomctl" why where it cannot.
+        kind: "auto" takes the layer algebra where it can, on a CPU, and says in a debug line of the
+            logger "binomctl" why where it does not.
         statistics: constants for batch norm, which the layer algebra does not know.
         others: as the engines have them; batching is autograd's alone.
 
@@ -48,6 +48,9 @@ def choose_engine(
         try:
             if statistics is not None:
                 raise Unsupported("batch norm on constants (adaptation.statistics) is not known")
+            on = next(model.parameters()).device.type
+            if kind == "auto" and on != "cpu":
+                raise Unsupported(f"it was never measured on {on}; engine.kind = analytic takes it")
             if batching != "auto":
                 raise Unsupported(f"engine.batching = {batching} is the autograd engine's")
             engine = AnalyticEngine(
