@@ -53,15 +53,15 @@ WORKLOADS: dict[str, dict[str, Any]] = {
     "Conv4-32 28x28x1, 1-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 1},
     "Conv4-32 28x28x1, 5-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 5},
     "Conv4-32 84x84x3, 1-shot": {
-        "model": "conv4", "shape": (3, 84, 84), "shots": 1, "rounds": 3, "workers": 1,
+        "model": "conv4", "shape": (3, 84, 84), "shots": 1, "rounds": 2,
     },
     "Conv4-32 84x84x3, 5-shot": {
-        "model": "conv4", "shape": (3, 84, 84), "shots": 5, "rounds": 2, "workers": 1,
+        "model": "conv4", "shape": (3, 84, 84), "shots": 5, "rounds": 2,
         "without": ["vmap"],
     },
     "ResNet12 (16, 40, 80, 160) 84x84x3, 1-shot, B = 1, 5 queries": {
         "model": "resnet12", "options": {"filters": (16, 40, 80, 160)}, "shape": (3, 84, 84),
-        "shots": 1, "B": 1, "queries": 5, "rounds": 2, "workers": 1,
+        "shots": 1, "B": 1, "queries": 5, "rounds": 2,
     },
 }  # fmt: skip
 
@@ -228,6 +228,7 @@ def worker(name: str, rounds: int) -> dict[str, Any]:
         if not without or not label.startswith(without)
     }
     failed: dict[str, str] = {}
+    differences: dict[str, float] = {}
     reference = contestants["binomctl MAML, autograd"]()
     binom = case.ours(AutogradEngine(case.model, case.loss), "binom", L=L)()
     for label, step in list(contestants.items()):  # nothing wrong is timed
@@ -242,9 +243,10 @@ def worker(name: str, rounds: int) -> dict[str, Any]:
         wanted = binom if "Binom" in label else reference
         wanted = wanted.sum(0) if found.dim() == 1 else wanted
         error = float((found - wanted).norm() / wanted.norm())
-        # In float32 a near-tie of ReLU or max-pool may fall the other way and change a task's gradient
-        # by some 1e-3, for autograd as for others; in float64 the tests hold all to 1e-10.
-        if error > 2e-2:
+        # In float32 a near-tie of ReLU or max-pool may fall the other way and change a task's
+        # gradient by some per cent, autograd's too; in float64 the tests hold all to 1e-10.
+        differences[label] = float(f"{error:.1e}")
+        if error > 0.1:
             raise SystemExit(f"{name}: {label} is off by {error:.1e}; nothing was timed")
     times: dict[str, list[float]] = {label: [] for label in contestants}
     quick = "rounds" not in case.spec
@@ -264,6 +266,7 @@ def worker(name: str, rounds: int) -> dict[str, Any]:
     return {
         "times": times,
         "failed": failed,
+        "differences": differences,
         "sgemm": statistics.median(rates),
         "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
@@ -321,6 +324,7 @@ def summary(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             "sgemm_gflops": round(rate / 1e9, 1),
             "peak_resident_mib": round(statistics.median(p["resident"] for p in parts) / 2**20),
             "failed": parts[0]["failed"],
+            "difference_from_autograd": parts[0]["differences"],
             "contestants": rows,
         }
     for label, row in out["tuned"]["contestants"].items():
@@ -405,15 +409,16 @@ def main() -> None:
         if args.only and args.only not in name:
             continue
         runs: dict[str, list[dict[str, Any]]] = {"system": [], "tuned": []}
-        for _ in range(WORKLOADS[name].get("workers", 2)):
-            for allocator, parts in runs.items():
-                done = subprocess.run(
-                    [sys.executable, __file__, "--worker", name, "--allocator", allocator,
-                     "--rounds", str(args.rounds)],
-                    capture_output=True, text=True, check=True,
-                )  # fmt: skip
-                parts.append(json.loads(done.stdout.splitlines()[-1]))
+        for allocator, parts in runs.items():
+            done = subprocess.run(
+                [sys.executable, __file__, "--worker", name, "--allocator", allocator,
+                 "--rounds", str(args.rounds)],
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            parts.append(json.loads(done.stdout.splitlines()[-1]))
         report["workloads"][name] = summary(name, runs)
+        if not args.only:
+            RESULT.write_text(json.dumps(report, indent=1) + "\n")
         print(name, flush=True)
         print(json.dumps(report["workloads"][name]["tuned"]["contestants"], indent=1))
     report["sweeps"] = sweeps()
