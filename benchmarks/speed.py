@@ -381,7 +381,7 @@ def draw(report: dict[str, Any]) -> None:
         axes.barh(labels, values, color=[colours[label.split()[0].split(".")[0].split("(")[0]]
                                          for label in labels])  # fmt: skip
         for i, value in enumerate(values):
-            axes.text(value, i, f" {value:.3g}", va="center", fontsize=6)
+            axes.text(value, i, f" {value:,.0f}" if value >= 100 else f" {value:.3g}", fontsize=6)
         axes.set_title(name.replace(", B = 1", ",\nB = 1"), fontsize=7, loc="left")
         axes.tick_params(labelsize=6)
         axes.set_xlim(0, 1.18 * max(values))
