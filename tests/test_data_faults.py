@@ -28,6 +28,7 @@ from binomctl_datasets.cifar_fs import CIFARFS
 from binomctl_datasets.fc100 import FC100
 from binomctl_datasets.image_folder import ImageFolder
 from binomctl_datasets.mini_imagenet import MiniImageNet
+from binomctl_datasets.omniglot import Omniglot
 from binomctl_datasets.tiered_imagenet import TieredImageNet
 from PIL import Image
 
@@ -651,6 +652,22 @@ def test_damage_inside_an_archive_is_the_archive_s(server, tmp_path):
     assert caught.value.path == here / "fc100.zip"
     acquire(recipe, here, source="FC100", mirrors=[server.url])
     assert (here / "fc100.zip.quarantined").exists()
+
+
+def test_the_damaged_one_of_two_archives_is_named_wherever_the_store_goes(tmp_path):
+    layouts.omniglot_zip(tmp_path / "data")
+    archive = tmp_path / "data" / "omniglot-py" / "images_evaluation.zip"
+    with zipfile.ZipFile(archive) as packed:
+        files = {name: packed.read(name) for name in packed.namelist()}
+    files[sorted(files)[3]] = b"\x89PNG\r\n\x1a\n cut"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name, data in files.items():
+            packed.writestr(name, data)
+    recipe = Omniglot(root=str(tmp_path / "data")).recipe
+    for to in (None, tmp_path / "elsewhere" / "store"):
+        with pytest.raises(DamagedFile, match="is not a readable image") as caught:
+            prepare(recipe, tmp_path / "data", to)
+        assert caught.value.path == archive
 
 
 def test_nothing_is_fetched_for_an_error_that_fetching_does_not_mend(server, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,7 +47,7 @@ def data_root(root: str | None, name: str, expected: str) -> Path:
 
 
 @dataclass(frozen=True)
-class FewShotImages(Classification):
+class FewShotImages(Classification, ABC):
     """Base of the image data sets. A data set says where its files may lie and what its images
     become (`recipe`), and may divide the classes itself (`divide`); nothing else is its own."""
 
@@ -80,9 +81,9 @@ class FewShotImages(Classification):
         settle_paths(self, "root")
 
     @property
+    @abstractmethod
     def recipe(self) -> Recipe:
         """How the data set is read."""
-        raise NotImplementedError
 
     def divide(self, index: Index) -> Mapping[str, tuple[ClassInfo, ...]]:
         """The classes of train, validation and test; by default those the files say."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from binomctl.atomic import disk_full, write_json
 from binomctl.errors import ConfigError, DamagedFile
 from binomctl.images.convert import Progress, Silent, convert
-from binomctl.images.recipe import Recipe, checked, find, store_path
+from binomctl.images.recipe import Recipe, blaming, checked, find, store_path
 from binomctl.images.sources import Missing
 from binomctl.images.store import INDEX, Store, is_store, open_store
 
@@ -61,9 +61,8 @@ def prepare(
         partial.mkdir(exist_ok=True)
         try:
             source = find(recipe, root, partial / "unpacked")
-            index = convert(recipe, source, partial, progress)
-        except DamagedFile as damage:
-            raise _of_archive(damage, partial) from None
+            with blaming(source.files, partial / "unpacked"):
+                index = convert(recipe, source, partial, progress)
         finally:
             _remove_if_new(partial)
         with disk_full(target):
@@ -87,18 +86,6 @@ def _there(recipe: Recipe, root: Path, target: Path) -> Store | None:
             raise
         _put_aside(target)
         return None
-
-
-def _of_archive(damage: DamagedFile, partial: Path) -> DamagedFile:
-    """What is damaged inside an unpacked archive, as a damage of that archive."""
-    unpacked = partial / "unpacked"
-    done = sorted(unpacked.glob(".*.done"))
-    if damage.path is None or not done or unpacked not in damage.path.parents:
-        return damage
-    shutil.rmtree(unpacked, ignore_errors=True)
-    root = partial.parent.parent
-    archive = root / done[0].name.removeprefix(".").removesuffix(".done")
-    return DamagedFile(f"{archive}: {damage}", damage.hint, archive)
 
 
 def _remove_if_new(partial: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,15 +62,12 @@ def find(recipe: Recipe, root: Path, unpacked: Path | None = None) -> Source:
     if packed and unpacked is None:
         raise Missing(f"packed: {', '.join(p.name for p in packed)}")
     if packed and unpacked is not None:
-        try:
-            for archive in packed:
-                _unpack_once(archive, unpacked)
-            inside = [unpacked, *sorted(p for p in unpacked.iterdir() if p.is_dir())]
+        for archive in packed:
+            _unpack_once(archive, unpacked)
+        inside = [unpacked, *sorted(p for p in unpacked.iterdir() if p.is_dir())]
+        with blaming(packed, unpacked):
             if source := _look(recipe, inside, incomplete):
                 return replace(source, files=packed)
-        except DamagedFile as damage:  # what is inside is gone in a moment: the archive is at fault
-            shutil.rmtree(unpacked, ignore_errors=True)
-            raise DamagedFile(f"{packed[0]}: {damage}", damage.hint, packed[0]) from None
         incomplete.append(
             Missing(f"{', '.join(map(str, packed))}: none of the known layouts is in there")
         )
@@ -77,6 +75,20 @@ def find(recipe: Recipe, root: Path, unpacked: Path | None = None) -> Source:
         incomplete[0] if incomplete else Missing(f"{root} has no {recipe.name} in a known layout")
     )
     raise Missing(str(first), f"{first.hint} {recipe.name} needs {recipe.expected}.".strip())
+
+
+@contextmanager
+def blaming(archives: Sequence[Path], unpacked: Path) -> Iterator[None]:
+    """Turn the damage of a file that was unpacked, and is gone in a moment, into its archive's."""
+    try:
+        yield
+    except DamagedFile as damage:
+        if damage.path is None or unpacked not in damage.path.parents:
+            raise
+        parts = damage.path.parts
+        archive = next((a for a in archives if a.name.split(".")[0] in parts), archives[0])
+        shutil.rmtree(unpacked, ignore_errors=True)
+        raise DamagedFile(f"{archive}: {damage}", damage.hint, archive) from None
 
 
 def _look(recipe: Recipe, folders: list[Path], incomplete: list[Missing]) -> Source | None:
@@ -146,4 +158,5 @@ def checked(recipe: Recipe, store: Store) -> Store:
 
 
 def made(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe makes of the pixels, as the index keeps it."""
     return asdict(recipe.shape)
