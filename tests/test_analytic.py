@@ -341,8 +341,9 @@ def test_the_first_layer_keeps_no_input_gradient_and_the_query_no_cache():
     model = Conv4(filters=2).build((1, 16, 16), 3)
     engine = AnalyticEngine(model, F.cross_entropy)
     x, y = torch.randn(1, 3, 1, 16, 16), torch.tensor([[0, 1, 2]])
-    at = engine.linearise(initial_parameters(model).unsqueeze(0), x.movedim(2, -1), y, keep=False)
-    assert at.point is None
+    phi = initial_parameters(model).unsqueeze(0)
+    _, _, hessian = engine.linearise(phi, x.movedim(2, -1), y, keep=False)
+    assert all(cache.primal is None for cache in hessian.point.caches)
 
 
 # What is not known ------------------------------------------------------------------------------

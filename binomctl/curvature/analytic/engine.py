@@ -75,8 +75,12 @@ class AnalyticEngine:
     def query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]."""
         x = channels_last(x)
-        parts = self.map(lambda rows: self._query(phi[rows], x[rows], y[rows]), x)
-        loss, gradient, output = (torch.cat(column) for column in zip(*parts, strict=True))
+
+        def one(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+            loss, gradient, hessian = self.linearise(phi[rows], x[rows], y[rows], keep=False)
+            return loss, gradient, hessian.output
+
+        loss, gradient, output = (torch.cat(c) for c in zip(*self.map(one, x), strict=True))
         return loss, gradient, output
 
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
@@ -98,21 +102,15 @@ class AnalyticEngine:
             return self._chunk
         return 1 if self._by_task and x[0, ..., 0].numel() > FEW_PLACES else len(x)
 
-    def linearise(self, phi: Tensor, x: Tensor, y: Tensor, *, keep: bool) -> Linearised:
-        """Loss and gradient of some tasks at phi [T, d]; with keep, ready for H v."""
+    def linearise(
+        self, phi: Tensor, x: Tensor, y: Tensor, *, keep: bool
+    ) -> tuple[Tensor, Tensor, Hessian]:
+        """Loss [T], gradient [T, d] and Hessian of some tasks at phi [T, d]; without keep the
+        Hessian has the outputs alone."""
         output, point = self.program.forward(self.layout.unflatten(phi), x)
-        value, go, product = output_loss(self.loss, output, y).at(output, y)
-        gradient = self.flat(self.program.backward(point, go, keep=keep), phi)
-        return Linearised(self, point if keep else None, product, value, gradient, output)
-
-    def flat(self, named: dict[str, Tensor], like: Tensor) -> Tensor:
-        """Gradients by name as [T, d]; what is missing is zero."""
-        T = len(like)
-        parts = []
-        for name, size in zip(self.layout.names, self.layout.sizes, strict=True):
-            part = named.get(name)
-            parts.append(like.new_zeros(T, size) if part is None else part.reshape(T, size))
-        return torch.cat(parts, 1)
+        loss, go, product = output_loss(self.loss, output, y).at(output, y)
+        gradient = self.layout.flatten(self.program.backward(point, go, keep=keep))
+        return loss, gradient, Hessian(self, point, product, output)
 
     def map(self, function: Callable[[slice], T], x: Tensor) -> list[T]:
         """function(rows) for every chunk of the tasks whose inputs are x, a few side by side."""
@@ -125,37 +123,29 @@ class AnalyticEngine:
 
         return self._workers.map(quiet, chunks)
 
-    def _query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        at = self.linearise(phi, x, y, keep=False)
-        return at.loss, at.gradient, at.output
-
 
 @dataclass(frozen=True)
-class Linearised:
-    """Some tasks at one set of parameters each: loss [T], gradient [T, d], and H v."""
+class Hessian:
+    """The Hessians of some tasks, each at its own parameters, ready for products."""
 
     engine: AnalyticEngine
-    point: Point | None
+    point: Point
     loss_product: LossProduct
-    loss: Tensor
-    gradient: Tensor
     output: Tensor
 
     @classmethod
-    def joined(cls, parts: list[Linearised], y: Tensor) -> Linearised:
+    def joined(cls, parts: list[Hessian], y: Tensor) -> Hessian:
         """Several of them, of the same tasks with targets y, as one."""
         engine, output = parts[0].engine, torch.cat([p.output for p in parts])
         targets = _times(len(parts), y)
         _, _, product = output_loss(engine.loss, output, targets).at(output, targets)
-        loss, gradient = (torch.cat([getattr(p, n) for p in parts]) for n in ("loss", "gradient"))
-        return cls(engine, join([p.point for p in parts]), product, loss, gradient, output)
+        return cls(engine, join([p.point for p in parts]), product, output)
 
-    def hvp(self, v: Tensor) -> Tensor:
+    def times(self, v: Tensor) -> Tensor:
         """H v for v [T, d]."""
-        assert self.point is not None
-        directions = self.engine.layout.unflatten(v)
-        named = self.engine.program.product(self.point, directions, self.loss_product)
-        return self.engine.flat(named, v)
+        layout = self.engine.layout
+        named = self.engine.program.product(self.point, layout.unflatten(v), self.loss_product)
+        return layout.flatten(named)
 
 
 class AnalyticCurvature:
@@ -164,20 +154,22 @@ class AnalyticCurvature:
     def __init__(self, engine: AnalyticEngine, x: Tensor, y: Tensor) -> None:
         self._engine = engine
         self._x, self._y = channels_last(x), y
-        self._kept: dict[int, list[Linearised]] = {}
+        self._kept: dict[int, list[Hessian]] = {}
         self.order: Order = engine.order
 
     def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
         """l_trn [B] and its gradient [B, d] at phi^k [B, d]."""
         store = keep and self._engine.memory == "store"
 
-        def one(rows: slice) -> Linearised:
-            return self._engine.linearise(phi[rows], self._x[rows], self._y[rows], keep=store)
+        def one(rows: slice) -> tuple[Tensor, Tensor, Hessian | None]:
+            x, y = self._x[rows], self._y[rows]
+            loss, gradient, hessian = self._engine.linearise(phi[rows], x, y, keep=store)
+            return loss, gradient, hessian if store else None
 
-        parts = self._engine.map(one, self._x)
+        losses, gradients, hessians = zip(*self._engine.map(one, self._x), strict=True)
         if store:
-            self._kept[k] = parts
-        return torch.cat([p.loss for p in parts]), torch.cat([p.gradient for p in parts])
+            self._kept[k] = [h for h in hessians if h is not None]
+        return torch.cat(losses), torch.cat(gradients)
 
     def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is H_{ks[p]} V[:, p]; phi [B, K+1, d], V [B, P, d] -> [B, P, d]."""
@@ -191,9 +183,9 @@ class AnalyticCurvature:
                 at = self._kept[k][rows.start // size] if k in self._kept else None
                 if at is None:
                     x, y = self._x[rows], self._y[rows]
-                    at = self._engine.linearise(phi[rows, k], x, y, keep=True)
+                    _, _, at = self._engine.linearise(phi[rows, k], x, y, keep=True)
                 for p in (p for p, kp in enumerate(ks) if kp == k):
-                    out[rows, p] = at.hvp(V[rows, p])
+                    out[rows, p] = at.times(V[rows, p])
                 del at  # recomputed: one linearisation a thread is alive at a time
 
         self._engine.map(one, self._x)
@@ -208,12 +200,12 @@ class AnalyticCurvature:
             x, y = self._x[rows], self._y[rows]
             if all(k in self._kept for k in ks):
                 kept = [self._kept[k][rows.start // size] for k in ks]
-                at = Linearised.joined(kept, y)
+                at = Hessian.joined(kept, y)
             else:
                 points = phi[rows, list(ks)].transpose(0, 1).flatten(0, 1)
-                at = self._engine.linearise(points, _times(P, x), _times(P, y), keep=True)
+                _, _, at = self._engine.linearise(points, _times(P, x), _times(P, y), keep=True)
             v = V[rows].transpose(0, 1)
-            out[rows] = at.hvp(v.flatten(0, 1)).view_as(v).transpose(0, 1)
+            out[rows] = at.times(v.flatten(0, 1)).view_as(v).transpose(0, 1)
 
         self._engine.map(one, self._x)
         return out

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -49,6 +49,12 @@ class Layer(Protocol):
     ) -> Tensor | None:
         """The tangent of the output."""
         ...
+
+
+@runtime_checkable
+class Curved(Layer, Protocol):
+    """A layer whose `backward` changes with its parameters or its inputs. Of any other, a linear
+    map between kinks, the tangent of `backward` is `backward` of the tangent."""
 
     def tangent_backward(
         self,
@@ -146,17 +152,6 @@ class Leaky:
     ) -> Tensor | None:
         return None if txs[0] is None else self._through(txs[0], cache.primal)
 
-    def tangent_backward(
-        self,
-        p: Parameters,
-        tp: Parameters,
-        cache: Cache,
-        gy: Tensor,
-        tgy: Tensor,
-        wanted: Sequence[bool],
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        return self.backward(p, cache, tgy, wanted)
-
     def _through(self, g: Tensor, y: Tensor) -> Tensor:
         """g times the derivative: one fused operation of torch's for ReLU."""
         if self.slope == 0:
@@ -243,17 +238,6 @@ class LinearMap:
     ) -> Tensor | None:
         return None if txs[0] is None else self.apply(txs[0])
 
-    def tangent_backward(
-        self,
-        p: Parameters,
-        tp: Parameters,
-        cache: Cache,
-        gy: Tensor,
-        tgy: Tensor,
-        wanted: Sequence[bool],
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        return self.backward(p, cache, tgy, wanted)
-
 
 def _to_vector(x: Tensor) -> Tensor:
     """Images [T, N, H, W, C] -> [T, N, C * H * W], in the order torch flattens them."""
@@ -293,17 +277,6 @@ class Sum:
     ) -> Tensor | None:
         return add(txs[0], txs[1])
 
-    def tangent_backward(
-        self,
-        p: Parameters,
-        tp: Parameters,
-        cache: Cache,
-        gy: Tensor,
-        tgy: Tensor,
-        wanted: Sequence[bool],
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        return [tgy if w else None for w in wanted], {}
-
 
 @dataclass(frozen=True)
 class MaxPool:
@@ -326,17 +299,6 @@ class MaxPool:
         self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
     ) -> Tensor | None:
         return None if txs[0] is None else gather(txs[0].contiguous(), cache.primal[1])
-
-    def tangent_backward(
-        self,
-        p: Parameters,
-        tp: Parameters,
-        cache: Cache,
-        gy: Tensor,
-        tgy: Tensor,
-        wanted: Sequence[bool],
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        return self.backward(p, cache, tgy, wanted)
 
 
 @dataclass(frozen=True)

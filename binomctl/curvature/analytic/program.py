@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from binomctl.curvature.analytic.layers import Cache, Layer, Parameters, add
+from binomctl.curvature.analytic.layers import Cache, Curved, Layer, Parameters, add
+
+Backward = tuple[Sequence[Tensor | None], Parameters]
+"""Gradients of a node's inputs, None where they are not wanted, and of its parameters."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Program:
 
     _depends: list[bool] = field(init=False, repr=False)
     """Which values depend on a parameter: only their gradients are of use."""
+    _curved: list[Curved | None] = field(init=False, repr=False)
+    """The layer of every node, where it is one."""
     _finished: list[list[int]] = field(init=False, repr=False)
     """The values that no node needs after node i, by i."""
 
@@ -69,6 +74,8 @@ class Program:
         # Plain attributes: a cached property takes a lock, on which torch.compile breaks its graph.
         object.__setattr__(self, "_depends", depends)
         object.__setattr__(self, "_finished", finished)
+        layers = [node.layer for node in self.nodes]
+        object.__setattr__(self, "_curved", [v if isinstance(v, Curved) else None for v in layers])
 
     def forward(self, parameters: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Point]:
         """Outputs [T, N, F] for parameters by name, each [T, ...], and x [T, N, ...]."""
@@ -89,7 +96,16 @@ class Program:
         keep: products with the Hessian will be asked for; otherwise the caches are emptied on the
         way.
         """
-        return self._back(point, go, keep=keep)
+
+        def step(i: int, gy: Tensor, wanted: list[bool]) -> Backward:
+            result = self.nodes[i].layer.backward(point.own[i], point.caches[i], gy, wanted)
+            if not keep:
+                point.caches[i] = Cache()
+            elif self._curved[i]:
+                point.cotangents[i] = gy
+            return result
+
+        return self._back(go, step)
 
     def product(
         self, point: Point, directions: dict[str, Tensor], loss_product: Callable[[Tensor], Tensor]
@@ -98,49 +114,43 @@ class Program:
 
         loss_product: the map from the output's tangent to the tangent of its gradient.
         """
+        along = [
+            {r: directions[n] for r, n in node.names.items() if n in directions}
+            for node in self.nodes
+        ]
         tangents: list[Tensor | None] = [None]
-        for node, cache, own in zip(self.nodes, point.caches, point.own, strict=True):
-            along = {r: directions[n] for r, n in node.names.items() if n in directions}
+        for i, node in enumerate(self.nodes):
             inputs = [tangents[j] for j in node.inputs]
-            varies = along or any(t is not None for t in inputs)
-            tangents.append(node.layer.tangent(own, along, cache, inputs) if varies else None)
-            if not varies:
-                cache.tangent = None
+            if along[i] or any(t is not None for t in inputs):
+                ty = node.layer.tangent(point.own[i], along[i], point.caches[i], inputs)
+            else:
+                ty = point.caches[i].tangent = None
+            tangents.append(ty)
         assert tangents[-1] is not None
-        return self._back(point, loss_product(tangents[-1]), keep=True, directions=directions)
+
+        def step(i: int, tgy: Tensor, wanted: list[bool]) -> Backward:
+            own, cache, layer = point.own[i], point.caches[i], self._curved[i]
+            if layer is None:
+                return self.nodes[i].layer.backward(own, cache, tgy, wanted)
+            gy = point.cotangents[i]
+            assert gy is not None
+            return layer.tangent_backward(own, along[i], cache, gy, tgy, wanted)
+
+        return self._back(loss_product(tangents[-1]), step)
 
     def _back(
-        self,
-        point: Point,
-        go: Tensor,
-        *,
-        keep: bool,
-        directions: dict[str, Tensor] | None = None,
+        self, go: Tensor, step: Callable[[int, Tensor, list[bool]], Backward]
     ) -> dict[str, Tensor]:
-        depends = self._depends
+        """From the output to the input: what flows into every node, and the parameters' share."""
         flowing: list[Tensor | None] = [None] * (len(self.nodes) + 1)
         flowing[-1] = go
         out: dict[str, Tensor] = {}
         for i in reversed(range(len(self.nodes))):
-            node, cache, gy = self.nodes[i], point.caches[i], flowing[i + 1]
+            node, gy = self.nodes[i], flowing[i + 1]
             flowing[i + 1] = None
-            if gy is None or not depends[i + 1]:
+            if gy is None or not self._depends[i + 1]:
                 continue
-            own = point.own[i]
-            wanted = [depends[j] for j in node.inputs]
-            if directions is None:
-                inward, gradients = node.layer.backward(own, cache, gy, wanted)
-                if keep:
-                    point.cotangents[i] = gy
-                else:
-                    point.caches[i] = Cache()
-            else:
-                along = {r: directions[n] for r, n in node.names.items() if n in directions}
-                before = point.cotangents[i]
-                assert before is not None
-                inward, gradients = node.layer.tangent_backward(
-                    own, along, cache, before, gy, wanted
-                )
+            inward, gradients = step(i, gy, [self._depends[j] for j in node.inputs])
             for j, g in zip(node.inputs, inward, strict=True):
                 flowing[j] = add(flowing[j], g)
             for role, g in gradients.items():

@@ -29,13 +29,11 @@ from binomctl.curvature.analytic.layers import (
 )
 from binomctl.curvature.analytic.norm_block import NormBlock, Pool
 from binomctl.curvature.analytic.program import Node, Program
-from binomctl.errors import BinomctlError
+from binomctl.errors import ConfigError
 
 
-class Unsupported(BinomctlError):
+class Unsupported(ConfigError):
     """A layer the algebra does not know, by its path."""
-
-    exit_code = 2
 
 
 def recognise(model: nn.Module, conv: Method = "per-task") -> Program:
