@@ -102,12 +102,7 @@ class TrainingSection(_Section):
     queries: int | None = Field(
         None, ge=1, description="query examples in meta-training; null: the data set's"
     )
-    workers: int = Field(
-        0,
-        ge=0,
-        description="threads that draw tasks ahead, for a GPU that would wait; on a CPU they take"
-        " more time from the step than they save",
-    )
+    workers: int = Field(1, ge=0, description="threads that draw tasks ahead; 0: none")
     log_every: int = Field(10, ge=1, description="meta-steps per line of metrics.jsonl")
     validate_every: int = Field(50, ge=1, description="meta-steps between validations")
     keep_all: bool = Field(False, description="keep every validated checkpoint, not best and last")

@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from binomctl.op_threads import one_op_thread
+
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -27,7 +29,7 @@ def ahead(make: Callable[[A], B], inputs: Iterable[A], workers: int) -> Iterator
         for value in inputs:
             yield value, make(value)
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="binomctl-draw")
+    pool = ThreadPoolExecutor(workers, "binomctl-draw", initializer=one_op_thread)
     waiting: deque[tuple[A, Future[B]]] = deque()
     source = iter(inputs)
     try:

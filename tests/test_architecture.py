@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 # Lower floors first. A module may import its own floor's package and everything below it.
 FLOORS = [
-    ["errors", "statistics", "signals", "bounds", "prefetch", "allocator"],
-    ["certify", "figures", "atomic"],
+    ["errors", "statistics", "signals", "bounds", "allocator", "op_threads"],
+    ["certify", "figures", "atomic", "prefetch"],
     ["figures_episode"],
     ["options", "flat", "episodes", "yaml_source", "environment", "devices"],
     ["images"],

@@ -80,6 +80,16 @@ def test_what_cannot_be_compiled_says_why(options, words):
         assert compiles(problem(training__steps=PAYS_FROM, **auto)) == ""
 
 
+def test_what_cannot_be_compiled_leaves_no_run_behind(tmp_path):
+    command = ["train", "--compile", "on", "--set", "dataset.image_size=16", "--out", "run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "binomctl", *command], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert "compiled already" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_allocator_is_tuned_where_it_can_be_and_not_where_it_is_switched_off(monkeypatch):
     code = "from binomctl.allocator import tune_allocator as t; print(t(), t(one_arena=True))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

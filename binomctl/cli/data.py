@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +63,7 @@ def prepare(
             f"'{name}' has no files to prepare", f"Use it as it is: binomctl train --dataset {name}"
         )
     folder = dataset.folder()
-    with Conversion() as progress:
+    with closing(Conversion()) as progress:
         if download or mirror:
             store = acquire(
                 dataset.recipe, folder, to, source=dataset.learn2learn, mirrors=mirror or (),
@@ -134,7 +135,7 @@ def verify(
     if not isinstance(dataset, FromFiles):
         raise ConfigError(f"'{name}' has no files to check")
     store = open_prepared(dataset.recipe, dataset.folder())
-    with Conversion() as progress:
+    with closing(Conversion()) as progress:
         progress.start(f"hashing {store.path}", store.index.total)
         recipe = dataset.recipe
         broken, differs = check(store, recipe.reference, recipe.per_class, progress.advance)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -21,22 +21,13 @@ class Conversion:
     def __init__(self) -> None:
         self._bar: Any = None
 
-    def __enter__(self) -> Conversion:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def start(self, what: str, total: int) -> None:
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def start(self, what: str, total: int) -> None:
+        self.close()
         if sys.stderr.isatty():
             self._bar = tqdm(total=total or None, desc=what, unit="", unit_scale=True,
                              dynamic_ncols=True, leave=False)  # fmt: skip
@@ -56,7 +47,7 @@ def ensure_prepared(config: Config) -> None:
 
     dataset = build_dataset(config)
     if isinstance(dataset, FromFiles):
-        with Conversion() as progress:
+        with closing(Conversion()) as progress:
             prepare(dataset.recipe, dataset.folder(), progress=progress)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -23,15 +22,7 @@ class Progress:
         on_terminal = sys.stderr.isatty()
         self._bar = tqdm(total=steps, unit="step", dynamic_ncols=True) if on_terminal else None
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,15 +101,16 @@ recommends, that over the defaults.
     try:
         ensure_prepared(settings)
         problem = build_problem(settings)
+        compiled = compiles(problem)
     except ConfigError as error:
         raise places.locate(error) from None
     full = resolved(settings)
     run = RunDirectory.create(out or default_path(full), full)
     print_note(f"run {run.path} on {problem.device}, {problem.engine.layout.d:,} parameters")
-    if why := compiles(problem):
-        print_note(why)
+    if compiled:
+        print_note(compiled)
     metric, training = problem.dataset.metric_name, settings.training
-    with Progress(training.steps, metric, training.log_every) as progress:
+    with closing(Progress(training.steps, metric, training.log_every)) as progress:
         report = run_training(problem, run, progress)
     if json_output:
         print_json(report)

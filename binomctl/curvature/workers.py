@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
+
+from binomctl.op_threads import one_op_thread
 
 T = TypeVar("T")
 
@@ -51,7 +52,5 @@ class Workers:
         return list(self._pool.map(lambda row: function(*row), rows))
 
     def _start(self) -> None:
-        everyone = torch.get_num_threads()
-        torch.set_num_threads(1)  # of this thread, and the default of threads yet to come:
+        one_op_thread()
         self._local.model = copy.deepcopy(self._main)
-        threading.Thread(target=torch.set_num_threads, args=(everyone,)).start()

@@ -10,10 +10,11 @@ import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from binomctl.errors import BinomctlError, DamagedFile, ResourceError
 
@@ -25,11 +26,13 @@ _BLOCK = 4 * 2**20
 
 
 @dataclass(frozen=True)
-class _Member:
+class _Entry:
     name: str
     size: int
     is_folder: bool
     is_plain: bool
+    open: Callable[[], Any]
+    """Its contents as a binary file; of plain files alone."""
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -43,23 +46,23 @@ def unpack(archive: Path, target: Path) -> None:
             a device, or far more data than its size can mean.
         ResourceError: the disk has no room for it.
     """
-    partial = target.with_name(f".{target.name}.unpacking")
-    shutil.rmtree(partial, ignore_errors=True)
+    beside = target.with_name(f".{target.name}.unpacking")
+    shutil.rmtree(beside, ignore_errors=True)
     try:
         if not zipfile.is_zipfile(archive):
             _read_through(archive)
-        _check(archive, partial.parent)
-        partial.mkdir(parents=True)
-        for member, stream in _contents(archive):
-            path = partial / PurePosixPath(member.name)
-            if member.is_folder:
+        _check(archive, beside.parent)
+        beside.mkdir(parents=True)
+        for entry in _entries(archive):
+            path = beside / PurePosixPath(entry.name)
+            if entry.is_folder:
                 path.mkdir(parents=True, exist_ok=True)
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
-                _copy(stream, file, member, archive)
+                _copy(entry, file, archive)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(
                 f"no space left on the disk while unpacking {archive}", "Free some space."
@@ -71,7 +74,7 @@ def unpack(archive: Path, target: Path) -> None:
             "Fetch it again.",
             archive,
         ) from None
-    os.replace(partial, target)
+    os.replace(beside, target)
 
 
 def _check(archive: Path, target: Path) -> None:
@@ -79,7 +82,7 @@ def _check(archive: Path, target: Path) -> None:
     limit = MAX_RATIO * max(archive.stat().st_size, 2**16)
     free = shutil.disk_usage(target).free - FREE_LEFT
     total = 0
-    for count, member in enumerate(_members(archive), 1):
+    for count, member in enumerate(_entries(archive), 1):
         parts = PurePosixPath(member.name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or ":" in member.name or "\\" in member.name:
             raise _refused(archive, f"'{member.name}', a name that leads out of the folder")
@@ -147,45 +150,32 @@ def _refused(archive: Path, what: str) -> DamagedFile:
     )
 
 
-def _members(archive: Path) -> Iterator[_Member]:
+def _entries(archive: Path) -> Iterator[_Entry]:
+    """What is in a zip or a tar, in its order; an entry can be opened until the next is taken."""
     if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
+        with zipfile.ZipFile(archive) as packed:
+            for info in packed.infolist():
                 # The upper half of a Unix entry's attributes is its mode; 0o120000 is a link.
                 kind = (info.external_attr >> 16) & 0o170000
                 plain = kind in (0, 0o040000, 0o100000)
-                yield _Member(info.filename, info.file_size, info.is_dir(), plain)
+                read = partial(packed.open, info)
+                yield _Entry(info.filename, info.file_size, info.is_dir(), plain, read)
     else:
-        with tarfile.open(archive) as opened:
-            for item in opened:
+        with tarfile.open(archive) as unpacked:
+            for item in unpacked:
                 plain = (item.isreg() or item.isdir()) and not item.issparse()
-                yield _Member(item.name, item.size, item.isdir(), plain)
+                extract = partial(unpacked.extractfile, item)
+                yield _Entry(item.name, item.size, item.isdir(), plain, extract)
 
 
-def _contents(archive: Path) -> Iterator[tuple[_Member, IO[bytes] | None]]:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
-                member = _Member(info.filename, info.file_size, info.is_dir(), True)
-                if info.is_dir():
-                    yield member, None
-                    continue
-                with opened.open(info) as stream:
-                    yield member, stream
-    else:
-        with tarfile.open(archive) as opened:
-            for item in opened:
-                stream_or_none = None if item.isdir() else opened.extractfile(item)
-                yield _Member(item.name, item.size, item.isdir(), True), stream_or_none
-
-
-def _copy(stream: IO[bytes] | None, file: IO[bytes], member: _Member, archive: Path) -> None:
+def _copy(entry: _Entry, file: IO[bytes], archive: Path) -> None:
     """Copy what the archive said there is, and not one byte more."""
-    left = member.size
-    while stream is not None and (block := stream.read(min(_BLOCK, left + 1))):
-        left -= len(block)
-        if left < 0:
-            raise _refused(archive, f"'{member.name}', which is longer than it says")
-        file.write(block)
+    left = entry.size
+    with entry.open() as stream:
+        while block := stream.read(min(_BLOCK, left + 1)):
+            left -= len(block)
+            if left < 0:
+                raise _refused(archive, f"'{entry.name}', which is longer than it says")
+            file.write(block)
     if left:
-        raise EOFError(f"'{member.name}' ends in the middle")
+        raise EOFError(f"'{entry.name}' ends in the middle")

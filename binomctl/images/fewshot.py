@@ -95,7 +95,7 @@ class FewShotImages(Classification, ABC):
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        height, width, channels = self._store().index.shape
+        height, width, channels = _store(self).index.shape
         return (channels, height, width)
 
     def episode(self, split: str, index: int) -> Episode:
@@ -112,14 +112,11 @@ class FewShotImages(Classification, ABC):
         _, names, _, _ = self._draw(split, index)
         return names
 
-    def _store(self) -> Store:
-        return open_prepared(self.recipe, self.folder())
-
     def _draw(
         self, split: str, index: int
     ) -> tuple[Store, list[str], NDArray[np.int64], np.random.Generator]:
         check_split(split, self.splits)
-        store = self._store()
+        store = _store(self)
         need = self.shots + self.queries
         classes, starts, counts = _eligible(self, store, split, need)
         if self.ways > len(classes):
@@ -154,6 +151,12 @@ class FewShotImages(Classification, ABC):
             shifts = random.integers(0, 2 * self.crop + 1, (N, 2))
             images = sampling.shift(images, shifts, self.crop)
         return images
+
+
+@lru_cache(maxsize=64)
+def _store(dataset: FewShotImages) -> Store:
+    """A data set's prepared form, looked for once and not at every episode."""
+    return open_prepared(dataset.recipe, dataset.folder())
 
 
 @lru_cache(maxsize=64)

@@ -86,7 +86,8 @@ def files_of(class_name: str) -> list[Remote]:
             ):  # fmt: skip
                 if hasattr(importlib.import_module(module), name):
                     stack.enter_context(mock.patch(f"{module}.{name}", stand_in))
-            for arguments in _constructions(class_name):
+            modes = ("train", "validation", "test") if has_splits(class_name) else ()
+            for arguments in [{"mode": mode} for mode in modes] or [{}]:
                 with contextlib.suppress(Exception):  # there is no file to read, of course
                     cls(folder, download=True, **arguments)
             if class_name == "FullOmniglot":  # it stops at the first of its two parts
@@ -95,12 +96,6 @@ def files_of(class_name: str) -> list[Remote]:
                 with contextlib.suppress(Exception):
                     Omniglot(folder, background=False, download=True)
     return [Remote(name, tuple(dict.fromkeys(urls)), md5) for name, (urls, md5) in asked.items()]
-
-
-def _constructions(class_name: str) -> list[dict[str, Any]]:
-    if class_name == "FullOmniglot":
-        return [{}]
-    return [{"mode": mode} for mode in ("train", "validation", "test")]
 
 
 def tasksets(name: str, root: Path, ways: int, samples: int) -> Any:

@@ -6,12 +6,15 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binomctl.errors import DamagedFile, DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # By content, Pillow would also run PostScript; these are pictures and nothing else.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -92,7 +95,8 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
     Raises:
         DataError: the image cannot be decoded, named with its place.
     """
-    from PIL import Image
+    from PIL.Image import fromarray
+    from PIL.Image import open as read
 
     raw = owner.images[i]
     try:
@@ -104,15 +108,15 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
                 and (shape.mode == "RGB" and not shape.invert)
             ):
                 return array
-            image = Image.fromarray(array)
+            image = fromarray(array)
         elif isinstance(raw, np.ndarray) and raw.ndim >= 2 and raw.shape[1] > 1:
-            image = Image.fromarray(np.ascontiguousarray(raw.reshape(raw.shape[:2]), np.uint8))
+            image = fromarray(np.ascontiguousarray(raw.reshape(raw.shape[:2]), np.uint8))
         elif isinstance(raw, Path):
-            image = Image.open(raw, formats=FORMATS)
+            image = read(raw, formats=FORMATS)
         elif isinstance(raw, bytes | memoryview) or (
             isinstance(raw, np.ndarray) and raw.dtype == np.uint8
         ):
-            image = Image.open(io.BytesIO(bytes(raw)), formats=FORMATS)
+            image = read(io.BytesIO(bytes(raw)), formats=FORMATS)
         else:
             raise TypeError(f"a {type(raw).__name__} is no image")
         with image:
@@ -120,19 +124,25 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
                 raise ValueError(f"{image.width}x{image.height} pixels")
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"mode {image.mode}: more than 8 bits a pixel")
-            converted = image.convert(shape.mode)
-            if shape.size is not None and converted.size != (shape.size, shape.size):
-                converted = converted.resize((shape.size, shape.size), Image.Resampling.LANCZOS)
-            out = np.array(converted, np.uint8)
+            out = as_array(image, shape.mode, shape.size)
     except Exception as error:  # decoders fail in many ways
         raise DamagedFile(
             f"{place(owner, i)} is not a readable image ({str(error)[:200]})",
             "Fetch it again, or take it out of the data set.",
             raw if isinstance(raw, Path) else owner.where,
         ) from None
-    if out.ndim == 2:
-        out = out[:, :, None]
     return 255 - out if shape.invert else out
+
+
+def as_array(image: Image, mode: str, size: int | None) -> NDArray[np.uint8]:
+    """A picture in a mode as uint8 [H, W, C], brought to size x size where one is given."""
+    from PIL.Image import Resampling
+
+    converted = image.convert(mode)
+    if size is not None and converted.size != (size, size):
+        converted = converted.resize((size, size), Resampling.LANCZOS)
+    out = np.array(converted, np.uint8)
+    return out[:, :, None] if out.ndim == 2 else out
 
 
 def place(owner: SourceClass, i: int) -> str:

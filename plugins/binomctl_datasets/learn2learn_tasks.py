@@ -22,6 +22,7 @@ from binomctl.images import learn2learn, sampling
 from binomctl.images.classification import Classification, at_least
 from binomctl.images.divide import at_random
 from binomctl.images.fewshot import FRACTIONS, FewShotImages, data_root, settle_paths
+from binomctl.images.sources import as_array
 from binomctl.images.store import SPLITS, ClassInfo
 from binomctl.options import option
 
@@ -135,11 +136,7 @@ def _pixels(image: Any, size: int) -> NDArray[np.uint8]:
         scaled = image * 255 if float(image.max()) <= 1 else image
         array = scaled.round().to(torch.uint8).movedim(0, -1).numpy()
         image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-    image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
-    out = np.array(image, np.uint8)
-    return out[:, :, None] if out.ndim == 2 else out
+    return as_array(image, "L" if image.mode in ("1", "L") else "RGB", size)
 
 
 @contextmanager
