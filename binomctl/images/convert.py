@@ -21,6 +21,7 @@ from binomctl.images.recipe import Recipe, made
 from binomctl.images.sources import Shape, Source, SourceClass, pixels, place
 from binomctl.images.store import IMAGES, ClassInfo, Index, fingerprint, overlaps
 
+JOURNAL = "progress.jsonl"  # what a conversion is of, then a line for every class that is done
 BLOCK = 512  # images decoded side by side
 
 
@@ -39,45 +40,35 @@ class Silent:
 
 
 def convert(recipe: Recipe, source: Source, partial: Path, progress: Progress) -> Index:
-    names = {split: [c.name for c in classes] for split, classes in source.splits.items()}
-    if found := overlaps(names):
-        raise DataError(
-            f"{recipe.name}: {'; '.join(found)}",
-            "Few-shot splits have no class in common; take the class out of all but one.",
-        )
-    for split, listed in names.items():
-        if len(set(listed)) < len(listed):
-            twice = sorted({n for n in listed if listed.count(n) > 1})
-            raise DataError(f"{recipe.name}: split '{split}' names class '{twice[0]}' twice")
-        if not listed:
-            raise DataError(f"{recipe.name}: split '{split}' has no class")
+    """Write a source's images to `partial`, going on where an earlier conversion stopped.
+
+    Raises:
+        DataError: a class is in two splits or named twice, an image is damaged or of another size.
+        ResourceError: the disk is too small.
+    """
+    _check_names(recipe, source)
     shape = _image_shape(recipe, source)
     total = sum(len(c.images) for classes in source.splits.values() for c in classes)
+    listed = [(s, c.name, len(c.images)) for s, cs in source.splits.items() for c in cs]
     sources = [{"file": str(f), "fingerprint": fingerprint(f)} for f in source.files]
-    listed_classes = [(s, c.name, len(c.images)) for s, cs in source.splits.items() for c in cs]
-    header = {"sources": sources, "made": made(recipe), "shape": shape, "total": total}
-    header["classes"] = hashlib.sha256(json.dumps(listed_classes).encode()).hexdigest()
-    done = _done(partial / "progress.jsonl", json.loads(json.dumps(header)))
-    path = partial / IMAGES
+    header = {
+        "sources": sources,
+        "made": made(recipe),
+        "shape": list(shape),
+        "classes": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
+    }
+    done = _done(partial / JOURNAL, header)
     if not done:
-        needed, free = total * math.prod(shape), shutil.disk_usage(partial).free
-        if needed > free:
-            raise ResourceError(
-                f"{partial} will take {needed:,} bytes, its disk has {free:,} free",
-                "Free some space, or give another folder with --to.",
-            )
-        with disk_full(path):
-            start = np.lib.format.open_memmap(path, "w+", np.uint8, (total, *shape)).offset
-            (partial / "progress.jsonl").write_text(json.dumps(header) + "\n")
-    else:
-        start = np.load(path, mmap_mode="r").offset
+        _begin(partial, header, (total, *shape))
+    path = partial / IMAGES
+    start, image = np.load(path, mmap_mode="r").offset, math.prod(shape)
     progress.start(f"{recipe.name}: {source.layout}", total)
     splits: dict[str, tuple[ClassInfo, ...]] = {}
-    row, image = 0, shape[0] * shape[1] * shape[2]
+    row = 0
     with (
         disk_full(path),
         path.open("r+b") as file,
-        (partial / "progress.jsonl").open("a", encoding="utf-8") as journal,
+        (partial / JOURNAL).open("a", encoding="utf-8") as journal,
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
     ):
         for split, classes in source.splits.items():
@@ -101,6 +92,35 @@ def convert(recipe: Recipe, source: Source, partial: Path, progress: Progress) -
     _same_images(recipe, splits)
     hashed = tuple(_hashed(recipe, entry, progress) for entry in sources)
     return Index(recipe.name, source.layout, shape, splits, hashed, made(recipe))
+
+
+def _check_names(recipe: Recipe, source: Source) -> None:
+    """Refuse a class in two splits, one that is named twice, a split without any."""
+    names = {split: [c.name for c in classes] for split, classes in source.splits.items()}
+    if found := overlaps(names):
+        raise DataError(
+            f"{recipe.name}: {'; '.join(found)}",
+            "Few-shot splits have no class in common; take the class out of all but one.",
+        )
+    for split, listed in names.items():
+        if len(set(listed)) < len(listed):
+            twice = sorted({n for n in listed if listed.count(n) > 1})
+            raise DataError(f"{recipe.name}: split '{split}' names class '{twice[0]}' twice")
+        if not listed:
+            raise DataError(f"{recipe.name}: split '{split}' has no class")
+
+
+def _begin(partial: Path, header: dict[str, Any], size: tuple[int, ...]) -> None:
+    """Make the array, empty as yet, and the journal's first line."""
+    needed, free = math.prod(size), shutil.disk_usage(partial).free
+    if needed > free:
+        raise ResourceError(
+            f"{partial} will take {needed:,} bytes, its disk has {free:,} free",
+            "Free some space, or give another folder with --to.",
+        )
+    with disk_full(partial):
+        np.lib.format.open_memmap(partial / IMAGES, "w+", np.uint8, size)
+        (partial / JOURNAL).write_text(json.dumps(header) + "\n")
 
 
 def _write_class(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from binomctl.atomic import disk_full, write_json
 from binomctl.errors import ConfigError, DamagedFile
-from binomctl.images.convert import Progress, Silent, convert
+from binomctl.images.convert import JOURNAL, Progress, Silent, convert
 from binomctl.images.recipe import Recipe, blaming, checked, find, store_path
 from binomctl.images.sources import Missing
 from binomctl.images.store import INDEX, Store, is_store, open_store
@@ -67,7 +67,7 @@ def prepare(
             _remove_if_new(partial)
         with disk_full(target):
             write_json(partial / INDEX, index.to_json())
-        (partial / "progress.jsonl").unlink()
+        (partial / JOURNAL).unlink()
         shutil.rmtree(partial / "unpacked", ignore_errors=True)
         if target.is_dir():
             _put_aside(target)
@@ -90,7 +90,7 @@ def _there(recipe: Recipe, root: Path, target: Path) -> Store | None:
 
 def _remove_if_new(partial: Path) -> None:
     """Leave no trace where there was nothing to convert."""
-    if not (partial / "progress.jsonl").exists():
+    if not (partial / JOURNAL).exists():
         shutil.rmtree(partial, ignore_errors=True)
         with suppress(OSError):
             partial.with_name(f".{partial.name.removesuffix('.partial')}.lock").unlink()

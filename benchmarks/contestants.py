@@ -1,0 +1,189 @@
+"""The workloads of benchmarks/speed.py, and whoever computes their meta-gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp, vjp, vmap
+from torch.nn import functional as F
+
+from binomctl import registry
+from binomctl.adapt import adapt_and_validate, estimate
+from binomctl.contracts import Adaptation
+from binomctl.curvature import AutogradEngine
+from binomctl.curvature.analytic.engine import AnalyticEngine
+from binomctl.episodes import EpisodeBatch
+from binomctl.flat import Layout, initial_parameters
+from binomctl.images.learn2learn import load as load_learn2learn
+from binomctl.models import build_model
+from binomctl.problem import LARGE
+
+K, L = 5, 2
+WORKLOADS: dict[str, dict[str, Any]] = {
+    "sinusoid MLP, B = 25": {"model": "mlp", "shape": (1,), "B": 25, "alpha": 0.01},
+    "Conv4-32 28x28x1, 1-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 1},
+    "Conv4-32 28x28x1, 5-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 5},
+    "Conv4-32 84x84x3, 1-shot": {
+        "model": "conv4", "shape": (3, 84, 84), "shots": 1, "rounds": 2,
+    },
+    "Conv4-32 84x84x3, 5-shot": {
+        "model": "conv4", "shape": (3, 84, 84), "shots": 5, "rounds": 2,
+        "without": ["vmap", "torch.func"],  # which need more than 24 GiB here
+    },
+    "ResNet12 (16, 40, 80, 160) 84x84x3, 1-shot, B = 1, 5 queries": {
+        "model": "resnet12", "options": {"filters": (16, 40, 80, 160)}, "shape": (3, 84, 84),
+        "shots": 1, "B": 1, "queries": 5, "rounds": 2, "without": ["vmap", "torch.func"],
+    },
+}  # fmt: skip
+
+
+class Case:
+    """One workload: a model, its data, and the contestants."""
+
+    def __init__(self, spec: dict[str, Any], K: int = K) -> None:
+        self.spec, self.K = spec, K
+        self.B, self.alpha = spec.get("B", 4), spec.get("alpha", 0.01)
+        self.regression = spec["model"] == "mlp"
+        out = 1 if self.regression else 5
+        model = build_model(spec["model"], spec.get("options", {}), spec["shape"], out, 0)
+        self.model: nn.Module = model
+        self.loss = F.mse_loss if self.regression else F.cross_entropy
+        random = torch.Generator().manual_seed(0)
+        sizes = (10, 10) if self.regression else (
+            5 * spec["shots"], 5 * spec.get("queries", 15))  # fmt: skip
+        parts = []
+        for n in sizes:
+            x = torch.rand(self.B, n, *spec["shape"], generator=random)
+            if self.regression:
+                x = 10 * x - 5
+                parts += [x, x.sin()]
+            else:
+                parts += [x, torch.arange(5).repeat_interleave(n // 5).expand(self.B, -1)]
+        self.batch = EpisodeBatch(*parts)
+        self.layout = Layout.of(model)
+        self.theta = initial_parameters(model)
+
+    def ours(self, engine: Any, name: str, compiled: bool = False, **options: Any) -> Any:
+        estimator = registry.create("estimator", name, options)
+        rule = registry.create("rule", "gd", {})
+        how = Adaptation(self.K, self.alpha, rule, torch.empty(0), engine.layout)
+
+        def run(theta: Tensor, batch: EpisodeBatch) -> Tensor:
+            keep = estimator.steps(self.K)
+            adapted, _, _ = adapt_and_validate(engine, theta, batch, how, keep)
+            return estimate(estimator, adapted)[0]
+
+        step = torch.compile(run, options={"cpp_wrapper": True}) if compiled else run
+        return lambda: step(self.theta, self.batch)
+
+    def learn2learn(self, first_order: bool) -> Callable[[], Tensor]:
+        learner = load_learn2learn().algorithms.MAML(
+            self.model, lr=self.alpha, first_order=first_order
+        )
+        x_trn, y_trn = self.batch.x_trn, self.batch.y_trn
+        x_val, y_val = self.batch.x_val, self.batch.y_val
+
+        def step() -> Tensor:
+            self.model.zero_grad()
+            for b in range(self.B):
+                clone = learner.clone()
+                for _ in range(self.K):
+                    clone.adapt(self.loss(clone(x_trn[b]), y_trn[b]))
+                self.loss(clone(x_val[b]), y_val[b]).backward()
+            return torch.cat([p.grad.reshape(-1) for p in self.model.parameters()])
+
+        return step
+
+    def _task_loss(self, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return self.loss(functional_call(self.model, self.layout.unflatten(phi), (x,)), y)
+
+    def functional(self, product: str) -> Callable[[], Tensor]:
+        """Binom(L) by the cascade of Theorem 3.2, H v by vmap over all tasks and points of a level
+        of vjp(grad) or jvp(grad)."""
+        gradient = grad(self._task_loss)
+
+        def hvp(phi: Tensor, v: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            def at(p: Tensor) -> Tensor:
+                return gradient(p, x, y)
+
+            return vjp(at, phi)[1](v)[0] if product == "vjp" else jvp(at, (phi,), (v,))[1]
+
+        def step() -> Tensor:
+            batch, P = self.batch, self.K - L + 1
+            phi = self.theta.expand(self.B, -1)
+            path = []
+            for _ in range(self.K):
+                path.append(phi)
+                phi = phi - self.alpha * vmap(gradient)(phi, batch.x_trn, batch.y_trn)
+            g = vmap(gradient)(phi, batch.x_val, batch.y_val)
+            V = g.unsqueeze(1).expand(-1, P, -1)
+            points = torch.stack(path, 1)
+            x, y = (t.repeat_interleave(P, 0) for t in (batch.x_trn, batch.y_trn))
+            for level in range(L):
+                here = points[:, L - 1 - level : L - 1 - level + P].flatten(0, 1)
+                U = vmap(hvp)(here, V.flatten(0, 1), x, y).view(self.B, P, -1)
+                V = V[:, -1:] - self.alpha * U.flip(1).cumsum(1).flip(1)
+            return V[:, 0]
+
+        return step
+
+    def backprop(self) -> Callable[[], Tensor]:
+        """Exact MAML: torch.func through the whole inner loop, vmapped over the tasks."""
+        gradient = grad(self._task_loss)
+
+        def meta(theta: Tensor, x: Tensor, y: Tensor, x_val: Tensor, y_val: Tensor) -> Tensor:
+            phi = theta
+            for _ in range(self.K):
+                phi = phi - self.alpha * gradient(phi, x, y)
+            return self._task_loss(phi, x_val, y_val)
+
+        b = self.batch
+        return lambda: vmap(grad(meta), (None, 0, 0, 0, 0))(
+            self.theta, b.x_trn, b.y_trn, b.x_val, b.y_val
+        )
+
+    def contestants(self) -> dict[str, Callable[[], Tensor]]:
+        fast = AnalyticEngine(self.model, self.loss)
+        found = {
+            "learn2learn MAML": self.learn2learn(False),
+            "learn2learn FOMAML": self.learn2learn(True),
+            "torch.func backprop, MAML": self.backprop(),
+            "vmap(vjp(grad)), Binom(2)": self.functional("vjp"),
+            "vmap(jvp(grad)), Binom(2)": self.functional("jvp"),
+            "binomctl FOMAML": self.ours(fast, "fomaml"),
+            "binomctl MAML": self.ours(fast, "maml"),
+            "binomctl Binom(2)": self.ours(fast, "binom", L=L),
+            "binomctl MAML, autograd": self.ours(AutogradEngine(self.model, self.loss), "maml"),
+        }
+        if self.regression:
+            found["binomctl MAML, compiled"] = self.ours(fast, "maml", compiled=True)
+            found["binomctl Binom(2), compiled"] = self.ours(fast, "binom", compiled=True, L=L)
+        return found
+
+    def work(self, products: int) -> float | None:
+        """FLOPs of a step with so many Hessian-vector products; Conv4 alone.
+
+        Convolution l costs c_l forward; a gradient 3 F - c_1, a product with the primal stored
+        6 F - 4 c_1: the input needs neither gradient nor tangent.
+        """
+        if self.spec["model"] != "conv4":
+            return None
+        channels, size, _ = self.spec["shape"]
+        costs = []
+        for _ in range(4):
+            costs.append(2 * 9 * channels * 32 * size * size)
+            channels, size = 32, size // 2
+        F_, first = sum(costs), costs[0]
+        N_s, N_q = self.batch.y_trn.shape[1], self.batch.y_val.shape[1]
+        G, T = 3 * F_ - first, 6 * F_ - 4 * first
+        return self.B * ((self.K * N_s + N_q) * G + products * N_s * T)
+
+
+def large_images(spec: dict[str, Any]) -> bool:
+    """As binomctl/problem.py has it for a run."""
+    places = 5 * spec.get("queries", 15) * math.prod(spec["shape"][1:])
+    return len(spec["shape"]) == 3 and places > LARGE
