@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from command import in_a_process
 from dense_oracle import flat_loss, inner_loop, product, subset_sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -438,17 +436,15 @@ def test_from_the_command_line(tmp_path):
         "        super().__init__(nn.Flatten(), nn.Linear(256, 8), nn.GELU(), nn.Linear(8, 3))\n"
     )
     command = [
-        sys.executable, "-m", "binomctl", "train", "--steps", "1", "--ways", "3", "--meta-batch",
+        "train", "--steps", "1", "--ways", "3", "--meta-batch",
         "2", "--set", "dataset.image_size=16", "--set", "training.validation_tasks=2",
         "--set", "model.import=mine:Net",
     ]  # fmt: skip
-    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    how = {"capture_output": True, "text": True, "env": env}
-    done = subprocess.run([*command, "--engine", "analytic"], **how)
+    done = in_a_process(*command, "--engine", "analytic", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2, done.stderr
     assert "GELU at '2'" in done.stderr
     assert "Traceback" not in done.stderr
-    done = subprocess.run([*command, "--engine", "auto"], **how)
+    done = in_a_process(*command, "--engine", "auto", PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
+from command import in_a_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -213,11 +214,7 @@ def test_a_forged_witness_does_not_verify():
         verified_factor("fomaml", 0, setting, "3.8", H + np.triu(np.full(H.shape[1:], 0.1), 1))
 
 
-def binomctl(*args, cwd=None, **env):
-    command = [sys.executable, "-m", "binomctl", "bounds", *map(str, args)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=300
-    )
+binomctl = partial(in_a_process, "bounds")
 
 
 def test_json_has_the_agreed_keys_and_the_figure_s_defaults():

@@ -11,19 +11,10 @@ import time
 
 import pytest
 import yaml
+from command import in_a_process as binomctl
 
 SMALL = ["--dataset", "sinusoid", "--steps", "6", "--meta-batch", "3"]
 SMALL += ["--set", "training.validate_every=3", "--set", "training.validation_tasks=4"]
-
-
-def binomctl(*args, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "binomctl", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +50,7 @@ def test_eval_prints_one_object_with_its_interval(run):
     assert {"schema", "run", "split", "metric", "mean", "ci95", "ways", "shots", "queries"} <= set(
         result
     )
-    shown = binomctl("eval", folder, "--tasks", 8, env={**os.environ, "COLUMNS": "40"})
+    shown = binomctl("eval", folder, "--tasks", 8, COLUMNS="40")
     assert "95%" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 40
 
@@ -133,7 +124,7 @@ def test_a_signal_saves_the_last_step(tmp_path):
 
 
 def test_plugins_lists_options_with_their_docs():
-    done = binomctl("plugins", env={**os.environ, "COLUMNS": "120"})
+    done = binomctl("plugins", COLUMNS="120")
     assert done.returncode == 0
     for word in ("binom", "trunc", "alpha_scaling", "glyphs", "sinusoid", "gd"):
         assert word in done.stdout
@@ -149,7 +140,7 @@ def test_config_diff_names_what_differs_between_protocols_and_runs(run):
     assert found["training.clip_value"] == {"a": 10.0, "b": None}
     assert found["estimator.L"] == {"a": "(absent)", "b": 2}
     assert "adaptation.K" not in found
-    shown = binomctl("config", "diff", finn, folder, env={**os.environ, "COLUMNS": "40"})
+    shown = binomctl("config", "diff", finn, folder, COLUMNS="40")
     assert "dataset.name" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 40
     assert binomctl("config", "diff", finn, finn).stdout.strip() == "no difference"

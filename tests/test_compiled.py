@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from command import in_a_process
 
 from binomctl.allocator import tune_allocator
 from binomctl.compiled import PAYS_FROM, compiles, step_function
@@ -82,9 +83,7 @@ def test_what_cannot_be_compiled_says_why(options, words):
 
 def test_what_cannot_be_compiled_leaves_no_run_behind(tmp_path):
     command = ["train", "--compile", "on", "--set", "dataset.image_size=16", "--out", "run"]
-    done = subprocess.run(
-        [sys.executable, "-m", "binomctl", *command], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = in_a_process(*command, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "compiled already" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import layouts
@@ -19,6 +17,7 @@ from binomctl_datasets.fc100 import FC100
 from binomctl_datasets.image_folder import ImageFolder
 from binomctl_datasets.mini_imagenet import MiniImageNet
 from binomctl_datasets.tiered_imagenet import TieredImageNet
+from command import in_a_process
 from PIL import Image
 
 from binomctl.errors import (
@@ -152,9 +151,7 @@ def test_one_flipped_pixel_is_found_by_verify(tmp_path):
     assert broken == [f"class '{c.name}' of split 'validation': its images are not those that were"
                       " prepared"]  # fmt: skip
     command = ["data", "verify", "fc100", "--root", str(tmp_path), "--partial"]
-    done = subprocess.run(
-        [sys.executable, "-m", "binomctl", *command], capture_output=True, text=True
-    )
+    done = in_a_process(*command)
     assert done.returncode == 3
     assert f"class '{c.name}'" in done.stderr
 
@@ -190,10 +187,7 @@ def test_too_few_classes_or_images_stop_before_the_first_step(tmp_path):
         (["--ways", "7", "--set", "evaluation.queries=2"], "split 'validation' of fc100 has 6"),
         (["--shots", "6"], "6 shots + 15 queries = 21 images per class"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "binomctl", "train", *at, *options],
-            capture_output=True, text=True,
-        )  # fmt: skip
+        done = in_a_process("train", *at, *options)
         assert done.returncode == 3, done.stderr
         assert words in done.stderr
         assert not (tmp_path / "run").exists()
@@ -315,14 +309,13 @@ def test_a_run_finds_its_data_from_another_folder(tmp_path, monkeypatch):
              "--set", "training.queries=2", "--set", "evaluation.queries=2", "--set",
              "model.filters=2", "--set", "dataset.root=data"]  # fmt: skip
     evaluate = ["eval", str(tmp_path / "run"), "--tasks", "2"]
-    run = [sys.executable, "-m", "binomctl"]
-    assert subprocess.run([*run, *train], capture_output=True).returncode == 0
+    assert in_a_process(*train).returncode == 0
     (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run([*run, *evaluate], capture_output=True, cwd=tmp_path / "elsewhere")
+    done = in_a_process(*evaluate, cwd=tmp_path / "elsewhere")
     assert done.returncode == 0, done.stderr
     (tmp_path / "data").rename(tmp_path / "moved")
-    assert subprocess.run([*run, *evaluate], capture_output=True).returncode == 3
-    done = subprocess.run([*run, *evaluate, "--root", "moved"], capture_output=True)
+    assert in_a_process(*evaluate).returncode == 3
+    done = in_a_process(*evaluate, "--root", "moved")
     assert done.returncode == 0, done.stderr
 
 
@@ -331,12 +324,11 @@ def test_names_of_folders_are_neither_markup_nor_mathematics(tmp_path):
     layouts.folders(root, size=12)
     for c in list((root / "train").iterdir())[:3]:
         c.rename(c.with_name(f"cost$_{{{c.name[-1]}$ x^^"))
-    run = [sys.executable, "-m", "binomctl", "data"]
     at = ["image-folder", "--root", str(root)]
     picture = str(tmp_path / "x.png")
     for command in (["list", "--root", str(root)], ["prepare", *at], ["verify", *at],
                     ["show", *at, "-o", picture]):  # fmt: skip
-        done = subprocess.run([*run, *command], capture_output=True, text=True)
+        done = in_a_process("data", *command)
         assert done.returncode == 0, done.stderr
 
 

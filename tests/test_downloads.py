@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ import pytest
 from binomctl_datasets.fc100 import FC100
 from binomctl_datasets.image_folder import ImageFolder
 from binomctl_datasets.mini_imagenet import MiniImageNet
+from command import in_a_process
 
 from binomctl.errors import (
     DamagedFile,
@@ -237,9 +237,7 @@ def test_prepare_fetches_what_learn2learn_would(server, tmp_path):
     server.script["fc100.zip"] = ["cut"]
     command = ["data", "prepare", "fc100", "--root", str(tmp_path / "here"), "--mirror", server.url,
                "--json"]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "binomctl", *command], capture_output=True, text=True
-    )
+    done = in_a_process(*command)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["splits"]["train"]["classes"] == 8

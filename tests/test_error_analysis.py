@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
+from command import in_a_process
 from dense_oracle import flat_loss, inner_loop, product, subset_sum
 
 from binomctl import registry
@@ -266,10 +266,7 @@ def test_initial_weights_by_standard_deviation():
             initial(p, wrong)
 
 
-def binomctl(*args, cwd=None):
-    command = [sys.executable, "-m", "binomctl", *map(str, args)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=300)
+binomctl = partial(in_a_process, OMP_NUM_THREADS="1")
 
 
 FAST = ["--batches", 2, "--meta-batch", 2, "--set", "model.width=4", "--set", "model.depth=1"]
@@ -359,9 +356,7 @@ def test_mistakes_are_worded(args, code, words):
 
 def test_narrow_terminals(tmp_path):
     for width in (40, 80):
-        env = {**os.environ, "COLUMNS": str(width), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "binomctl", "error-analysis", *map(str, FAST)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+        done = binomctl("error-analysis", *FAST, cwd=tmp_path, COLUMNS=str(width))
         assert max(map(len, done.stdout.splitlines())) <= width
         assert "95% CI" in done.stdout
         assert "\u2026" not in done.stdout  # nothing is cut

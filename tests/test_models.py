@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
+from command import in_a_process
 from dense_oracle import backpropagated, flat_loss
 from torch import nn
 from torch.nn import functional as F
@@ -104,8 +103,7 @@ def test_a_user_s_own_network_by_dotted_path(tmp_path):
     (tmp_path / "c.yaml").write_text(CONFIG)
 
     def run(*args):
-        command = [sys.executable, "-m", "binomctl", *args]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+        return in_a_process(*args, cwd=tmp_path)
 
     done = run("train", "--config", "c.yaml", "--out", "r", "--json")
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ import layouts
 import numpy as np
 import pytest
 from binomctl_datasets.mini_imagenet import MiniImageNet
+from command import in_a_process
 
 from binomctl.errors import (
     DataError,
@@ -154,9 +155,7 @@ def test_a_malicious_data_set_from_the_command_line(tmp_path):
         ["train", "--dataset", "mini-imagenet", "--root", str(tmp_path)],
         ["train", "--dataset", "learn2learn:mini-imagenet", "--root", str(tmp_path)],
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "binomctl", *command], capture_output=True, text=True
-        )
+        done = in_a_process(*command)
         assert done.returncode == 3, done.stderr
         assert "mini-imagenet-cache-test.pkl" in done.stderr
         assert "Traceback" not in done.stderr

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from command import in_a_process
 
 GOOD = '''
 """An outside estimator."""
@@ -46,9 +44,7 @@ def site(tmp_path):
 
 
 def binomctl(site, *args):
-    env = {**os.environ, "PYTHONPATH": str(site.folder), "COLUMNS": "120"}
-    command = [sys.executable, "-m", "binomctl", *args]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    return in_a_process(*args, PYTHONPATH=str(site.folder), COLUMNS="120")
 
 
 TRAIN = ["train", "--dataset", "sinusoid", "--steps", "2", "--meta-batch", "2"]
