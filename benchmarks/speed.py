@@ -200,7 +200,8 @@ def draw(report: dict[str, Any]) -> None:
         axes.barh(labels, values, color=[colours[label.split()[0].split(".")[0].split("(")[0]]
                                          for label in labels])  # fmt: skip
         for i, value in enumerate(values):
-            axes.text(value, i, f" {value:,.0f}" if value >= 100 else f" {value:.3g}", fontsize=6)
+            shown = f" {value:,.0f}" if value >= 100 else f" {value:.3g}"
+            axes.text(value, i, shown, va="center", fontsize=6)
         axes.set_title(name.replace(", B = 1", ",\nB = 1"), fontsize=7, loc="left")
         axes.tick_params(labelsize=6)
         axes.set_xlim(0, 1.18 * max(values))
