@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from binomctl.curvature.analytic.block import Block
 from binomctl.curvature.analytic.conv import Conv, Method
 from binomctl.curvature.analytic.losses import LossFunction, LossProduct, output_loss
 from binomctl.curvature.analytic.program import Point, Program, join
@@ -55,12 +56,13 @@ class AnalyticEngine:
         threads: int | None = None,
     ) -> None:
         check_model(model)
-        self.program: Program = recognise(model, conv)
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        self.program: Program = recognise(model, conv, blocks=on_cpu and conv == "per-task")
         self.layout = Layout.of(model)
         self.memory = memory
-        on_cpu = next(model.parameters()).device.type == "cpu"
         self.loss = loss
-        convolves = any(isinstance(n.layer, Conv) for n in self.program.nodes)
+        layers = [n.layer for n in self.program.nodes]
+        convolves = any(isinstance(n, Conv | Block) for n in layers)
         self.convolves = convolves
         self.order: Order = order or ("rows" if on_cpu and convolves else "columns")
         self._chunk = chunk

@@ -333,5 +333,5 @@ class Norm:
         tgy: Tensor,
         wanted: Sequence[bool],
     ) -> tuple[Sequence[Tensor | None], Parameters]:
-        tgz, weight, bias = self.block.tangent_backward(cache.primal, cache.tangent, tgy)
+        tgz, weight, bias = self.block.tangent_backward(cache.primal, cache.tangent, gy, tgy)
         return [tgz], {"weight": weight, "bias": bias}

@@ -1,7 +1,7 @@
-"""Compiles kernels.c with the machine's C compiler, once; calls run without the interpreter lock.
+"""Compiles kernels/ with the machine's C compiler, once; calls run without the interpreter lock.
 
-No compiler, no kernels: the same maps then run as torch operations (norm_block.py). Switched off by
-BINOMCTL_NATIVE=0.
+No compiler, no kernels: the same maps then run as torch operations (conv.py, norm_block.py).
+Switched off by BINOMCTL_NATIVE=0.
 """
 
 from __future__ import annotations
@@ -25,20 +25,37 @@ from torch import Tensor
 from binomctl.errors import ResourceError
 
 SWITCH = "BINOMCTL_NATIVE"
-SOURCE = Path(__file__).with_name("kernels.c")
+FOLDER = Path(__file__).with_name("kernels")
+SOURCE = FOLDER / "block.c"
 # Without traps, comparisons of floats become vector instructions; values stay what they are.
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 REALS = {torch.float32: "float", torch.float64: "double"}
 _LOG = logging.getLogger("binomctl")
 
 
 class Shape(ctypes.Structure):
-    """Sizes of a block as kernels.c has them: z [T, N, H, W, C], window k, eps, slope below 0."""
+    """Sizes of a block, as kernels/common.h has them."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("T", "N", "H", "W", "C", "k")),
+        *((name, ctypes.c_int64) for name in ("T", "N", "H", "W", "I", "C", "k", "X")),
         ("eps", ctypes.c_double),
         ("slope", ctypes.c_double),
+    )
+
+
+_NAMES = (
+    "x tx gx tgx w tw gw tgw z tz gz tgz a xh ta txh ga tga gamma beta tgamma tbeta mu inv tmu tinv"
+    " ggamma gbeta tggamma tgbeta arg"
+).split()
+
+
+class _Tensors(ctypes.Structure):
+    """A pointer and the step from task to task of every tensor, in common.h's order."""
+
+    _fields_ = tuple(
+        field
+        for name in _NAMES
+        for field in ((name, ctypes.c_void_p), (f"{name}_step", ctypes.c_int64))
     )
 
 
@@ -47,17 +64,33 @@ def available(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in REALS and _library(REALS[x.dtype]) is not None
 
 
-def call(name: str, shape: Shape, *tensors: Tensor | None) -> None:
-    """Run a kernel on contiguous tensors of one type; None passes a null pointer.
+def lanes() -> int:
+    """Channels a vector of floats holds; 0 without kernels."""
+    library = _library("float")
+    return 0 if library is None else int(library.lanes())
+
+
+def call(name: str, shape: Shape, **tensors: Tensor | None) -> None:
+    """Run a kernel on tensors of one type by their names in common.h; None passes a null pointer.
+
+    All of a task must lie together in memory (`packed`); from task to task any step will do.
 
     Raises:
         ResourceError: there is no memory for its work space.
     """
-    first = next(t for t in tensors if t is not None)
-    library = _library(REALS[first.dtype])
-    pointers = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
-    if getattr(library, name)(ctypes.byref(shape), *pointers):
+    there = {n: t for n, t in tensors.items() if t is not None}
+    real = next(REALS[t.dtype] for t in there.values() if t.dtype in REALS)
+    data = _Tensors()
+    for n, t in there.items():
+        setattr(data, n, t.data_ptr())
+        setattr(data, f"{n}_step", t.stride(0))
+    if getattr(_library(real), name)(ctypes.byref(shape), ctypes.byref(data)):
         raise ResourceError(f"no memory left for {name}", "Lower training.meta_batch.")
+
+
+def packed(t: Tensor) -> Tensor:
+    """t [T, ...] with every task's part in one piece of memory, without a copy where it is so."""
+    return t if t[0].is_contiguous() else t.contiguous()
 
 
 @functools.lru_cache(maxsize=2)
@@ -68,26 +101,33 @@ def _library(real: str) -> ctypes.CDLL | None:
     if compiler is None or sys.platform == "win32":
         _LOG.debug("no C compiler: batch-norm blocks run as torch operations")
         return None
-    source = SOURCE.read_bytes()
-    key = hashlib.sha256(b"\0".join([source, repr(FLAGS).encode(), _machine().encode()]))
-    name = f"kernels-{real}-{key.hexdigest()[:16]}.so"
-    path = Path(platformdirs.user_cache_dir("binomctl")) / name
-    try:
-        if not path.exists():
-            _compile(compiler, real, path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as error:
-        _LOG.debug("kernels.c could not be compiled or loaded: %s", error)
-        return None
+    sources = [path.read_bytes() for path in sorted(FOLDER.iterdir())]
+    key = hashlib.sha256(b"\0".join([*sources, repr(FLAGS).encode(), _machine().encode()]))
+    for threads in (("-fopenmp",), ()):  # without where the compiler or torch has no OpenMP
+        name = f"kernels-{real}-{key.hexdigest()[:16]}{'-threads' if threads else ''}.so"
+        path = Path(platformdirs.user_cache_dir("binomctl")) / name
+        try:
+            if not path.exists():
+                _compile(compiler, (*FLAGS, *threads, f"-DREAL={real}"), path)
+            return ctypes.CDLL(str(path), mode=os.RTLD_NOW)
+        except (OSError, subprocess.SubprocessError) as error:
+            _LOG.debug("the kernels could not be compiled or loaded: %s", error)
+    return None
 
 
-def _compile(compiler: str, real: str, path: Path) -> None:
-    """Write beside the target, then rename: other processes see all of it or nothing."""
+def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> None:
+    """Write beside the target, then rename: other processes see all of it or nothing.
+
+    Linked without an OpenMP library: torch's is in the process, whose threads are to be shared.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        command = [compiler, *FLAGS, f"-DREAL={real}", str(SOURCE), "-o", str(made), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        compiled, made = Path(folder) / "kernels.o", Path(folder) / path.name
+        for command in (
+            [compiler, *flags, "-c", str(SOURCE), "-o", str(compiled)],
+            [compiler, "-shared", str(compiled), "-o", str(made), "-lm"],
+        ):
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
         os.replace(made, path)
 
 

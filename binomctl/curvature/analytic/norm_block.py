@@ -11,8 +11,7 @@ tangent    cov = mean(c(tz) xh), tinv = -inv^2 cov, txh = inv c(tz) - xh inv cov
            ta = act'(y) (tgamma xh + gamma txh + tbeta)
 tangent backward: the product rule on gz.
 
-On a CPU kernels.c does each map in one pass; the torch operations here say the same and serve
-GPUs, torch.compile, other windows, and machines without a C compiler.
+Here as torch operations; block.py has the same maps as kernels for a CPU.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from binomctl.curvature.analytic import native
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,7 @@ def scatter(pooled: Tensor, where: Tensor, like: Tensor) -> Tensor:
 
 @dataclass
 class Primal:
-    """What forward and backward leave behind: `where` is kernels.c's place in the window, int32,
-    or the flat place in H * W."""
+    """What forward leaves behind; `where` are flat places in H * W. Backward adds the gradients."""
 
     z: Tensor
     a: Tensor
@@ -84,7 +80,6 @@ class Primal:
     mu: Tensor
     inv: Tensor
     gamma: Tensor
-    gp: Tensor | None = None
     ggamma: Tensor | None = None
     gbeta: Tensor | None = None
 
@@ -110,15 +105,6 @@ class NormBlock:
 
     def forward(self, z: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Primal]:
         """a [T, N, h, w, C] and the cache."""
-        k = self.pool.tiles
-        if k is not None and native.available(z):
-            T, N, H, W, C = z.shape
-            z, gamma, beta = z.contiguous(), gamma.contiguous(), beta.contiguous()
-            a = z.new_empty(T, N, H // k, W // k, C)
-            xh, where = torch.empty_like(a), torch.empty_like(a, dtype=torch.int32)
-            mu, inv = z.new_empty(T, C), z.new_empty(T, C)
-            native.call("block_forward", self._shape(z), z, gamma, beta, a, xh, where, mu, inv)
-            return a, Primal(z, a, xh, where, mu, inv, gamma)
         mu = z.mean((1, 2, 3))
         shifted = z - _c(mu)
         inv = (shifted.square().mean((1, 2, 3)) + self.eps).rsqrt()
@@ -132,33 +118,17 @@ class NormBlock:
 
     def backward(self, at: Primal, ga: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """gz and the gradients of gamma and beta."""
-        if at.where.dtype == torch.int32:
-            ga = ga.contiguous()
-            gz, gp = torch.empty_like(at.z), torch.empty_like(at.a)
-            ggamma, gbeta = torch.empty_like(at.mu), torch.empty_like(at.mu)
-            native.call("block_backward", self._shape(at.z), at.z, at.gamma, at.a, at.xh, at.where,
-                        at.mu, at.inv, ga, gz, gp, ggamma, gbeta)  # fmt: skip
-        else:
-            gp = self._through(at, ga)
-            gbeta, ggamma = gp.sum((1, 2, 3)), (gp * at.xh).sum((1, 2, 3))
-            s, n = at.gamma * at.inv, at.z[0, ..., 0].numel()
-            affine = _c(-s * at.inv * ggamma / n) * (at.z - _c(at.mu)) + _c(-s * gbeta / n)
-            gz = scatter(_c(s) * gp, at.where, at.z) + affine
-        at.gp, at.ggamma, at.gbeta = gp, ggamma, gbeta
-        return gz, ggamma, gbeta
+        gp = self._through(at, ga)
+        gbeta, ggamma = gp.sum((1, 2, 3)), (gp * at.xh).sum((1, 2, 3))
+        s, n = at.gamma * at.inv, at.z[0, ..., 0].numel()
+        affine = _c(-s * at.inv * ggamma / n) * (at.z - _c(at.mu)) + _c(-s * gbeta / n)
+        at.ggamma, at.gbeta = ggamma, gbeta
+        return scatter(_c(s) * gp, at.where, at.z) + affine, ggamma, gbeta
 
     def tangent(
         self, at: Primal, tz: Tensor, tgamma: Tensor | None, tbeta: Tensor | None
     ) -> tuple[Tensor, Tangent]:
         """ta and the tangents' cache."""
-        if at.where.dtype == torch.int32:
-            tz = tz.contiguous()
-            tgamma, tbeta = (None if t is None else t.contiguous() for t in (tgamma, tbeta))
-            ta, txh = torch.empty_like(at.a), torch.empty_like(at.a)
-            tmu, tinv = torch.empty_like(at.mu), torch.empty_like(at.mu)
-            native.call("block_tangent", self._shape(tz), at.z, at.gamma, at.a, at.xh, at.where,
-                        at.mu, at.inv, tz, tgamma, tbeta, ta, txh, tmu, tinv)  # fmt: skip
-            return ta, Tangent(tz, txh, tmu, tinv, tgamma)
         tmu = tz.mean((1, 2, 3))
         cov = at.inv * (tz * (at.z - _c(at.mu))).mean((1, 2, 3))
         tinv = -at.inv.square() * cov
@@ -171,22 +141,14 @@ class NormBlock:
         return self._through(at, ty), Tangent(tz, txh, tmu, tinv, tgamma)
 
     def tangent_backward(
-        self, at: Primal, along: Tangent, tga: Tensor
+        self, at: Primal, along: Tangent, ga: Tensor, tga: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The tangents of what `backward` returns; `backward` has run before."""
-        assert at.gp is not None
+        """The tangents of what `backward`, which has run before, made of ga."""
         assert at.ggamma is not None
         assert at.gbeta is not None
-        if at.where.dtype == torch.int32:
-            tga, tgz = tga.contiguous(), torch.empty_like(at.z)
-            tggamma, tgbeta = torch.empty_like(at.mu), torch.empty_like(at.mu)
-            native.call("block_tangent_backward", self._shape(tgz), at.z, at.gamma, at.a, at.xh,
-                        at.where, at.mu, at.inv, at.gp, at.ggamma, at.gbeta, along.tz, along.txh,
-                        along.tmu, along.tinv, along.tgamma, tga, tgz, tggamma, tgbeta)  # fmt: skip
-            return tgz, tggamma, tgbeta
-        tgp = self._through(at, tga)
+        gp, tgp = self._through(at, ga), self._through(at, tga)
         tgbeta = tgp.sum((1, 2, 3))
-        tggamma = (tgp * at.xh + at.gp * along.txh).sum((1, 2, 3))
+        tggamma = (tgp * at.xh + gp * along.txh).sum((1, 2, 3))
         s, n = at.gamma * at.inv, at.z[0, ..., 0].numel()
         ts = at.gamma * along.tinv
         if along.tgamma is not None:
@@ -195,16 +157,12 @@ class NormBlock:
         tal = -(ts * at.inv * at.ggamma + s * along.tinv * at.ggamma + s * at.inv * tggamma) / n
         tde = -(ts * at.gbeta + s * tgbeta) / n
         affine = _c(al) * (along.tz - _c(along.tmu)) + _c(tal) * (at.z - _c(at.mu)) + _c(tde)
-        pooled = _c(ts) * at.gp + _c(s) * tgp
+        pooled = _c(ts) * gp + _c(s) * tgp
         return scatter(pooled, at.where, at.z) + affine, tggamma, tgbeta
 
     def _through(self, at: Primal, g: Tensor) -> Tensor:
         """act'(y) g; 0 where y = 0, as torch has it for ReLU."""
         return torch.where(at.a > 0, g, self.slope * g)
-
-    def _shape(self, z: Tensor) -> native.Shape:
-        T, N, H, W, C = z.shape
-        return native.Shape(T, N, H, W, C, self.pool.tiles or 1, self.eps, self.slope)
 
 
 def _c(v: Tensor) -> Tensor:

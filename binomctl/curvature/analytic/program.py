@@ -27,6 +27,14 @@ class Node:
     path: str = ""
 
 
+def depends_on_parameters(nodes: Sequence[Node]) -> list[bool]:
+    """Whether each value does: the input's, then every node's output's."""
+    depends = [False]
+    for node in nodes:
+        depends.append(bool(node.names) or any(depends[j] for j in node.inputs))
+    return depends
+
+
 @dataclass
 class Point:
     """A linearisation: what forward and backward left behind at one set of parameters."""
@@ -66,13 +74,12 @@ class Program:
     """The values that no node needs after node i, by i."""
 
     def __post_init__(self) -> None:
-        depends, last = [False], dict[int, int]()
+        last = dict[int, int]()
         for i, node in enumerate(self.nodes):
-            depends.append(bool(node.names) or any(depends[j] for j in node.inputs))
             last |= dict.fromkeys(node.inputs, i)
         finished = [[j for j, i in last.items() if i == at] for at in range(len(self.nodes))]
         # Plain attributes: a cached property takes a lock, on which torch.compile breaks its graph.
-        object.__setattr__(self, "_depends", depends)
+        object.__setattr__(self, "_depends", depends_on_parameters(self.nodes))
         object.__setattr__(self, "_finished", finished)
         layers = [node.layer for node in self.nodes]
         object.__setattr__(self, "_curved", [v if isinstance(v, Curved) else None for v in layers])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from binomctl.curvature.analytic.block import with_blocks
 from binomctl.curvature.analytic.conv import Conv, Method
 from binomctl.curvature.analytic.layers import (
     FLATTEN,
@@ -36,8 +37,12 @@ class Unsupported(ConfigError):
     """A layer the algebra does not know, by its path."""
 
 
-def recognise(model: nn.Module, conv: Method = "per-task") -> Program:
+def recognise(model: nn.Module, conv: Method = "per-task", *, blocks: bool = False) -> Program:
     """The program of a module.
+
+    Args:
+        conv: how convolutions are done.
+        blocks: take the kernels of block.py where they fit.
 
     Raises:
         Unsupported: naming the first layer that is not known, and why.
@@ -68,7 +73,10 @@ def recognise(model: nn.Module, conv: Method = "per-task") -> Program:
     reached = {name for n in nodes for name in n.names.values()}
     if missing := sorted(set(names.values()) - reached):
         raise Unsupported(f"the output does not depend on parameter '{missing[0]}'")
-    return Program(tuple(_fuse(nodes)))
+    nodes = _fuse(nodes)
+    if blocks:
+        nodes = with_blocks(nodes, {n: p.shape for n, p in model.named_parameters()})
+    return Program(tuple(nodes))
 
 
 def _check_output(node: fx.Node, places: dict[fx.Node, int], count: int) -> None:
