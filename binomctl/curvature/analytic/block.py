@@ -60,7 +60,7 @@ class Block:
     ) -> tuple[Sequence[Tensor | None], Parameters]:
         kept: Parameters = cache.primal
         shape, gx, out = self._shape(kept), *self._out(kept, wanted[0], "")
-        native.call("backward", shape, ga=native.packed(gy), **kept, **gx, **out)
+        native.call("backward", shape, ga=native.packed(gy), **(kept | gx | out))
         kept |= {"ggamma": out["ggamma"], "gbeta": out["gbeta"]}
         return [next(iter(gx.values()), None)], self._named(p, out, "")
 

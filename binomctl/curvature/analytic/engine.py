@@ -33,11 +33,14 @@ class AnalyticEngine:
             one linearisation (or one level's) is alive at a time.
         order: what expansion estimators are told to use; None takes rows for convolutions on a
             CPU, columns (fewer and larger operations) otherwise.
-        chunk: tasks that go through the layers together; None takes one by one, side by side,
-            where convolutions of large images run on a CPU, and all of them together otherwise.
+        chunk: tasks that go through the layers together; None takes two for each of torch's
+            threads where blocks of large images run on a CPU, one where single convolutions of
+            large images do, and all of them otherwise.
         conv: how convolutions with a weight per task are done.
         threads: chunks side by side on a CPU, each with one op thread; None takes torch's number
-            of threads where there are convolutions, else 1.
+            of threads where there are convolutions outside blocks, whose kernels use torch's
+            threads by themselves, and 1 otherwise.
+        blocks: use the kernels of block.py on a CPU.
 
     Raises:
         Unsupported: a layer the algebra does not know, by its path.
@@ -54,20 +57,25 @@ class AnalyticEngine:
         chunk: int | None = None,
         conv: Method = "per-task",
         threads: int | None = None,
+        blocks: bool = True,
     ) -> None:
         check_model(model)
         on_cpu = next(model.parameters()).device.type == "cpu"
-        self.program: Program = recognise(model, conv, blocks=on_cpu and conv == "per-task")
+        by_task = on_cpu and conv == "per-task"
+        self.program: Program = recognise(model, conv, blocks=by_task and blocks)
         self.layout = Layout.of(model)
         self.memory = memory
         self.loss = loss
         layers = [n.layer for n in self.program.nodes]
-        convolves = any(isinstance(n, Conv | Block) for n in layers)
-        self.convolves = convolves
-        self.order: Order = order or ("rows" if on_cpu and convolves else "columns")
+        outside = any(isinstance(layer, Conv) for layer in layers)
+        self.convolves = outside or any(isinstance(layer, Block) for layer in layers)
+        self.order: Order = order or ("rows" if on_cpu and self.convolves else "columns")
         self._chunk = chunk
-        self._by_task = convolves and conv == "per-task" and on_cpu
-        count = threads or (torch.get_num_threads() if convolves else 1)
+        # Tasks of large images that go together, None for all of them.
+        self._together: int | None = None
+        if by_task and self.convolves:
+            self._together = 1 if outside else 2 * torch.get_num_threads()
+        count = threads or (torch.get_num_threads() if outside else 1)
         self._workers = Workers(None, count if on_cpu else 1)
 
     def curvature(self, x: Tensor, y: Tensor) -> AnalyticCurvature:
@@ -99,10 +107,12 @@ class AnalyticEngine:
         """How many tasks of such inputs [B, N, ...] go through the layers together.
 
         Small images: one operation for all tasks beats threads that wait for the interpreter.
+        Large ones: what is alive at a time is bounded.
         """
         if self._chunk is not None:
             return self._chunk
-        return 1 if self._by_task and x[0, ..., 0].numel() > FEW_PLACES else len(x)
+        large = self._together is not None and x[0, ..., 0].numel() > FEW_PLACES
+        return self._together if large and self._together else len(x)
 
     def linearise(
         self, phi: Tensor, x: Tensor, y: Tensor, *, keep: bool
@@ -176,7 +186,7 @@ class AnalyticCurvature:
     def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is H_{ks[p]} V[:, p]; phi [B, K+1, d], V [B, P, d] -> [B, P, d]."""
         if self.order == "columns" and len(ks) > 1:
-            return self._together(phi, ks, V)
+            return self._all_points(phi, ks, V)
         out = torch.empty_like(V)
         size = self._engine.chunk(self._x)
 
@@ -193,7 +203,7 @@ class AnalyticCurvature:
         self._engine.map(one, self._x)
         return out
 
-    def _together(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+    def _all_points(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """All points of a level in one pass, a chunk of tasks at a time: depth L, not L P."""
         out = torch.empty_like(V)
         size, P = self._engine.chunk(self._x), len(ks)

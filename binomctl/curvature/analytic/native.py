@@ -28,7 +28,7 @@ SWITCH = "BINOMCTL_NATIVE"
 FOLDER = Path(__file__).with_name("kernels")
 SOURCE = FOLDER / "block.c"
 # Without traps, comparisons of floats become vector instructions; values stay what they are.
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-fPIC")
 REALS = {torch.float32: "float", torch.float64: "double"}
 _LOG = logging.getLogger("binomctl")
 
@@ -43,10 +43,39 @@ class Shape(ctypes.Structure):
     )
 
 
-_NAMES = (
-    "x tx gx tgx w tw gw tgw z tz gz tgz a xh ta txh ga tga gamma beta tgamma tbeta mu inv tmu tinv"
-    " ggamma gbeta tggamma tgbeta arg"
-).split()
+_NAMES = [
+    "x",
+    "tx",
+    "gx",
+    "tgx",
+    "w",
+    "tw",
+    "gw",
+    "tgw",
+    "z",
+    "tz",
+    "gz",
+    "tgz",
+    "a",
+    "xh",
+    "ta",
+    "txh",
+    "ga",
+    "tga",
+    "gamma",
+    "beta",
+    "tgamma",
+    "tbeta",
+    "mu",
+    "inv",
+    "tmu",
+    "tinv",
+    "ggamma",
+    "gbeta",
+    "tggamma",
+    "tgbeta",
+    "arg",
+]
 
 
 class _Tensors(ctypes.Structure):

@@ -10,7 +10,7 @@
 #include "conv.h"
 
 /* The largest of up * z over a window whose first entry is at z; ties go to the first. */
-static void choose(const REAL* restrict z, const REAL* restrict up, int64_t W, int64_t C, int64_t k,
+INLINE void choose(const REAL* restrict z, const REAL* restrict up, int64_t W, int64_t C, int64_t k,
                    REAL* restrict best, uint8_t* restrict which) {
   if (k == 2) {
     const REAL* restrict b = z + C, * restrict d = z + W * C, * restrict e = z + W * C + C;
@@ -39,20 +39,20 @@ static void choose(const REAL* restrict z, const REAL* restrict up, int64_t W, i
 }
 
 /* The entry of a window that `which` names. */
-static void take(const REAL* restrict z, int64_t W, int64_t C, int64_t k,
+INLINE void take(const REAL* restrict z, int64_t W, int64_t C, int64_t k,
                  const uint8_t* restrict which, REAL* restrict taken) {
   if (k == 2) {
     const REAL* restrict b = z + C, * restrict d = z + W * C, * restrict e = z + W * C + C;
-    FOR(c, C) {
+    CHANNELWISE(c, C) {
       const REAL top = which[c] == 1 ? b[c] : z[c], low = which[c] == 3 ? e[c] : d[c];
       taken[c] = which[c] > 1 ? low : top;
     }
     return;
   }
-  FOR(c, C) taken[c] = z[c];
+  CHANNELWISE(c, C) taken[c] = z[c];
   for (int q = 1; q < k * k; q++) {
     const REAL* restrict here = z + ((q / k) * W + q % k) * C;
-    FOR(c, C) taken[c] = which[c] == q ? here[c] : taken[c];
+    CHANNELWISE(c, C) taken[c] = which[c] == q ? here[c] : taken[c];
   }
 }
 
@@ -63,12 +63,11 @@ static double* space(int64_t doubles, int64_t reals) {
 
 /* Sizes that all maps use. */
 #define SIZES                                                                             \
-  const int64_t N = s->N, H = s->H, W = s->W, I = s->I, C = s->C, k = s->k, h = H / k,    \
-                w = W / k, padded = I ? (H + 2) * (W + 2) * I : 0, kernel = 9 * I * C;    \
+  const int64_t N = s->N, H = s->H, W = s->W, I = s->I, h = H / k, w = W / k, padded = I ? (H + 2) * (W + 2) * I : 0, kernel = 9 * I * C;    \
   const REAL slope = (REAL)s->slope;                                                      \
   (void)h, (void)w, (void)padded, (void)kernel, (void)slope, (void)N, (void)k
 
-static int forward_of_one(const Shape* s, Tensors d) {
+INLINE int forward_of_one(const Shape* s, Tensors d, const int64_t C, const int64_t k) {
   SIZES;
   double *sum = space(2 * C, 3 * C + padded + kernel), *square = sum + C;
   if (!sum) return 1;
@@ -102,7 +101,7 @@ static int forward_of_one(const Shape* s, Tensors d) {
   const REAL *restrict mu = d.mu, *restrict inv = d.inv;
   FOR(p, N * h * w) {
     REAL* restrict x = d.xh + p * C, * restrict out = d.a + p * C;
-    FOR(c, C) {
+    CHANNELWISE(c, C) {
       x[c] = (x[c] - mu[c]) * inv[c];
       const REAL y = d.gamma[c] * x[c] + d.beta[c];
       out[c] = y > 0 ? y : slope * y;
@@ -119,23 +118,23 @@ typedef struct {
 } Affine;
 
 /* The pooled values that row i / k scatters: line [w, C] of gz, and tline of its tangent if asked. */
-static void pooled_line(const Shape* s, const Tensors* d, const Affine* f, int64_t n, int64_t i,
+INLINE void pooled_line(const Shape* s, const int64_t C, const int64_t k, const Tensors* d, const Affine* f, int64_t n, int64_t i,
                         REAL* restrict line, REAL* restrict tline) {
   SIZES;
   FOR(j, w) {
     const int64_t at = ((n * h + i / k) * w + j) * C;
     const REAL *restrict a = d->a + at, *restrict ga = d->ga + at;
     const REAL *restrict sc = f->sc, *restrict tsc = f->tsc;
-    if (line) FOR(c, C) line[j * C + c] = sc[c] * ga[c] * (a[c] > 0 ? 1 : slope);
+    if (line) CHANNELWISE(c, C) line[j * C + c] = sc[c] * ga[c] * (a[c] > 0 ? 1 : slope);
     if (tline) {
       const REAL* restrict tga = d->tga + at;
-      FOR(c, C) tline[j * C + c] = (tsc[c] * ga[c] + sc[c] * tga[c]) * (a[c] > 0 ? 1 : slope);
+      CHANNELWISE(c, C) tline[j * C + c] = (tsc[c] * ga[c] + sc[c] * tga[c]) * (a[c] > 0 ? 1 : slope);
     }
   }
 }
 
 /* Row i of gz, or of tgz where t, at out [W, C]. */
-static void spread(const Shape* s, const Tensors* d, const Affine* f, int64_t n, int64_t i, int t,
+INLINE void spread(const Shape* s, const int64_t C, const int64_t k, const Tensors* d, const Affine* f, int64_t n, int64_t i, int t,
                    const REAL* restrict line, REAL* restrict out) {
   SIZES;
   const REAL *restrict al = f->al, *restrict de = t ? f->tde : f->de, *restrict tal = f->tal;
@@ -146,15 +145,15 @@ static void spread(const Shape* s, const Tensors* d, const Affine* f, int64_t n,
     REAL* restrict to = out + j * C;
     if (t) {
       const REAL* restrict there = d->tz + at;
-      FOR(c, C) to[c] = al[c] * (there[c] - tmu[c]) + tal[c] * (here[c] - mu[c]) + de[c];
+      CHANNELWISE(c, C) to[c] = al[c] * (there[c] - tmu[c]) + tal[c] * (here[c] - mu[c]) + de[c];
     } else {
-      FOR(c, C) to[c] = al[c] * (here[c] - mu[c]) + de[c];
+      CHANNELWISE(c, C) to[c] = al[c] * (here[c] - mu[c]) + de[c];
     }
     if (i / k < h && j / k < w) {
       const uint8_t q = (uint8_t)((i % k) * k + j % k);
       const uint8_t* restrict which = d->arg + ((n * h + i / k) * w + j / k) * C;
       const REAL* restrict value = line + (j / k) * C;
-      FOR(c, C) to[c] += which[c] == q ? value[c] : 0;
+      CHANNELWISE(c, C) to[c] += which[c] == q ? value[c] : 0;
     }
   }
 }
@@ -166,13 +165,13 @@ typedef struct {
   Source back[2];
 } Behind;
 
-static int64_t behind_size(const Shape* s, int tangent) {
+static int64_t behind_size(const Shape* s, int64_t C, int64_t k, int tangent) {
   SIZES;
   const int64_t grid = (H + 2) * (W + 2) * C;
   return I ? (1 + tangent) * (padded + grid + kernel) + 2 * kernel : 0;
 }
 
-static Behind behind(const Shape* s, REAL* at, REAL* lines, int tangent) {
+static Behind behind(const Shape* s, int64_t C, int64_t k, REAL* at, REAL* lines, int tangent) {
   SIZES;
   const int64_t grid = (H + 2) * (W + 2) * C;
   Behind b = {.line = lines, .tline = lines + w * C};
@@ -194,7 +193,7 @@ static void empty(REAL* restrict sums, REAL* restrict total, int64_t size) {
 /* All images' rows through `spread`: t = 0 gives gz to gx and gw; t = 1 gives both to tgx and tgw,
  * the tangents x * tgz + tx * gz and tgz * w + gz * tw of the same. Without a convolution the rows
  * are gz or tgz. */
-static void down(const Shape* s, const Tensors* d, const Affine* f, Behind* b, int t) {
+INLINE void down(const Shape* s, const int64_t C, const int64_t k, const Tensors* d, const Affine* f, Behind* b, int t) {
   SIZES;
   REAL *gx = t ? d->tgx : d->gx, *gw = t ? d->tgw : d->gw;
   const int both = t && I && (d->tx || (gx && d->tw)); /* gz itself is needed */
@@ -215,14 +214,14 @@ static void down(const Shape* s, const Tensors* d, const Affine* f, Behind* b, i
       if (I && t) tg += (gx ? first + 1 : 1) * pitch + C;
       for (int64_t i = first; i < first + rows; i++) {
         if (i % k == 0 && i / k < h)
-          pooled_line(s, d, f, n, i, !t || both ? b->line : NULL, t ? b->tline : NULL);
+          pooled_line(s, C, k, d, f, n, i, !t || both ? b->line : NULL, t ? b->tline : NULL);
         if (!I) {
           REAL* out = (t ? d->tgz : d->gz) + (n * H + i) * W * C;
-          spread(s, d, f, n, i, t, t ? b->tline : b->line, out);
+          spread(s, C, k, d, f, n, i, t, t ? b->tline : b->line, out);
           continue;
         }
-        if (!t || both) spread(s, d, f, n, i, 0, b->line, g + (i - first) * pitch);
-        if (t) spread(s, d, f, n, i, 1, b->tline, tg + (i - first) * pitch);
+        if (!t || both) spread(s, C, k, d, f, n, i, 0, b->line, g + (i - first) * pitch);
+        if (t) spread(s, C, k, d, f, n, i, 1, b->tline, tg + (i - first) * pitch);
       }
       if (!I) continue;
       add_weight(b->image, first, rows, W, I, t ? tg : g, pitch, C, b->sums);
@@ -241,18 +240,18 @@ static void down(const Shape* s, const Tensors* d, const Affine* f, Behind* b, i
   unpack(b->total, C, I, gw);
 }
 
-static int backward_of_one(const Shape* s, Tensors d) {
+INLINE int backward_of_one(const Shape* s, Tensors d, const int64_t C, const int64_t k) {
   SIZES;
-  double *gb = space(2 * C, 5 * C + 2 * w * C + behind_size(s, 0)), *gg = gb + C;
+  double *gb = space(2 * C, 5 * C + 2 * w * C + behind_size(s, C, k, 0)), *gg = gb + C;
   if (!gb) return 1;
   REAL *row = (REAL*)(gg + C), *row2 = row + C, *end = row2 + 4 * C;
   const Affine f = {.sc = row2 + C, .al = row2 + 2 * C, .de = row2 + 3 * C};
-  Behind b = behind(s, end + 2 * w * C, end, 0);
+  Behind b = behind(s, C, k, end + 2 * w * C, end, 0);
   FOR(l, N * h) {
     FOR(j, w) {
       const int64_t at = (l * w + j) * C;
       const REAL *restrict a = d.a + at, *restrict ga = d.ga + at, *restrict xh = d.xh + at;
-      FOR(c, C) {
+      CHANNELWISE(c, C) {
         const REAL g = ga[c] * (a[c] > 0 ? 1 : slope);
         row[c] += g;
         row2[c] += g * xh[c];
@@ -269,13 +268,13 @@ static int backward_of_one(const Shape* s, Tensors d) {
     f.al[c] = (REAL)(-f.sc[c] * d.inv[c] * gg[c] / count);
     f.de[c] = (REAL)(-f.sc[c] * gb[c] / count);
   }
-  down(s, &d, &f, &b, 0);
+  down(s, C, k, &d, &f, &b, 0);
   free(gb);
   return 0;
 }
 
 /* tgamma, tbeta, tw, tx: NULL where they do not vary. */
-static int tangent_of_one(const Shape* s, Tensors d) {
+INLINE int tangent_of_one(const Shape* s, Tensors d, const int64_t C, const int64_t k) {
   SIZES;
   double *sum = space(2 * C, 6 * C + 2 * padded + 2 * kernel), *product = sum + C;
   if (!sum) return 1;
@@ -320,7 +319,7 @@ static int tangent_of_one(const Shape* s, Tensors d) {
   FOR(p, N * h * w) {
     REAL *restrict t = d.txh + p * C, *restrict ta = d.ta + p * C;
     const REAL *restrict xh = d.xh + p * C, *restrict a = d.a + p * C;
-    FOR(c, C) {
+    CHANNELWISE(c, C) {
       t[c] = inv[c] * (t[c] - tmu[c]) - xh[c] * shrink[c];
       const REAL ty = tg[c] * xh[c] + gamma[c] * t[c] + tb[c];
       ta[c] = ty * (a[c] > 0 ? 1 : slope);
@@ -330,19 +329,19 @@ static int tangent_of_one(const Shape* s, Tensors d) {
   return 0;
 }
 
-static int tangent_backward_of_one(const Shape* s, Tensors d) {
+INLINE int tangent_backward_of_one(const Shape* s, Tensors d, const int64_t C, const int64_t k) {
   SIZES;
-  double *tgb = space(2 * C, 8 * C + 2 * w * C + behind_size(s, 1)), *tgg = tgb + C;
+  double *tgb = space(2 * C, 8 * C + 2 * w * C + behind_size(s, C, k, 1)), *tgg = tgb + C;
   if (!tgb) return 1;
   REAL *row = (REAL*)(tgg + C), *row2 = row + C, *end = row2 + 7 * C;
   const Affine f = {row2 + C, row2 + 2 * C, row2 + 3 * C, row2 + 4 * C, row2 + 5 * C, row2 + 6 * C};
-  Behind b = behind(s, end + 2 * w * C, end, 1);
+  Behind b = behind(s, C, k, end + 2 * w * C, end, 1);
   FOR(l, N * h) {
     FOR(j, w) {
       const int64_t at = (l * w + j) * C;
       const REAL *restrict a = d.a + at, *restrict ga = d.ga + at, *restrict tga = d.tga + at,
                  *restrict xh = d.xh + at, *restrict txh = d.txh + at;
-      FOR(c, C) {
+      CHANNELWISE(c, C) {
         const REAL through = a[c] > 0 ? 1 : slope;
         row[c] += tga[c] * through;
         row2[c] += (tga[c] * xh[c] + ga[c] * txh[c]) * through;
@@ -365,19 +364,24 @@ static int tangent_backward_of_one(const Shape* s, Tensors d) {
     f.tal[c] = (REAL)(-(tsc * inv * gg + sc * tinv * gg + sc * inv * tgg[c]) / count);
     f.tde[c] = (REAL)(-(tsc * gb + sc * tgb[c]) / count);
   }
-  down(s, &d, &f, &b, 1);
+  down(s, C, k, &d, &f, &b, 1);
   free(tgb);
   return 0;
 }
 
 /* Tasks side by side in torch's own OpenMP threads; each is computed by one of them, so that the
- * numbers do not depend on how many there are. */
-#define MAP(name)                                                              \
-  int name(const Shape* s, const Tensors* d) {                                 \
-    int failed = 0;                                                            \
+ * numbers do not depend on how many there are. Sizes that few-shot networks have are constants. */
+#define MAP(name)                                                                 \
+  static int name##_of_task(const Shape* s, Tensors d) {                          \
+    if (s->C == 32 && s->k == 2) return name##_of_one(s, d, 32, 2);               \
+    if (s->C == 64 && s->k == 2) return name##_of_one(s, d, 64, 2);               \
+    return name##_of_one(s, d, s->C, s->k);                                       \
+  }                                                                               \
+  int name(const Shape* s, const Tensors* d) {                                    \
+    int failed = 0;                                                               \
     _Pragma("omp parallel for schedule(dynamic) reduction(|:failed) if (s->T > 1)") \
-    FOR(t, s->T) failed |= name##_of_one(s, task(s, *d, t));                   \
-    return failed;                                                             \
+    FOR(t, s->T) failed |= name##_of_task(s, task(s, *d, t));                     \
+    return failed;                                                                \
   }
 MAP(forward)
 MAP(backward)

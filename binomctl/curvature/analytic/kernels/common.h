@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define FOR(i, n) for (int64_t i = 0; i < (n); i++)
+/* Over channels: nothing that is written is read under another name. */
+#define CHANNELWISE(c, n) _Pragma("omp simd") for (int64_t c = 0; c < (n); c++)
 #define INLINE static inline __attribute__((always_inline))
 
 /* Vectors as wide as the machine's registers; every pointer may be one, aligned or not. */
@@ -60,38 +62,35 @@ INLINE Tensors task(const Shape* s, Tensors d, int64_t t) {
 }
 
 /* sums[c] += the row's sums, in double: W terms at most are added up in REAL. */
-static void flush(double* restrict sums, REAL* restrict row, int64_t C) {
-  FOR(c, C) sums[c] += row[c];
+INLINE void flush(double* restrict sums, REAL* restrict row, int64_t C) {
+  CHANNELWISE(c, C) sums[c] += row[c];
   memset(row, 0, C * sizeof(REAL));
 }
 
+INLINE vec load(const REAL* p) { return *(const vec*)p; }
+INLINE void store(REAL* p, vec v) { *(vec*)p = v; }
+
 /* Adds up a line [W, C]: row += line - shift, row2 += (line - shift) (other - shift2), where other
- * is the line itself or another one. Channels go in groups that stay in registers. */
-enum { GROUP = 16 };
-static void add_up(const REAL* restrict line, const REAL* restrict shift,
-                   const REAL* restrict other, const REAL* restrict shift2, int64_t W, int64_t C,
-                   REAL* restrict row, REAL* restrict row2) {
-  int64_t c0 = 0;
-  for (; c0 + GROUP <= C; c0 += GROUP) {
-    REAL one[GROUP] = {0}, two[GROUP] = {0};
+ * is the line itself or another one. */
+INLINE void add_up(const REAL* line, const REAL* shift, const REAL* other, const REAL* shift2,
+                   int64_t W, int64_t C, REAL* row, REAL* row2) {
+  int64_t c = 0;
+  for (; c + LANES <= C; c += LANES) {
+    vec one = load(row + c), two = load(row2 + c);
+    const vec by = load(shift + c), by2 = load(shift2 + c);
     FOR(j, W) {
-      const REAL* restrict p = line + j * C + c0, * restrict q = other + j * C + c0;
-      FOR(c, GROUP) {
-        const REAL v = p[c] - shift[c0 + c];
-        one[c] += v;
-        two[c] += v * (q[c] - shift2[c0 + c]);
-      }
+      const vec v = load(line + j * C + c) - by;
+      one += v;
+      two += v * (load(other + j * C + c) - by2);
     }
-    FOR(c, GROUP) {
-      row[c0 + c] += one[c];
-      row2[c0 + c] += two[c];
+    store(row + c, one);
+    store(row2 + c, two);
+  }
+  for (; c < C; c++) FOR(j, W) {
+      const REAL v = line[j * C + c] - shift[c];
+      row[c] += v;
+      row2[c] += v * (other[j * C + c] - shift2[c]);
     }
-  }
-  FOR(j, W) for (int64_t c = c0; c < C; c++) {
-    const REAL v = line[j * C + c] - shift[c];
-    row[c] += v;
-    row2[c] += v * (other[j * C + c] - shift2[c]);
-  }
 }
 
 #endif

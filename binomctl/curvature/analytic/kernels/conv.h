@@ -83,7 +83,7 @@ INLINE void tile(const Source* from, int sources, int64_t at, int64_t weights, i
   switch (n) { F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) }
 
 /* Row i of the convolution: out [W, O], the sum over all sources. */
-static void conv_row(const Source* from, int sources, int64_t i, int64_t W, int64_t I, int64_t O,
+static __attribute__((noinline)) void conv_row(const Source* from, int sources, int64_t i, int64_t W, int64_t I, int64_t O,
                      REAL* out) {
   const int64_t pitch = (W + 2) * I, count = (W + PIXELS - 1) / PIXELS;
   for (int64_t b = 0, weights = 0; b < O;) {
@@ -127,7 +127,7 @@ INLINE void weight_tile(const REAL* x, int64_t xpitch, int64_t I, const REAL* g,
 
 /* gw, in pack's order, += rows i .. i + rows - 1 of a padded image times the gradient g, whose rows
  * [W, O] are gpitch apart. */
-static void add_weight(const REAL* image, int64_t i, int64_t rows, int64_t W, int64_t I,
+static __attribute__((noinline)) void add_weight(const REAL* image, int64_t i, int64_t rows, int64_t W, int64_t I,
                        const REAL* g, int64_t gpitch, int64_t O, REAL* gw) {
   const int64_t pitch = (W + 2) * I;
   for (int64_t b = 0; b < O;) {
