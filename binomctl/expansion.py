@@ -43,7 +43,9 @@ def _by_columns(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
     for level in range(L):
         k = first + L - 1 - level
         U = adapted.hvp(range(k, k + P), V)
-        V = V[:, -1:] - alpha * U.flip(1).cumsum(1).flip(1)
+        # Column p subtracts U[:, p] + ... + U[:, P-1]; one column needs no sum.
+        total = U.flip(1).cumsum(1).flip(1) if P > 1 else U
+        V = torch.sub(V[:, -1:], total, alpha=alpha)
     return V[:, 0]
 
 

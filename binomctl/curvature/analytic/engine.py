@@ -90,7 +90,7 @@ class AnalyticEngine:
             loss, gradient, hessian = self.linearise(phi[rows], x[rows], y[rows], keep=False)
             return loss, gradient, hessian.output
 
-        loss, gradient, output = (torch.cat(c) for c in zip(*self.map(one, x), strict=True))
+        loss, gradient, output = (_cat(c) for c in zip(*self.map(one, x), strict=True))
         return loss, gradient, output
 
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class AnalyticEngine:
             output, _ = self.program.forward(self.layout.unflatten(phi[rows]), x[rows])
             return output
 
-        return torch.cat(self.map(one, x))
+        return _cat(self.map(one, x))
 
     def chunk(self, x: Tensor) -> int:
         """How many tasks of such inputs [B, N, ...] go through the layers together.
@@ -181,34 +181,33 @@ class AnalyticCurvature:
         losses, gradients, hessians = zip(*self._engine.map(one, self._x), strict=True)
         if store:
             self._kept[k] = [h for h in hessians if h is not None]
-        return torch.cat(losses), torch.cat(gradients)
+        return _cat(losses), _cat(gradients)
 
     def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is H_{ks[p]} V[:, p]; phi [B, K+1, d], V [B, P, d] -> [B, P, d]."""
         if self.order == "columns" and len(ks) > 1:
             return self._all_points(phi, ks, V)
-        out = torch.empty_like(V)
         size = self._engine.chunk(self._x)
 
-        def one(rows: slice) -> None:
+        def one(rows: slice) -> Tensor:
+            columns: list[Tensor] = [V[rows, 0]] * len(ks)
             for k in sorted(set(ks)):
                 at = self._kept[k][rows.start // size] if k in self._kept else None
                 if at is None:
                     x, y = self._x[rows], self._y[rows]
                     _, _, at = self._engine.linearise(phi[rows, k], x, y, keep=True)
                 for p in (p for p, kp in enumerate(ks) if kp == k):
-                    out[rows, p] = at.times(V[rows, p])
+                    columns[p] = at.times(V[rows, p])
                 del at  # recomputed: one linearisation a thread is alive at a time
+            return torch.stack(columns, 1)
 
-        self._engine.map(one, self._x)
-        return out
+        return _cat(self._engine.map(one, self._x))
 
     def _all_points(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """All points of a level in one pass, a chunk of tasks at a time: depth L, not L P."""
-        out = torch.empty_like(V)
         size, P = self._engine.chunk(self._x), len(ks)
 
-        def one(rows: slice) -> None:
+        def one(rows: slice) -> Tensor:
             x, y = self._x[rows], self._y[rows]
             if all(k in self._kept for k in ks):
                 kept = [self._kept[k][rows.start // size] for k in ks]
@@ -217,10 +216,14 @@ class AnalyticCurvature:
                 points = phi[rows, list(ks)].transpose(0, 1).flatten(0, 1)
                 _, _, at = self._engine.linearise(points, _times(P, x), _times(P, y), keep=True)
             v = V[rows].transpose(0, 1)
-            out[rows] = at.times(v.flatten(0, 1)).view_as(v).transpose(0, 1)
+            return at.times(v.flatten(0, 1)).view_as(v).transpose(0, 1)
 
-        self._engine.map(one, self._x)
-        return out
+        return _cat(self._engine.map(one, self._x))
+
+
+def _cat(parts: Sequence[Tensor]) -> Tensor:
+    """The chunks' rows one after another; a single chunk without a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _times(P: int, rows: Tensor) -> Tensor:

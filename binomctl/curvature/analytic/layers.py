@@ -102,7 +102,7 @@ class Linear:
         if tx is None:
             return ty
         through = p["weight"].mT
-        return torch.bmm(tx, through) if ty is None else torch.baddbmm(ty, tx, through)
+        return torch.bmm(tx, through) if ty is None else ty.baddbmm_(tx, through)
 
     def tangent_backward(
         self,
@@ -115,20 +115,19 @@ class Linear:
     ) -> tuple[Sequence[Tensor | None], Parameters]:
         weight = torch.bmm(tgy.mT, cache.primal)
         if cache.tangent is not None:
-            weight = torch.baddbmm(weight, gy.mT, cache.tangent)
+            weight.baddbmm_(gy.mT, cache.tangent)
         gradients = {"weight": weight}
         if "bias" in p:
             gradients["bias"] = tgy.sum(1)
         if not wanted[0]:
             return [None], gradients
         tgx = torch.bmm(tgy, p["weight"])
-        return [torch.baddbmm(tgx, gy, tp["weight"]) if "weight" in tp else tgx], gradients
+        return [tgx.baddbmm_(gy, tp["weight"]) if "weight" in tp else tgx], gradients
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return (
-        torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-    )
+    out = torch.bmm(x, weight.mT)
+    return out if bias is None else out.add_(bias.unsqueeze(1))
 
 
 @dataclass(frozen=True)
