@@ -1,4 +1,4 @@
-"""One meta-gradient of a batch: as Python runs it, or compiled by torch as a whole.
+"""One meta-gradient of a batch: as Python runs it, compiled by torch, or as a CUDA graph.
 
 Compiling takes 15 to 40 s and makes the many small operations of a perceptron's step two to three
 times as fast. Convolutional steps gain nothing: their time is in kernels that are compiled already.
@@ -7,6 +7,7 @@ Whether a run is compiled depends on its configuration alone, so that two runs o
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ import torch
 from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate, estimate
+from binomctl.captured import Captured
 from binomctl.contracts import Adaptation, Adapted, Diagnosing
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
 from binomctl.problem import Problem
 
+_LOG = logging.getLogger("binomctl")
 PAYS_FROM = 20_000  # meta-steps: at 3 ms saved by each, twice what compiling takes
 
 
@@ -40,13 +43,67 @@ StepFunction = Callable[[Tensor, Tensor, EpisodeBatch], Computed]
 
 
 def step_function(problem: Problem) -> StepFunction:
-    """The meta-gradient of a problem, compiled where `compiles` says so."""
+    """The meta-gradient of a problem, compiled where `compiles` says so, recorded where `captures`
+    does; what a step returns then is good until the next one."""
     run = torch.compile(_run, options=_OPTIONS) if compiles(problem) else _run
 
     def compute(theta: Tensor, m: Tensor, batch: EpisodeBatch) -> Computed:
         return run(problem, theta, problem.adaptation(batch, m), batch)
 
-    return compute
+    return _captured(problem, compute) if captures(problem) else compute
+
+
+def _captured(problem: Problem, compute: StepFunction) -> StepFunction:
+    captured = Captured(lambda theta, m, *sets: compute(theta, m, EpisodeBatch(*sets)), _check_same)
+    works = True
+
+    def step(theta: Tensor, m: Tensor, batch: EpisodeBatch) -> Computed:
+        nonlocal works
+        if works:
+            try:
+                return captured(theta, m, batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)
+            except RuntimeError as error:
+                if problem.config.engine.capture == "on":
+                    raise ConfigError(
+                        f"engine.capture = on: the meta-step cannot be recorded: {error}",
+                        "Use auto.",
+                        key="engine.capture",
+                    ) from None
+                _LOG.debug("no CUDA graph: %s", error)
+                works = False
+        return compute(theta, m, batch)
+
+    return step
+
+
+def _check_same(found: Computed, wanted: Computed) -> None:
+    one, two = found.per_task[0], wanted.per_task[0]
+    error = float((one - two).norm() / two.norm())
+    if not error < 1e-3:
+        raise RuntimeError(f"the recorded step's meta-gradient is off by {error:.1e}")
+
+
+def captures(problem: Problem) -> bool:
+    """Whether the meta-step is recorded as a CUDA graph.
+
+    Raises:
+        ConfigError: engine.capture = on, where it cannot be.
+    """
+    how, engine = problem.config.engine.capture, problem.engine
+    if how == "off":
+        return False
+    obstacle = ""
+    if problem.device.type != "cuda":
+        obstacle = f"there are no CUDA graphs on {problem.device.type}"
+    elif not isinstance(engine, AnalyticEngine):
+        obstacle = "only the layer algebra (engine.kind = analytic) can be recorded"
+    elif not engine.closed_form or problem.m.numel():
+        obstacle = "a loss or a rule of its own needs autograd"
+    elif isinstance(problem.estimator, Diagnosing) or problem.config.adaptation.batch is not None:
+        obstacle = "an estimator that diagnoses itself, or mini-batches, are not recorded"
+    if obstacle and how == "on":
+        raise ConfigError(f"engine.capture = on: {obstacle}", "Use auto.", key="engine.capture")
+    return not obstacle
 
 
 _OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {"cpp_wrapper": True}

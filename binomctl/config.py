@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from binomctl import registry
 from binomctl.errors import ConfigError
@@ -69,20 +69,36 @@ class EngineSection(_Section):
     batching: Literal["auto", "vmap", "loop"] = Field(
         "auto", description="autograd: the tasks of a meta-batch as one, or one by one"
     )
+    convolution: Literal["auto", "blocks", "per-task", "together", "grouped", "products"] = Field(
+        "auto", description="of the layer algebra; auto: measured once per machine and shape"
+    )
+    precision: Literal["full", "tf32", "bf16"] = Field(
+        "full", description="of Hessian-vector products alone; error-analysis prints its cost"
+    )
     task_chunk: int | None = Field(
         None, ge=1, description="tasks through the layer algebra together; null: by their size"
     )
     threads: int | None = Field(
-        None, ge=1, description="chunks of tasks side by side on a CPU; null: torch's threads"
+        None, ge=1, description="chunks of tasks side by side on a CPU; null: as it suits them"
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
         description="torch.compile the meta-step of a network without convolutions; auto: from"
         " 20,000 meta-steps on, when it pays for itself",
     )
+    capture: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="the meta-step as a CUDA graph; auto: where the layer algebra runs on a GPU",
+    )
     allocator: Literal["tuned", "system"] = Field(
         "tuned", description="tuned: glibc keeps freed blocks; see binomctl/allocator.py"
     )
+
+    @field_validator("compile", "capture", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        """YAML reads on and off as true and false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class TrainingSection(_Section):

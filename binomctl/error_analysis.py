@@ -19,7 +19,7 @@ from binomctl.bounds import THEOREMS, Curve, Setting, curves, failed_assumption
 from binomctl.contracts import Estimator, Expands, Expansion, Proximal
 from binomctl.errors import NonFiniteError
 from binomctl.expansion import combine, elementary_rows
-from binomctl.problem import Problem
+from binomctl.problem import Problem, at_full_precision
 from binomctl.spectrum import Spectrum, spectrum
 from binomctl.statistics import mean_ci95
 
@@ -88,14 +88,14 @@ class Errors:
             "L": self.case.L,
             "C": self.case.C,
             "alpha_scaling": self.case.alpha_scaling,
-            "relative": _summary(self.relative, values=True) | {"undefined": self.undefined},
-            "absolute": _summary(self.absolute, values=True),
-            "cosine": _summary(self.cosine, values=True),
+            "relative": summary_of(self.relative, values=True) | {"undefined": self.undefined},
+            "absolute": summary_of(self.absolute, values=True),
+            "cosine": summary_of(self.cosine, values=True),
             "per_task": {
-                "relative": _summary(self.task_relative) | {"undefined": self.task_undefined},
-                "absolute": _summary(self.task_absolute),
-                "cosine": _summary(self.task_cosine),
-                "over_g": _summary(self.over_g),
+                "relative": summary_of(self.task_relative) | {"undefined": self.task_undefined},
+                "absolute": summary_of(self.task_absolute),
+                "cosine": summary_of(self.task_cosine),
+                "over_g": summary_of(self.over_g),
             },
         }
 
@@ -107,7 +107,8 @@ def _compare(estimate: Tensor, exact: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (estimate - exact).norm(dim=-1), size, angle
 
 
-def _summary(numbers: Sequence[float], values: bool = False) -> dict[str, Any]:
+def summary_of(numbers: Sequence[float], values: bool = False) -> dict[str, Any]:
+    """Mean with its 95% Student t half-width, n and the largest; the numbers too, if asked."""
     out: dict[str, Any] = {"mean": None, "ci95": None, "n": len(numbers), "max": None}
     if numbers:
         found = mean_ci95(numbers)
@@ -124,6 +125,7 @@ def analyse(
     batches: int,
     *,
     with_spectrum: bool = False,
+    cost: list[float] | None = None,
 ) -> Iterator[tuple[list[Errors], list[Spectrum]]]:
     """Measure the cases on the training batches 0 .. batches - 1, yielding after each one.
 
@@ -133,18 +135,30 @@ def analyse(
         cases: what to measure.
         batches: number of meta-batches of problem.config.training.meta_batch tasks.
         with_spectrum: run Lanczos on every H_k too.
+        cost: takes, batch by batch, the relative error of the exact meta-gradient computed with
+            products in engine.precision, where that is not full. All errors are against the exact
+            one in full precision.
 
     Yields:
         The same growing records each time: errors by case, spectra by batch.
     """
     errors, spectra = [Errors(case) for case in cases], []
     B = problem.config.training.meta_batch
+    low = problem.config.engine.precision != "full"
+    precise = at_full_precision(problem).engine if low else problem.engine
     for i in range(batches):
         batch = problem.training_batch(range(i * B, (i + 1) * B))
         how = replace(problem.adaptation(batch, m), proximal=0.0)
         adapted, _, _ = adapt_and_validate(problem.engine, theta, batch, how, range(how.K))
         rows = elementary_rows(adapted)
-        exact = combine(rows, Expansion(how.K, how.K, how.alpha))
+        whole = Expansion(how.K, how.K, how.alpha)
+        exact = combine(rows, whole)
+        if low:
+            there, _, _ = adapt_and_validate(precise, theta, batch, how, range(how.K))
+            rounded, exact = exact, combine(elementary_rows(there), whole)
+            if cost is not None:
+                error, size, _ = _compare(rounded.mean(0), exact.mean(0))
+                cost.append(float(error / size))
         if not exact.isfinite().all():
             raise NonFiniteError(
                 f"the exact meta-gradient of batch {i} is not finite",
@@ -190,7 +204,7 @@ def matching_bounds(
         "alpha_H": alpha * H,
         "alpha_h": alpha * h,
         "M": M,
-        "negative_share": _summary(negative.flatten().tolist()),
+        "negative_share": summary_of(negative.flatten().tolist()),
     }
     setting = Setting(K, alpha, H, h, M)
     convex = float(lowest.min()) >= -1e-9 * H

@@ -15,6 +15,9 @@ from binomctl.allocator import tune_allocator
 from binomctl.config import Config, Reduction
 from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule
 from binomctl.curvature import AutogradEngine, choose_engine
+from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
+from binomctl.curvature.analytic.measured import measured_convolution
+from binomctl.curvature.analytic.precision import ieee_on_gpus
 from binomctl.curvature.supported import check_repeats
 from binomctl.devices import choose_device
 from binomctl.episodes import EpisodeBatch, mini_batches
@@ -138,6 +141,8 @@ def build_problem(config: Config) -> Problem:
     estimator.steps(config.adaptation.K)
     rule = registry.create("rule", config.rule.name, config.rule.options)
     device, dtype = choose_device(config.device), getattr(torch, config.dtype)
+    if device.type == "cuda":
+        ieee_on_gpus()
     model = build_model(
         config.model.name, config.model.options, dataset.in_shape, dataset.out_dim, config.seed
     ).to(device, dtype)
@@ -157,8 +162,7 @@ def build_problem(config: Config) -> Problem:
     if config.engine.allocator == "tuned" and batch.x_val.dim() == 5:
         tune_allocator(one_arena=batch.x_val[0, :, 0].numel() > LARGE)
     _check_runs(problem, batch)
-    engine = choose_engine(model, dataset.loss, batch.x_trn[0], **engine_options(config))
-    problem = dataclasses.replace(problem, engine=engine)
+    problem = _with_engine(problem, batch)
     for split in ("validation", "test"):  # better told now than after the training
         evaluation_dataset(config, dataset).episode(split, 0)
     _check_network(problem, batch)
@@ -166,9 +170,43 @@ def build_problem(config: Config) -> Problem:
     return _freeze(problem) if config.adaptation.statistics == "frozen" else problem
 
 
+def at_full_precision(problem: Problem) -> Problem:
+    """The problem with products as precise as everything else."""
+    section = problem.config.engine.model_copy(update={"precision": "full"})
+    config = problem.config.model_copy(update={"engine": section})
+    x = problem.training_batch(range(1)).x_trn[0]
+    engine = choose_engine(problem.model, problem.dataset.loss, x, **engine_options(config))
+    return dataclasses.replace(problem, config=config, engine=engine)
+
+
+def _with_engine(problem: Problem, batch: EpisodeBatch) -> Problem:
+    """The problem with its engine; how convolutions are done stands in its configuration then.
+
+    Args:
+        batch: one task.
+    """
+    config, model, loss = problem.config, problem.model, problem.dataset.loss
+    options, x = engine_options(config), batch.x_trn[0]
+    engine = choose_engine(model, loss, x, **options)
+    measures = isinstance(engine, AnalyticEngine) and engine.convolves
+    if measures and config.engine.convolution == "auto":
+
+        def make(convolution: Convolution) -> AnalyticEngine:
+            made = choose_engine(model, loss, x, **(options | {"convolution": convolution}))
+            assert isinstance(made, AnalyticEngine)
+            return made
+
+        tasks = [0] * config.training.meta_batch  # the same one: a measurement needs no more
+        sets = (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)
+        chosen = measured_convolution(make, problem.theta, tuple(t[tasks] for t in sets))
+        section = config.engine.model_copy(update={"convolution": chosen})
+        config, engine = config.model_copy(update={"engine": section}), make(chosen)
+    return dataclasses.replace(problem, config=config, engine=engine)
+
+
 def engine_options(config: Config) -> dict[str, Any]:
     """The part of the engine section that `choose_engine` takes."""
-    return config.engine.model_dump(exclude={"compile", "allocator"})
+    return config.engine.model_dump(exclude={"compile", "capture", "allocator"})
 
 
 def _check_runs(problem: Problem, batch: EpisodeBatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import platform
@@ -110,8 +111,8 @@ def image_net(*layers, channels=4, size=3):
     )  # fmt: skip
 
 
-def norm(affine=True):
-    return nn.BatchNorm2d(4, track_running_stats=False, affine=affine)
+def norm(channels=4, affine=True):
+    return nn.BatchNorm2d(channels, track_running_stats=False, affine=affine)
 
 
 NETWORKS = {
@@ -154,6 +155,10 @@ NETWORKS = {
     "conv4, strided": (
         lambda: Conv4(filters=4, downsample="stride").build((1, 28, 28), 3), (1, 28, 28)),
     "conv4, no norm": (lambda: Conv4(filters=4, norm="none").build((1, 20, 20), 3), (1, 20, 20)),
+    "conv4, 16 filters": (lambda: Conv4(filters=16).build((1, 28, 28), 3), (1, 28, 28)),
+    "conv4, 32 filters, odd": (lambda: Conv4(filters=32).build((3, 21, 30), 3), (3, 21, 30)),
+    "resnet12, 16 and 32": (
+        lambda: ResNet12((16, 16, 32, 32)).build((3, 20, 24), 3), (3, 20, 24)),
     "resnet12": (lambda: ResNet12((4, 5, 6, 7)).build((3, 20, 24), 3), (3, 20, 24)),
 }  # fmt: skip
 
@@ -165,7 +170,9 @@ def test_every_network_is_double_backward_s(kernels, name):
     agree(build(), in_shape)
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv4", "resnet12", "norm, leaky, pool"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "conv4", "conv4, 16 filters", "resnet12", "norm, leaky, pool"]
+)
 def test_float32_is_float64_to_its_precision(kernels, name):
     torch.manual_seed(6)
     build, in_shape = NETWORKS[name]
@@ -350,35 +357,54 @@ SCHEDULES = [
     {"threads": 1},
     {"threads": 2},
     {"chunk": 3, "order": "columns"},
+    {"conv": "per-task"},
+    {"conv": "together"},
     {"conv": "grouped"},
     {"conv": "products"},
+    {"conv": "per-task", "order": "columns", "memory": "recompute", "chunk": 2},
     {"conv": "grouped", "order": "columns"},
     {"conv": "products", "order": "columns", "memory": "recompute"},
 ]
 
 
-@pytest.mark.parametrize("options", SCHEDULES, ids=str)
-@pytest.mark.parametrize("kind", ["mlp", "conv4"])
-def test_every_estimator_meets_the_dense_oracle_under_every_schedule(kind, options):
+@functools.cache
+def small_case(kind):
+    """A model, its batch, and every task's dense Hessians and query gradient."""
     torch.manual_seed(3)
-    B, K = 3, 4
+    B, K = (3, 4) if kind != "blocks" else (2, 3)
     if kind == "mlp":
         model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)).double()
         x = torch.randn(2, B, 5, 2, dtype=torch.float64)
         y, loss, alpha = torch.randn(B, 5, 1, dtype=torch.float64), F.mse_loss, 0.2
-    else:
+    elif kind == "conv4":
         model = Conv4(filters=2).build((1, 16, 16), 3).double()
         x = torch.randn(2, B, 6, 1, 16, 16, dtype=torch.float64)
         y, loss, alpha = torch.arange(3).repeat(2).expand(B, -1), F.cross_entropy, 0.05
-    batch = EpisodeBatch(x[0], y, x[1], y)
+    else:  # channels that fill vectors, so that whole blocks are kernels
+        layers = []
+        for channels in (1, 16):
+            convolution = nn.Conv2d(channels, 16, 3, padding=1, bias=channels > 1)
+            layers += [convolution, norm(16), nn.ReLU(), nn.MaxPool2d(2)]
+        model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, 3)).double()
+        x = torch.randn(2, B, 4, 1, 5, 5, dtype=torch.float64)
+        y, loss, alpha = torch.tensor([0, 1, 2, 0]).expand(B, -1), F.cross_entropy, 0.05
     theta = initial_parameters(model)
-    engine = AnalyticEngine(model, loss, **options)
-    rule = registry.create("rule", "gd", {})
-    how = Adaptation(K, alpha, rule, rule.initial(engine.layout), engine.layout)
     oracle = [
         inner_loop(flat_loss(model, loss, x[0, b], y[b]), flat_loss(model, loss, x[1, b], y[b]),
                    theta, K, alpha) for b in range(B)
     ]  # fmt: skip
+    return model, loss, EpisodeBatch(x[0], y, x[1], y), theta, K, alpha, oracle
+
+
+@pytest.mark.parametrize("options", SCHEDULES, ids=str)
+@pytest.mark.parametrize("kind", ["mlp", "conv4", "blocks"])
+def test_every_estimator_meets_the_dense_oracle_under_every_schedule(kind, options):
+    model, loss, batch, theta, K, alpha, oracle = small_case(kind)
+    engine = AnalyticEngine(model, loss, **options)
+    kernels = sum(isinstance(node.layer, Block) for node in engine.program.nodes)
+    assert kind != "blocks" or kernels == (2 if options.get("conv", "blocks") == "blocks" else 0)
+    rule = registry.create("rule", "gd", {})
+    how = Adaptation(K, alpha, rule, rule.initial(engine.layout), engine.layout)
     for name, estimator_options, expected in (
         ("maml", {}, lambda H, g: product(H, g, K, alpha)),
         ("fomaml", {}, lambda H, g: g),

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # Lower floors first. A module may import its own floor's package and everything below it.
 FLOORS = [
-    ["errors", "statistics", "signals", "bounds", "allocator", "op_threads"],
+    ["errors", "statistics", "signals", "bounds", "allocator", "op_threads", "captured"],
     ["certify", "figures", "atomic", "prefetch"],
     ["figures_episode"],
     ["options", "flat", "episodes", "yaml_source", "environment", "devices"],

@@ -91,7 +91,7 @@ recommends, that over the defaults.
 
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.cli.progress import Progress
-    from binomctl.compiled import compiles
+    from binomctl.compiled import captures, compiles
     from binomctl.normalization import MEANING, norm_layers
     from binomctl.problem import build_problem, resolved
     from binomctl.runs import RunDirectory
@@ -101,10 +101,10 @@ recommends, that over the defaults.
     try:
         ensure_prepared(settings)
         problem = build_problem(settings)
-        compiled = compiles(problem)
+        compiled, _ = compiles(problem), captures(problem)  # refused before there is a run
     except ConfigError as error:
         raise places.locate(error) from None
-    full = resolved(settings)
+    full = resolved(problem.config)
     run = RunDirectory.create(out or default_path(full), full)
     print_note(f"run {run.path} on {problem.device}, {problem.engine.layout.d:,} parameters")
     if compiled:

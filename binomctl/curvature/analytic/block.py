@@ -31,6 +31,11 @@ class Block:
     block: NormBlock
     convolves: bool
 
+    @property
+    def shares_input(self) -> bool:
+        """Whether several points of a task may share one input; see Program."""
+        return self.convolves
+
     def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
         (x,) = xs
         x = native.packed(x)

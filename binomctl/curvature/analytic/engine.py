@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from binomctl.curvature.analytic.block import Block
 from binomctl.curvature.analytic.conv import Conv, Method
-from binomctl.curvature.analytic.losses import LossFunction, LossProduct, output_loss
-from binomctl.curvature.analytic.program import Point, Program, join
+from binomctl.curvature.analytic.losses import (
+    LossFunction,
+    LossProduct,
+    has_closed_form,
+    output_loss,
+)
+from binomctl.curvature.analytic.precision import Precision, check_precision, tensor_cores
+from binomctl.curvature.analytic.program import Point, Program, converted, join
 from binomctl.curvature.analytic.recognise import recognise
 from binomctl.curvature.autograd import Memory, Order
 from binomctl.curvature.supported import check_model
@@ -20,6 +27,10 @@ from binomctl.curvature.workers import Workers
 from binomctl.flat import Layout
 
 T = TypeVar("T")
+Convolution = Literal["blocks", "per-task", "together", "grouped", "products"]
+"""How convolutions with a weight per task are done: as kernels with what follows them (block.py)
+where they fit; one per task, tasks side by side in threads, or layer by layer together; as one
+grouped convolution; as matrix products."""
 FEW_PLACES = 8000  # pixels of all of a task's images; measured: 5 x 28x28 together, 25 x 28x28 not
 
 
@@ -33,14 +44,13 @@ class AnalyticEngine:
             one linearisation (or one level's) is alive at a time.
         order: what expansion estimators are told to use; None takes rows for convolutions on a
             CPU, columns (fewer and larger operations) otherwise.
-        chunk: tasks that go through the layers together; None takes two for each of torch's
-            threads where blocks of large images run on a CPU, one where single convolutions of
-            large images do, and all of them otherwise.
-        conv: how convolutions with a weight per task are done.
+        chunk: tasks that go through the layers together. None takes all of them; of large images
+            two for each of torch's threads where kernels do everything, one otherwise.
+        conv: how convolutions are done; None takes blocks on a CPU, grouped ones elsewhere.
         threads: chunks side by side on a CPU, each with one op thread; None takes torch's number
-            of threads where there are convolutions outside blocks, whose kernels use torch's
-            threads by themselves, and 1 otherwise.
-        blocks: use the kernels of block.py on a CPU.
+            of threads where single convolutions run per task, and 1 otherwise: kernels use
+            torch's threads by themselves.
+        precision: of products with Hessians; see precision.py.
 
     Raises:
         Unsupported: a layer the algebra does not know, by its path.
@@ -55,28 +65,47 @@ class AnalyticEngine:
         memory: Memory = "store",
         order: Order | None = None,
         chunk: int | None = None,
-        conv: Method = "per-task",
+        conv: Convolution | None = None,
         threads: int | None = None,
-        blocks: bool = True,
+        precision: Precision = "full",
     ) -> None:
         check_model(model)
-        on_cpu = next(model.parameters()).device.type == "cpu"
-        by_task = on_cpu and conv == "per-task"
-        self.program: Program = recognise(model, conv, blocks=by_task and blocks)
+        first = next(model.parameters())
+        check_precision(precision, first.device, first.dtype)
+        on_cpu = first.device.type == "cpu"
+        conv = conv or ("blocks" if on_cpu else "grouped")
+        method: Method = conv if conv in ("grouped", "products") else "per-task"
+        kernels = on_cpu and conv == "blocks" and precision != "bf16"
+        self.program: Program = recognise(model, method, blocks=kernels)
         self.layout = Layout.of(model)
         self.memory = memory
         self.loss = loss
+        self.precision = precision
         layers = [n.layer for n in self.program.nodes]
-        outside = any(isinstance(layer, Conv) for layer in layers)
-        self.convolves = outside or any(isinstance(layer, Block) for layer in layers)
+        single = any(isinstance(layer, Conv) for layer in layers)
+        self.convolves = single or any(isinstance(layer, Block) for layer in layers)
         self.order: Order = order or ("rows" if on_cpu and self.convolves else "columns")
         self._chunk = chunk
         # Tasks of large images that go together, None for all of them.
-        self._together: int | None = None
-        if by_task and self.convolves:
-            self._together = 1 if outside else 2 * torch.get_num_threads()
-        count = threads or (torch.get_num_threads() if outside else 1)
+        self._few: int | None = None
+        side_by_side = on_cpu and single and conv in ("blocks", "per-task")
+        if side_by_side:
+            self._few = 1
+        elif on_cpu and conv == "blocks" and self.convolves:
+            self._few = 2 * torch.get_num_threads()
+        count = threads or (torch.get_num_threads() if side_by_side else 1)
         self._workers = Workers(None, count if on_cpu else 1)
+
+    def under(self, loss: LossFunction) -> AnalyticEngine:
+        """The same engine under another loss."""
+        other = copy.copy(self)
+        other.loss = loss
+        return other
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the loss's derivatives are known, so that autograd is never called."""
+        return has_closed_form(self.loss)
 
     def curvature(self, x: Tensor, y: Tensor) -> AnalyticCurvature:
         """Curvature of the support loss on x [B, N, ...], y [B, N, ...]."""
@@ -111,8 +140,8 @@ class AnalyticEngine:
         """
         if self._chunk is not None:
             return self._chunk
-        large = self._together is not None and x[0, ..., 0].numel() > FEW_PLACES
-        return self._together if large and self._together else len(x)
+        large = x[0, ..., 0].numel() > FEW_PLACES
+        return self._few if large and self._few else len(x)
 
     def linearise(
         self, phi: Tensor, x: Tensor, y: Tensor, *, keep: bool
@@ -122,6 +151,8 @@ class AnalyticEngine:
         output, point = self.program.forward(self.layout.unflatten(phi), x)
         loss, go, product = output_loss(self.loss, output, y).at(output, y)
         gradient = self.layout.flatten(self.program.backward(point, go, keep=keep))
+        if keep and self.precision == "bf16":
+            point = converted(point, torch.bfloat16)
         return loss, gradient, Hessian(self, point, product, output)
 
     def map(self, function: Callable[[slice], T], x: Tensor) -> list[T]:
@@ -155,9 +186,15 @@ class Hessian:
 
     def times(self, v: Tensor) -> Tensor:
         """H v for v [T, d]."""
-        layout = self.engine.layout
-        named = self.engine.program.product(self.point, layout.unflatten(v), self.loss_product)
-        return layout.flatten(named)
+        layout, low = self.engine.layout, self.engine.precision == "bf16"
+        directions = layout.unflatten(v.bfloat16() if low else v)
+
+        def loss_product(to: Tensor) -> Tensor:
+            return self.loss_product(to.to(v.dtype)).to(to.dtype)
+
+        with tensor_cores(self.engine.precision == "tf32"):
+            named = self.engine.program.product(self.point, directions, loss_product)
+        return layout.flatten(named).to(v.dtype)
 
 
 class AnalyticCurvature:
@@ -214,7 +251,8 @@ class AnalyticCurvature:
                 at = Hessian.joined(kept, y)
             else:
                 points = phi[rows, list(ks)].transpose(0, 1).flatten(0, 1)
-                _, _, at = self._engine.linearise(points, _times(P, x), _times(P, y), keep=True)
+                seen = x if self._engine.program.shares_input else _times(P, x)
+                _, _, at = self._engine.linearise(points, seen, _times(P, y), keep=True)
             v = V[rows].transpose(0, 1)
             return at.times(v.flatten(0, 1)).view_as(v).transpose(0, 1)
 

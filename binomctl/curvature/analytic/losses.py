@@ -38,6 +38,11 @@ def output_loss(loss: LossFunction, o: Tensor, y: Tensor) -> OutputLoss:
     return AnyLoss(loss)
 
 
+def has_closed_form(loss: LossFunction) -> bool:
+    """Whether `output_loss` knows the derivatives of a loss (at the usual outputs and targets)."""
+    return loss is F.cross_entropy or loss is F.mse_loss
+
+
 @dataclass(frozen=True)
 class CrossEntropy:
     """Mean over N of -log softmax(o)[y]; with s the softmax, to -> s (to - sum(s to)) / N."""

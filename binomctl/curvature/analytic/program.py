@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -60,6 +60,19 @@ def join(parts: Sequence[Any]) -> Any:
     return type(first)(**{n: join([getattr(part, n) for part in parts]) for n in names})
 
 
+def converted(part: Any, dtype: torch.dtype) -> Any:
+    """A point, or a part of one, with every floating tensor in another type."""
+    if isinstance(part, Tensor):
+        return part.to(dtype) if part.is_floating_point() else part
+    if isinstance(part, dict):
+        return {key: converted(value, dtype) for key, value in part.items()}
+    if isinstance(part, list | tuple) and not isinstance(part, torch.Size):
+        return type(part)(converted(value, dtype) for value in part)
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    return type(part)(**{f.name: converted(getattr(part, f.name), dtype) for f in fields(part)})
+
+
 @dataclass(frozen=True)
 class Program:
     """Nodes in an order in which every one comes after its inputs; the last is the output."""
@@ -83,6 +96,12 @@ class Program:
         object.__setattr__(self, "_finished", finished)
         layers = [node.layer for node in self.nodes]
         object.__setattr__(self, "_curved", [v if isinstance(v, Curved) else None for v in layers])
+
+    @property
+    def shares_input(self) -> bool:
+        """Whether x may have fewer tasks than the parameters: task t then sees x[t % len(x)]."""
+        readers = [node.layer for node in self.nodes if 0 in node.inputs]
+        return all(getattr(layer, "shares_input", False) for layer in readers)
 
     def forward(self, parameters: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Point]:
         """Outputs [T, N, F] for parameters by name, each [T, ...], and x [T, N, ...]."""

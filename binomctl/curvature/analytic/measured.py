@@ -1,0 +1,131 @@
+"""How convolutions are done fastest, by a short measurement, kept per machine and shape.
+
+What is kept decides from then on, so that two runs of one configuration on a machine compute the
+same numbers to the last bit. Without a place to keep it nothing is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_args
+
+import platformdirs
+import torch
+from torch import Tensor
+
+from binomctl.atomic import write_json
+from binomctl.curvature.analytic import native
+from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
+from binomctl.environment import processor
+
+CANDIDATES: dict[str, tuple[Convolution, ...]] = {
+    "cpu": ("blocks", "per-task", "together", "products"),  # grouped: always slower there
+    "cuda": ("grouped", "products", "together"),
+}
+"""The first is taken unless another one is clearly faster."""
+CLEARLY = 0.9
+ROUNDS, SECONDS = 5, 2.0
+_LOG = logging.getLogger("binomctl")
+
+Make = Callable[[Convolution], AnalyticEngine]
+
+
+def measured_convolution(make: Make, theta: Tensor, sets: tuple[Tensor, ...]) -> Convolution:
+    """The way of convolution for steps on such sets, from the cache or measured now.
+
+    Args:
+        make: an engine that does convolutions in a given way.
+        theta: parameters [d].
+        sets: x_trn, y_trn, x_val, y_val of a meta-batch, each [B, N, ...].
+    """
+    candidates = CANDIDATES.get(theta.device.type, ("grouped",))
+    subject = _subject(make(candidates[0]), theta, sets)
+    digest = hashlib.sha256(json.dumps(subject).encode()).hexdigest()[:16]
+    path = _folder() / f"convolution-{digest}.json"
+    if (kept := _kept(path)) is not None:
+        return kept
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x"):  # whoever is first measures; the others take the first candidate
+            pass
+    except OSError:
+        return candidates[0]
+    try:
+        milliseconds = _race({c: make(c) for c in candidates}, theta, sets)
+        quickest = min(milliseconds, key=milliseconds.__getitem__)
+        first = candidates[0]
+        clear = milliseconds[quickest] < CLEARLY * milliseconds.get(first, float("inf"))
+        chosen = quickest if clear else first
+        write_json(path, {"convolution": chosen, "milliseconds": milliseconds, "of": subject})
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    _LOG.debug("convolutions: %s, measured (ms) %s, kept in %s", chosen, milliseconds, path)
+    return chosen
+
+
+def _folder() -> Path:
+    return Path(platformdirs.user_cache_dir("binomctl"))
+
+
+def _kept(path: Path) -> Convolution | None:
+    known: tuple[Convolution, ...] = get_args(Convolution)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(path.read_text())["convolution"]
+        return next((name for name in known if name == found), None)
+    return None
+
+
+def _subject(engine: AnalyticEngine, theta: Tensor, sets: tuple[Tensor, ...]) -> dict[str, Any]:
+    """What the answer depends on."""
+    on_gpu = theta.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(theta.device) if on_gpu else processor(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "lanes": native.lanes(),
+        "dtype": str(theta.dtype),
+        "network": [[str(n.layer), *map(str, n.inputs)] for n in engine.program.nodes],
+        "parameters": [list(shape) for shape in engine.layout.shapes],
+        "sets": [list(t.shape) for t in sets],
+    }
+
+
+def _race(
+    engines: dict[Convolution, AnalyticEngine], theta: Tensor, sets: tuple[Tensor, ...]
+) -> dict[Convolution, float]:
+    """Milliseconds of an inner gradient, a product and a query gradient; the least of a few
+    rounds, in which all run in turn. An engine that runs out of memory drops out."""
+    x_trn, y_trn, x_val, y_val = sets
+    phi = theta.expand(len(x_trn), -1)
+    times: dict[Convolution, list[float]] = {}
+
+    def run(engine: AnalyticEngine) -> float:
+        start = time.perf_counter()
+        at = engine.curvature(x_trn, y_trn)
+        _, gradient = at.gradient(phi, 0, keep=True)
+        at.hvp(phi.unsqueeze(1), [0], gradient.unsqueeze(1))
+        engine.query(phi, x_val, y_val)
+        if theta.device.type == "cuda":
+            torch.cuda.synchronize(theta.device)
+        return 1e3 * (time.perf_counter() - start)
+
+    began = time.perf_counter()
+    for number in range(ROUNDS + 1):
+        for name, engine in list(engines.items()):
+            try:
+                taken = run(engine)
+            except (torch.OutOfMemoryError, MemoryError):
+                del engines[name]
+                continue
+            if number:  # the first warms up
+                times.setdefault(name, []).append(round(taken, 3))
+        if number and time.perf_counter() - began > SECONDS:
+            break
+    return {name: min(of) for name, of in times.items() if name in engines}

@@ -1,0 +1,62 @@
+"""Hessian-vector products in fewer bits than the rest, by explicit option alone.
+
+bf16 keeps every linearisation and computes every product in bfloat16 (half the memory); tf32 lets
+the matrix units of a GPU round the operands of convolutions and matrix products to 10 bits.
+Losses, gradients and adaptation stay as they are. `binomctl error-analysis` prints what it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from binomctl.errors import ConfigError
+
+Precision = Literal["full", "tf32", "bf16"]
+
+
+def check_precision(precision: Precision, device: torch.device, dtype: torch.dtype) -> None:
+    """Raises ConfigError where a precision does not exist."""
+    if precision == "full":
+        return
+    if dtype != torch.float32:
+        reason = f"parameters of type {dtype} are to be computed with as they are"
+    elif precision == "tf32" and device.type != "cuda":
+        reason = "only NVIDIA GPUs know it"
+    elif precision == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
+        reason = f"{torch.cuda.get_device_name(device)} does not know it"
+    else:
+        return
+    raise ConfigError(
+        f"engine.precision = {precision}: {reason}", "Use full.", key="engine.precision"
+    )
+
+
+@contextmanager
+def tensor_cores(wanted: bool) -> Iterator[None]:
+    """TF32 for convolutions and matrix products inside, if wanted; as it was afterwards."""
+    if not wanted:
+        yield
+        return
+    parts = _parts()
+    before = [part.fp32_precision for part in parts]
+    try:
+        for part in parts:
+            part.fp32_precision = "tf32"
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            part.fp32_precision = value
+
+
+def ieee_on_gpus() -> None:
+    """No TF32 unless asked for: torch has it on for convolutions and off for matrix products."""
+    for part in _parts():
+        part.fp32_precision = "ieee"
+
+
+def _parts() -> tuple[Any, Any]:
+    return torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
