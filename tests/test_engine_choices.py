@@ -117,14 +117,12 @@ def test_without_a_place_to_keep_it_nothing_is_measured(cache, monkeypatch):
 def test_a_run_says_what_was_chosen_and_a_user_may_choose(cache, tmp_path):
     few = ["--steps", "1", "--json", "--set", "training.validation_tasks=2"]
     few += ["--set", "model.filters=4", "--set", "training.queries=1"]
-    code, _, err = binomctl("train", *few, "--out", tmp_path / "run")
-    assert code == 0, err
+    binomctl("train", *few, "--out", tmp_path / "run")
     (path,) = cache.iterdir()
     chosen = json.loads(path.read_text())["convolution"]
     assert f"convolution: {chosen}\n" in (tmp_path / "run/config.yaml").read_text()
     mine = "--set", "engine.convolution=products"
-    code, _, err = binomctl("train", *few, *mine, "--out", tmp_path / "mine")
-    assert code == 0, err
+    binomctl("train", *few, *mine, "--out", tmp_path / "mine")
     assert "convolution: products\n" in (tmp_path / "mine/config.yaml").read_text()
 
 
@@ -172,8 +170,7 @@ def test_an_estimate_in_bfloat16_under_every_schedule(order, memory):
 def test_error_analysis_prints_what_precision_costs():
     options = ["--dataset", "sinusoid", "--batches", "3", "--set", "dtype=float32"]
     low = [*options, "--set", "engine.precision=bf16"]
-    code, out, err = binomctl("error-analysis", *low, "--json")
-    assert code == 0, err
+    out, _ = binomctl("error-analysis", *low, "--json")
     report = json.loads(out)
     cost = report["precision"]
     assert cost["products"] == "bf16"
@@ -181,9 +178,9 @@ def test_error_analysis_prints_what_precision_costs():
     assert 1e-5 < cost["error"]["mean"] < 0.1
     exact = [e for e in report["errors"] if (e["estimator"], e["L"]) == ("binom", 5)]
     assert exact[0]["relative"]["mean"] == pytest.approx(cost["error"]["mean"])
-    code, out, _ = binomctl("error-analysis", *low)
+    out, _ = binomctl("error-analysis", *low)
     assert "products in bf16: the exact meta-gradient is off by" in out
-    code, out, _ = binomctl("error-analysis", *options, "--json")
+    out, _ = binomctl("error-analysis", *options, "--json")
     assert json.loads(out)["precision"] is None
 
 
