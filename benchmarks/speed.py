@@ -93,6 +93,36 @@ def worker(name: str, rounds: int) -> dict[str, Any]:
     }
 
 
+def allocators() -> dict[str, dict[str, Any]]:
+    """What the tuned allocator does to our exact MAML alone: time and peak resident set."""
+    out: dict[str, dict[str, Any]] = {}
+    for name in ("Conv4-32 28x28x1, 1-shot", "Conv4-32 84x84x3, 1-shot"):
+        runs = {a: in_a_process(name, a, 9, "--alone") for a in ("system", "tuned")}
+        out[name] = {
+            a: {
+                "median_ms": round(statistics.median(run["times"]["binomctl MAML"]), 1),
+                "peak_resident_mib": round(run["resident"] / 2**20),
+                "resident_before_mib": round(run["before"] / 2**20),
+            }
+            for a, run in runs.items()
+        }
+    return out
+
+
+def alone(name: str, rounds: int) -> dict[str, Any]:
+    """Our exact MAML and nothing else in this process."""
+    case = Case(WORKLOADS[name])
+    step = case.ours(AnalyticEngine(case.model, case.loss), "maml")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        step()
+        times.append(1e3 * (time.perf_counter() - start))
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"times": {"binomctl MAML": times[1:]}, "resident": resident, "before": before}
+
+
 def sweeps() -> dict[str, list[dict[str, Any]]]:
     """How time and peak memory of our steps grow with K, L, B and shots; Conv4-32 28x28x1."""
     tune_allocator()
@@ -210,10 +240,10 @@ def draw(report: dict[str, Any]) -> None:
     save(figure, FIGURE)
 
 
-def in_a_process(name: str, allocator: str, rounds: int) -> dict[str, Any]:
+def in_a_process(name: str, allocator: str, rounds: int, *more: str) -> dict[str, Any]:
     """`worker` in a process of its own, whose allocator is as it is said."""
     command = [sys.executable, __file__, "--worker", name, "--allocator", allocator]
-    command += ["--rounds", str(rounds)]
+    command += ["--rounds", str(rounds), *more]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -221,15 +251,17 @@ def in_a_process(name: str, allocator: str, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--worker")
     parser.add_argument("--allocator", choices=["system", "tuned"], default="system")
+    parser.add_argument("--alone", action="store_true")
     parser.add_argument("--only", help="a part of a workload's name")
     args = parser.parse_args()
     if args.worker:
         if args.allocator == "tuned":
             tune_allocator(one_arena=large_images(WORKLOADS[args.worker]))
-        print(json.dumps(worker(args.worker, args.rounds)))
+        run = alone if args.alone else worker
+        print(json.dumps(run(args.worker, args.rounds)))
         return
     report: dict[str, Any] = {
         "schema": "binomctl/speed/1",
@@ -247,9 +279,9 @@ def main() -> None:
             RESULT.write_text(json.dumps(report, indent=1) + "\n")
         print(name, flush=True)
         print(json.dumps(report["workloads"][name]["tuned"]["contestants"], indent=1))
-    report["sweeps"] = sweeps()
     if args.only:
         return
+    report["allocators"], report["sweeps"] = allocators(), sweeps()
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -291,7 +291,7 @@ def test_json_picture_and_csv(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert set(report) == {"schema", "step", "config", "spectrum", "errors"}
+    assert set(report) == {"schema", "step", "config", "spectrum", "precision", "errors"}
     assert report["config"]["dtype"] == "float64"
     assert {"estimator", "L", "C", "alpha_scaling", "relative", "cosine"} <= set(
         report["errors"][0]
