@@ -16,6 +16,7 @@ from binomctl.contracts import Adaptation, Expands, PseudoGradient
 from binomctl.error_analysis import Case
 from binomctl.errors import CheckpointError, ConfigError
 from binomctl.options import has_option
+from binomctl.orders import orders
 from binomctl.problem import Problem, build_problem, with_frozen
 from binomctl.runs import Checkpoint, RunDirectory
 from binomctl.training import restore
@@ -130,7 +131,7 @@ def cases_of(problem: Problem) -> list[Case]:
     how = problem.adaptation(problem.training_batch(range(1)), problem.m)
     for name in dict.fromkeys(section.estimators):
         cls = registry.load("estimator", name)
-        for L in orders(section.L, K) if has_option(cls, "L") else [None]:
+        for L in orders(section.L, K, "analysis.L") if has_option(cls, "L") else [None]:
             for scaling in scalings if has_option(cls, "alpha_scaling") else [None]:
                 case = _case(problem, how, name, cls, L, scaling)
                 out += [case] if case else []
@@ -168,24 +169,3 @@ def _case(
         )
     check_pair(estimator, name, how, problem.config.rule.name)  # and that its order fits K
     return Case(name, estimator, L, C, scaling)
-
-
-def orders(text: str, K: int) -> list[int]:
-    """ "0-5", "4", "1,3" -> numbers; those above K are left out if any is left.
-
-    Raises:
-        ConfigError: not such a list, or nothing between 0 and K in it.
-    """
-    found: list[int] = []
-    try:
-        for part in text.split(","):
-            low, dash, high = part.strip().partition("-")
-            found += range(int(low), int(high if dash else low) + 1)
-    except ValueError:
-        raise ConfigError(
-            f"L = '{text}' is no list of orders", "Write 0-5, 2 or 1,3,5.", key="analysis.L"
-        ) from None
-    kept = sorted({L for L in found if 0 <= L <= K})
-    if not kept:
-        raise ConfigError(f"L = '{text}' holds no order between 0 and K = {K}", key="analysis.L")
-    return kept

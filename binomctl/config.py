@@ -140,6 +140,17 @@ class AnalysisSection(_Section):
     init: str = Field("model", description="model: its own; a number: N(0, number^2) weights")
 
 
+class ProfileSection(_Section):
+    """What `binomctl profile` measures."""
+
+    estimators: list[str] = Field(
+        ["maml", "fomaml", "trunc", "binom", "imaml"], description="registered names"
+    )
+    L: str = Field("0-5", description="orders: a number, a range, or several with commas")
+    C: int | None = Field(None, ge=0, description="reach of the hybrid; null: all K")
+    seconds: float = Field(5.0, gt=0, description="of measuring, for every cell")
+
+
 class EvaluationSection(_Section):
     """Validation and test."""
 
@@ -170,6 +181,7 @@ class Config(_Section):
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
     analysis: AnalysisSection = AnalysisSection()
+    profile: ProfileSection = ProfileSection()
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -17,6 +17,8 @@ SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = {"fomaml": "#7f7f7f", "truncmaml": "#1f6fb2", "binommaml": "#c0392b"}
 MARKERS = {"fomaml": "s", "truncmaml": "o", "binommaml": "^"}
 NAMES = {"fomaml": "FOMAML", "truncmaml": "TruncMAML", "binommaml": "BinomMAML"}
+PALETTE = ("#7f7f7f", "#1f6fb2", "#c0392b", "#2e8b57", "#8e44ad", "#d68910", "#16a085", "#2c3e50")
+MARKS = "so^Dv<>P"
 TITLES = {"3.6": "smooth", "3.8": "smooth, convex", "3.10": "smooth, locally strongly convex"}
 
 
@@ -61,6 +63,11 @@ def style(axes: Any, title: str, xlabel: str, ylabel: str = "") -> None:
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def look(i: int) -> dict[str, Any]:
+    """Colour and marker of the i-th curve."""
+    return {"color": PALETTE[i % len(PALETTE)], "marker": MARKS[i % len(MARKS)], "markersize": 4}
 
 
 def draw_bounds(curves: Sequence[Curve], caption: str, normalized: bool, path: Path) -> None:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from binomctl.figures import new_figure, save, style
+from binomctl.figures import PALETTE, look, new_figure, save, style
 
-PALETTE = ("#7f7f7f", "#1f6fb2", "#c0392b", "#2e8b57", "#8e44ad", "#d68910", "#16a085", "#2c3e50")
-MARKS = "so^Dv<>P"
 BOUNDS = {"fomaml": 0, "truncmaml": 1, "binommaml": 2}
 
 
@@ -54,10 +52,6 @@ def _groups(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return out
 
 
-def _look(i: int) -> dict[str, Any]:
-    return {"color": PALETTE[i % len(PALETTE)], "marker": MARKS[i % len(MARKS)], "markersize": 4}
-
-
 def _line(axes: Any, group: list[dict[str, Any]], pick: Any, label: str, i: int) -> None:
     """Means over L with 95% CI bars; an estimator without L is a level line."""
     points = [(e["L"], pick(e)) for e in group]
@@ -73,7 +67,7 @@ def _line(axes: Any, group: list[dict[str, Any]], pick: Any, label: str, i: int)
         yerr=[min(v["ci95"] or 0.0, 0.999 * v["mean"]) for _, v in points],
         label=label,
         capsize=2,
-        **_look(i),
+        **look(i),
     )
 
 
@@ -91,7 +85,7 @@ def _by_batch(axes: Any, report: dict[str, Any]) -> None:
     L = next(e["L"] for e in report["errors"] if e["L"] is not None)
     for i, (label, group) in enumerate(_groups(report).items()):
         values = group[0]["relative"]["values"]
-        axes.plot(range(1, len(values) + 1), values, linestyle="", label=label, **_look(i))
+        axes.plot(range(1, len(values) + 1), values, linestyle="", label=label, **look(i))
     axes.set_yscale("log")
     style(axes, f"relative error, L = {L}", "batch", "|estimate - exact| / |exact|")
     axes.legend(frameon=False, fontsize=8)
@@ -106,7 +100,7 @@ def _along(axes: Any, reports: Sequence[dict[str, Any]]) -> None:
                 if (_label(e), e["L"]) == (label, L) and e["relative"]["mean"]:
                     points.append((report["step"], e["relative"]["mean"]))
         name = label if L is None else f"{label}, L = {L}"
-        axes.plot([s for s, _ in points], [v for _, v in points], label=name, **_look(i))
+        axes.plot([s for s, _ in points], [v for _, v in points], label=name, **look(i))
     axes.set_yscale("log")
     style(axes, "relative error along training", "meta-step", "|estimate - exact| / |exact|")
     axes.legend(frameon=False, fontsize=7, ncols=2)

@@ -66,8 +66,11 @@ class Layout:
         """Concatenate tensors [*batch, *shape] by name into one [*batch, d]."""
         parts = []
         for name, shape in zip(self.names, self.shapes, strict=True):
-            batch = named[name].shape[: named[name].dim() - len(shape)]
-            parts.append(named[name].reshape(*batch, math.prod(shape)))
+            part = named[name]
+            if len(shape) != 1:  # vectors are flat already
+                batch = part.shape[: part.dim() - len(shape)]
+                part = part.reshape(*batch, math.prod(shape))
+            parts.append(part)
         return torch.cat(parts, dim=-1)
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from binomctl.compiled import StepFunction, step_function
+from binomctl.compiled import Computed, StepFunction, step_function
 from binomctl.contracts import Diagnosing, Trajectory
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import NonFiniteError
@@ -70,12 +70,29 @@ def _advance(
     diagnose: bool,
     compute: StepFunction,
 ) -> Step:
-    training, dataset = problem.config.training, problem.dataset
     at = compute(state.theta.detach(), state.m.detach(), batch)
-    loss, prediction, per_task = at.loss, at.prediction, at.per_task
-    _check_finite(indices, loss, per_task)
-    factor = problem.query_factor(batch)
-    totals = [factor * (g.mean(0) if training.reduction == "mean" else g.sum(0)) for g in per_task]
+    update(problem, state, indices, batch, at)
+    figures: dict[str, float] = {}
+    if diagnose and isinstance(problem.estimator, Diagnosing):
+        named = problem.estimator.diagnose(at.adapted, at.per_task[0])
+        figures = {name: float(value.mean()) for name, value in named.items()}
+    metric = problem.dataset.metric
+    scores = [metric(p, y) for p, y in zip(at.prediction, batch.y_val, strict=True)]
+    return Step(state.step, float(at.loss.mean()), float(torch.stack(scores).mean()), figures)
+
+
+def update(
+    problem: Problem, state: MetaState, indices: range, batch: EpisodeBatch, at: Computed
+) -> None:
+    """One step of the outer optimiser with what was computed for a batch.
+
+    Raises:
+        NonFiniteError: the loss or the meta-gradient is not finite; nothing is changed.
+    """
+    training = problem.config.training
+    _check_finite(indices, at.loss, at.per_task)
+    factor, mean = problem.query_factor(batch), training.reduction == "mean"
+    totals = [factor * (g.mean(0) if mean else g.sum(0)) for g in at.per_task]
     for parameter, gradient in zip((state.theta, state.m), clip(training, totals), strict=True):
         parameter.grad = gradient
     for group in state.optimizer.param_groups:
@@ -85,12 +102,6 @@ def _advance(
     if problem.config.adaptation.statistics == "per-step":
         new = step_statistics(problem, at.adapted.trajectory, batch)
         state.statistics = state.statistics.blend(new) if state.statistics else new
-    figures: dict[str, float] = {}
-    if diagnose and isinstance(problem.estimator, Diagnosing):
-        named = problem.estimator.diagnose(at.adapted, per_task[0])
-        figures = {name: float(value.mean()) for name, value in named.items()}
-    scores = [dataset.metric(p, y) for p, y in zip(prediction, batch.y_val, strict=True)]
-    return Step(state.step, float(loss.mean()), float(torch.stack(scores).mean()), figures)
 
 
 def step_statistics(problem: Problem, trajectory: Trajectory, batch: EpisodeBatch) -> Statistics:

@@ -174,9 +174,14 @@ def at_full_precision(problem: Problem) -> Problem:
     """The problem with products as precise as everything else."""
     section = problem.config.engine.model_copy(update={"precision": "full"})
     config = problem.config.model_copy(update={"engine": section})
+    return rebuilt(dataclasses.replace(problem, config=config))
+
+
+def rebuilt(problem: Problem) -> Problem:
+    """The problem with the engine that its configuration says, after a change of that section."""
     x = problem.training_batch(range(1)).x_trn[0]
-    engine = choose_engine(problem.model, problem.dataset.loss, x, **engine_options(config))
-    return dataclasses.replace(problem, config=config, engine=engine)
+    options, loss = engine_options(problem.config), problem.dataset.loss
+    return dataclasses.replace(problem, engine=choose_engine(problem.model, loss, x, **options))
 
 
 def _with_engine(problem: Problem, batch: EpisodeBatch) -> Problem:

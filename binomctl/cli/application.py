@@ -12,6 +12,7 @@ from binomctl.cli.data import data_app
 from binomctl.cli.error_analysis import error_analysis
 from binomctl.cli.evaluate import evaluate
 from binomctl.cli.plugins import plugins
+from binomctl.cli.profile import profile
 from binomctl.cli.train import train
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ def common(
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(error_analysis)
+app.command()(profile)
 app.command()(bounds)
 app.command()(plugins)
 app.add_typer(data_app, name="data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -140,7 +141,7 @@ class AnalyticEngine:
         """
         if self._chunk is not None:
             return self._chunk
-        large = x[0, ..., 0].numel() > FEW_PLACES
+        large = math.prod(x.shape[1:-1]) > FEW_PLACES
         return self._few if large and self._few else len(x)
 
     def linearise(
@@ -203,7 +204,7 @@ class AnalyticCurvature:
     def __init__(self, engine: AnalyticEngine, x: Tensor, y: Tensor) -> None:
         self._engine = engine
         self._x, self._y = channels_last(x), y
-        self._kept: dict[int, list[Hessian]] = {}
+        self._kept: dict[int, list[Hessian | None]] = {}  # by step, then by chunk of tasks
         self.order: Order = engine.order
 
     def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
@@ -217,38 +218,46 @@ class AnalyticCurvature:
 
         losses, gradients, hessians = zip(*self._engine.map(one, self._x), strict=True)
         if store:
-            self._kept[k] = [h for h in hessians if h is not None]
+            self._kept[k] = list(hessians)
         return _cat(losses), _cat(gradients)
 
     def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is H_{ks[p]} V[:, p]; phi [B, K+1, d], V [B, P, d] -> [B, P, d]."""
         if self.order == "columns" and len(ks) > 1:
             return self._all_points(phi, ks, V)
-        size = self._engine.chunk(self._x)
 
         def one(rows: slice) -> Tensor:
             columns: list[Tensor] = [V[rows, 0]] * len(ks)
             for k in sorted(set(ks)):
-                at = self._kept[k][rows.start // size] if k in self._kept else None
-                if at is None:
-                    x, y = self._x[rows], self._y[rows]
-                    _, _, at = self._engine.linearise(phi[rows, k], x, y, keep=True)
+                at = self._at(phi, k, rows)
                 for p in (p for p, kp in enumerate(ks) if kp == k):
                     columns[p] = at.times(V[rows, p])
                 del at  # recomputed: one linearisation a thread is alive at a time
-            return torch.stack(columns, 1)
+            return torch.stack(columns, 1) if len(columns) > 1 else columns[0].unsqueeze(1)
 
         return _cat(self._engine.map(one, self._x))
 
+    def _at(self, phi: Tensor, k: int, rows: slice) -> Hessian:
+        """A chunk's Hessians at phi^k: kept by the inner loop, or made now and kept if allowed."""
+        size, count = self._engine.chunk(self._x), len(self._x)
+        chunk = rows.start // size
+        kept = self._kept[k][chunk] if k in self._kept else None
+        if kept is None:
+            x, y = self._x[rows], self._y[rows]
+            _, _, kept = self._engine.linearise(phi[rows, k], x, y, keep=True)
+            if self._engine.memory == "store":
+                empty: list[Hessian | None] = [None] * -(-count // size)
+                self._kept.setdefault(k, empty)[chunk] = kept
+        return kept
+
     def _all_points(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """All points of a level in one pass, a chunk of tasks at a time: depth L, not L P."""
-        size, P = self._engine.chunk(self._x), len(ks)
+        P = len(ks)
 
         def one(rows: slice) -> Tensor:
             x, y = self._x[rows], self._y[rows]
-            if all(k in self._kept for k in ks):
-                kept = [self._kept[k][rows.start // size] for k in ks]
-                at = Hessian.joined(kept, y)
+            if self._engine.memory == "store":
+                at = Hessian.joined([self._at(phi, k, rows) for k in ks], y)
             else:
                 points = phi[rows, list(ks)].transpose(0, 1).flatten(0, 1)
                 seen = x if self._engine.program.shares_input else _times(P, x)

@@ -6,6 +6,7 @@ the loss alone, whose inputs are a few hundred numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,7 +63,7 @@ class MeanSquaredError:
     """Mean over N and F of (o - y)^2."""
 
     def at(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor, LossProduct]:
-        scale = 2 / o[0].numel()
+        scale = 2 / math.prod(o.shape[1:])
         error = o - y
         return error.square().mean((1, 2)), scale * error, lambda to: scale * to
 

@@ -1,0 +1,185 @@
+"""`binomctl profile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from binomctl.cli.console import print_json, print_note, write_csv
+
+if TYPE_CHECKING:
+    from binomctl.problem import Problem
+    from binomctl.profiling.cells import Cell
+
+
+def profile(
+    estimators: Annotated[
+        str | None, typer.Option(help="Names with commas; default maml,fomaml,trunc,binom,imaml.")
+    ] = None,
+    L: Annotated[str | None, typer.Option("--L", help="Orders: 0-5, 2 or 1,3,5.")] = None,
+    C: Annotated[int | None, typer.Option("--C", help="Reach of the hybrid; default K.")] = None,
+    K: Annotated[int | None, typer.Option("--K", help="Inner gradient steps.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set; default glyphs, on a GPU random-images.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Adaptation rule.")] = None,
+    ways: Annotated[int | None, typer.Option(help="Classes per task.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Support examples per class.")] = None,
+    meta_batch: Annotated[int | None, typer.Option(help="Tasks per meta-step.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, analytic or autograd.")] = None,
+    memory: Annotated[str | None, typer.Option(help="store or recompute.")] = None,
+    compile_: Annotated[str | None, typer.Option("--compile", help="auto, on or off.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Of measuring, for every cell; default 5.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Predict what fits a budget, then measure the best.")
+    ] = False,
+    memory_budget: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="For --plan: 8GiB, 500MB.")
+    ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="For --plan: 50ms, 2s.")
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="One step of the first cell as a Chrome trace."),
+    ] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="YAML file, configs/fig4.yaml say; repeatable.")
+    ] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key, over the file; repeatable."),
+    ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw time, memory, utilisation.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Picture: .png, .svg or .pdf; default profile.png. Implies --plot."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the cells as CSV.")] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Measure time, peak memory and utilisation of every estimator on this machine.
+
+    Without arguments: Figure 4 of the paper as a table and profile.png, in under 3 minutes; on a \
+GPU its workload (random images 84x84x3), on a CPU glyphs. Nothing is left out of a step. --plan \
+tells which estimator, L and schedule fit a budget.
+    """
+    from binomctl.errors import ConfigError
+    from binomctl.figures import check_suffix
+
+    given: dict[str, Any] = {
+        "profile.estimators": [e.strip() for e in estimators.split(",")] if estimators else None,
+        "profile.L": L,
+        "profile.C": C,
+        "profile.seconds": seconds,
+        "adaptation.K": K,
+        "dataset.name": dataset,
+        "dataset.root": str(root.expanduser().absolute()) if root else None,
+        "dataset.ways": ways,
+        "dataset.shots": shots,
+        "model.name": model,
+        "rule.name": rule,
+        "training.meta_batch": meta_batch,
+        "engine.kind": engine,
+        "engine.memory": memory,
+        "engine.compile": compile_,
+        "device": device,
+    }
+    others = (config, assign, csv, trace)
+    bare = not (json_output or plan or any(v is not None for v in (*given.values(), *others)))
+    picture = check_suffix(output or Path("profile.png")) if plot or output or bare else None
+    if (memory_budget or time_budget) and not plan:
+        raise ConfigError("--memory-budget and --time-budget are for --plan")
+
+    from binomctl.cli.datasets import ensure_prepared
+    from binomctl.problem import build_problem
+    from binomctl.profiling.cells import cells_of
+    from binomctl.profiling.session import settings_of
+
+    settings, places = settings_of(config, given, assign)
+    try:
+        ensure_prepared(settings)
+        problem = build_problem(settings)
+        cells = cells_of(problem)
+    except ConfigError as error:
+        raise places.locate(error) from None
+    if trace is not None:
+        _trace(problem, cells[0], trace)
+        return
+    if plan:
+        from binomctl.cli.plan import run_plan
+
+        run_plan(problem, memory_budget, time_budget, json_output)
+        return
+    report, stopped = _measure(problem, cells)
+    if csv is not None:
+        write_csv(csv, _csv_rows(report))
+    if picture is not None:
+        from binomctl.figures_profile import draw_profile
+
+        draw_profile(report, picture)
+        print_note(f"wrote {picture}")
+    if json_output:
+        print_json(report)
+    else:
+        from binomctl.cli.profile_table import print_profile
+
+        print_profile(report)
+    if stopped:
+        from binomctl.errors import Interrupted
+
+        raise Interrupted("stopped; what was measured until then is above", stopped)
+
+
+def _measure(problem: Problem, cells: list[Cell]) -> tuple[dict[str, Any], int | None]:
+    """The report, and the signal that cut it short, if one did."""
+    from rich.console import Console
+
+    from binomctl.profiling.measure import measure, prepare
+    from binomctl.profiling.session import rates_and_work, report_of
+    from binomctl.signals import StopRequest
+
+    prepared = prepare(problem, cells)
+    console = Console(stderr=True)
+    with StopRequest() as stop, console.status("the machine's own rates") as status:
+        rates, work = rates_and_work(problem)
+        for _ in measure(prepared, problem.config.profile.seconds, status.update):
+            if stop.signal_number is not None:
+                break
+    return report_of(problem, prepared, rates, work), stop.signal_number
+
+
+def _trace(problem: Problem, cell: Cell, path: Path) -> None:
+    from binomctl.errors import ConfigError
+    from binomctl.profiling.session import trace
+
+    try:
+        trace(problem, cell, path)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"cannot write {path}: {error}") from None
+    print_note(f"wrote {path}: one meta-step of {cell.label}, for chrome://tracing or Perfetto")
+
+
+def _csv_rows(report: dict[str, Any]) -> Any:
+    plain = ("estimator", "L", "C", "engine", "failed", "peak_memory_bytes", "hvps", "depth")
+    phases = sorted({p for c in report["cells"] for p in c["phases_ms"] or {}})
+    figures = ("median", "p10", "p90", "n")
+    yield [*plain, "flops", *(f"step_ms_{f}" for f in figures),
+           *(f"{p}_ms_median" for p in phases), "utilization", "share_of_matrix_product",
+           "share_of_convolution"]  # fmt: skip
+    for cell in report["cells"]:
+        step, parts = cell["step_ms"] or {}, cell["phases_ms"] or {}
+        share = cell["share_of_peak"] or {}
+        yield [*(cell[name] for name in plain), cell["flops"], *(step.get(f) for f in figures),
+               *(parts.get(p, {}).get("median") for p in phases),
+               (cell["utilization"] or {}).get("value"), share.get("matrix_product"),
+               share.get("convolution")]  # fmt: skip

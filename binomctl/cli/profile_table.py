@@ -1,0 +1,86 @@
+"""A profile as a table, with bars of the time where the terminal is wide enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDE, NARROW = 96, 60
+
+
+def print_profile(report: dict[str, Any]) -> None:
+    """All cells on stdout: what fits the terminal of time, memory, utilisation, rate, work."""
+    console = Console(highlight=False)
+    cells = report["cells"]
+    rates = report["rates_flops_per_second"]
+    table = Table(
+        title=f"{report['caption']}\nms: median (p10 to p90) of whole meta-steps; MiB: peak memory"
+        " of a step",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("estimator", overflow="fold")
+    names = ["L", "ms", "MiB"]
+    if console.width >= NARROW:
+        names += ["busy", "GFLOP/s", "of peak"]
+    if console.width >= WIDE:
+        names += ["HVPs", "depth", "query/hvp ms"]
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    room = console.width - 104
+    if console.width >= WIDE and room >= 8:
+        table.add_column("ms")
+    slowest = max((c["step_ms"]["median"] for c in cells if c["step_ms"]), default=1.0)
+    for cell in cells:
+        row: list[str | Text] = [_label(cell), "" if cell["L"] is None else str(cell["L"])]
+        row += _figures(cell, console.width)[: len(names) - 1]
+        if console.width >= WIDE and room >= 8 and cell["step_ms"]:
+            length = max(1, round(min(room, 30) * cell["step_ms"]["median"] / slowest))
+            row.append(Text("━" * length, style="blue"))
+        table.add_row(*row)
+    console.print(table)
+    console.print(
+        f"peak: {rates['matrix_product'] / 1e9:.0f} GFLOP/s in a matrix product,"
+        f" {rates['convolution'] / 1e9:.0f} in a convolution (torch, measured now)"
+    )
+    for cell in cells:
+        if cell["failed"]:
+            console.print(f"{_label(cell)} L={cell['L']}: {cell['failed']}")
+    silent = {c.get("utilization_reason") for c in cells} - {None}
+    for reason in sorted(silent):
+        console.print(f"no utilisation: {reason}")
+
+
+def _label(cell: dict[str, Any]) -> str:
+    name: str = cell["estimator"]
+    return name if cell["C"] is None else f"{name} C={cell['C']}"
+
+
+def _figures(cell: dict[str, Any], width: int) -> list[str | Text]:
+    memory = cell["peak_memory_bytes"]
+    mib = "" if memory is None else f"{memory / 2**20:,.0f}"
+    if not cell["step_ms"]:
+        return ["failed" if cell["failed"] else "-", mib, "", "", "", "", "", ""]
+    step, busy, share = cell["step_ms"], cell["utilization"], cell["share_of_peak"]
+    ms = f"{step['median']:.4g}"
+    if width >= NARROW:
+        ms += f" ({step['p10']:.4g} to {step['p90']:.4g})"
+    parts = cell["phases_ms"]
+    split = "one step"
+    if "query" in parts:
+        split = f"{parts['query']['median']:.3g}/{parts['meta_gradient']['median']:.3g}"
+    return [
+        ms,
+        mib,
+        "-" if not busy else f"{busy['value']:.0%}",
+        f"{cell['flops_per_second'] / 1e9:.1f}",
+        f"{share['matrix_product']:.0%}",
+        str(cell["hvps"]),
+        str(cell["depth"]),
+        split,
+    ]

@@ -1,0 +1,86 @@
+"""Peak memory of a meta-step on a CPU: the resident set of a process that does nothing else.
+
+    python -m binomctl.profiling.fresh < configuration.json
+
+builds the problem, forgets the peak so far, runs two meta-steps and prints {"baseline_bytes",
+"peak_bytes"} as JSON: resident set before them, and its peak since.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from binomctl.config import Config
+
+STEPS = 2
+
+
+def peak_resident(config: Config) -> dict[str, int]:
+    """Of meta-steps under a configuration.
+
+    Raises:
+        MemoryError: the process ran out of memory, or was killed for it.
+        RuntimeError: it failed otherwise.
+    """
+    command = [sys.executable, "-m", "binomctl.profiling.fresh"]
+    done = subprocess.run(command, input=config.model_dump_json(), capture_output=True, text=True)
+    if done.returncode == 0:
+        found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+        return found
+    said = (done.stderr.strip().splitlines() or ["no word"])[-1]
+    if done.returncode == -signal.SIGKILL or "MemoryError" in said or "alloc" in said:
+        raise MemoryError(said)
+    raise RuntimeError(f"the process that measures memory ended with {done.returncode}: {said}")
+
+
+def main() -> None:
+    from binomctl.compiled import step_function
+    from binomctl.meta import MetaState
+    from binomctl.problem import build_problem
+    from binomctl.profiling.observed import timed_step
+
+    config = Config.model_validate_json(sys.stdin.read())
+    problem = build_problem(config)
+    whole = step_function(problem) if config.engine.compile == "on" else None
+    state, B = MetaState(problem), config.training.meta_batch
+    problem.training_batch(range(B))  # whatever drawing the first tasks loads
+    baseline = forget_peak()
+    for i in range(STEPS):
+        timed_step(problem, state, range(i * B, (i + 1) * B), whole)
+    print(json.dumps({"baseline_bytes": baseline, "peak_bytes": peak()}))
+
+
+def forget_peak() -> int:
+    """Start the peak anew where Linux lets us; the resident set now, or its peak so far."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return peak()
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak() -> int:
+    """The peak resident set since `forget_peak`, in bytes."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(v.split()[1]) for v in lines if v.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        info: Any = psutil.Process().memory_info()
+        if os.name == "nt":
+            return int(info.peak_wset)
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""A step with its parts told apart: time by phase, products counted, ranges named for traces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+
+from binomctl.adapt import adapt, estimate, support_curvature
+from binomctl.compiled import Computed, StepFunction
+from binomctl.contracts import Adapted, Curvature
+from binomctl.meta import MetaState, update
+from binomctl.problem import Problem
+
+PHASES = ("data", "adaptation", "query", "meta_gradient", "outer")
+
+
+class Clock:
+    """Time between marks: the processor's, or CUDA events on a GPU's stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._marks: list[tuple[str, float | torch.cuda.Event]] = []
+        self.mark("")
+
+    def mark(self, ended: str) -> None:
+        """A phase has ended, and the next begins."""
+        if self._cuda:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._marks.append((ended, event))
+        else:
+            self._marks.append((ended, time.perf_counter()))
+
+    def read(self) -> dict[str, float]:
+        """Milliseconds by phase."""
+        if self._cuda:
+            torch.cuda.synchronize()
+        return {
+            name: _between(before, after)
+            for (_, before), (name, after) in zip(self._marks, self._marks[1:], strict=False)
+        }
+
+
+def _between(before: float | torch.cuda.Event, after: float | torch.cuda.Event) -> float:
+    if isinstance(before, torch.cuda.Event):
+        assert isinstance(after, torch.cuda.Event)
+        return before.elapsed_time(after)
+    assert not isinstance(after, torch.cuda.Event)
+    return 1e3 * (after - before)
+
+
+class ObservedCurvature:
+    """An engine's curvature with names of the paper's phases, and a count of its products.
+
+    Args:
+        order: what estimators are told; None leaves it as the engine says.
+    """
+
+    def __init__(self, inner: Curvature, order: Literal["rows", "columns"] | None = None) -> None:
+        self._inner = inner
+        self.order = order or inner.order
+        self.products = self.levels = self.linearisations = 0
+        self.points: set[int] = set()
+
+    def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
+        with record_function(f"adapt {k}"):
+            return self._inner.gradient(phi, k, keep)
+
+    def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+        name = "level" if self.order == "columns" else f"row k={ks[0]}, call"
+        with record_function(f"hvp {name} {self.levels}"):
+            self.levels += 1
+            self.products += len(ks)
+            self.linearisations += len(set(ks))
+            self.points |= set(ks)
+            return self._inner.hvp(phi, ks, V)
+
+
+def counted(problem: Problem, order: Literal["rows", "columns"] | None) -> ObservedCurvature:
+    """An estimator at work on one task: its Hessian-vector products, its sequential calls (by
+    columns the levels it needs at least), the linearisations they use."""
+    batch = problem.training_batch(range(1))
+    how = problem.adaptation(batch, problem.m)
+    observed = ObservedCurvature(support_curvature(problem.engine, batch), order)
+    trajectory = adapt(observed, problem.theta, how, len(batch), problem.estimator.steps(how.K))
+    _, g, _ = problem.engine.query(trajectory.phi[:, -1], batch.x_val, batch.y_val)
+    estimate(problem.estimator, Adapted(trajectory, g, observed))
+    return observed
+
+
+def timed_step(
+    problem: Problem, state: MetaState, indices: range, whole: StepFunction | None
+) -> dict[str, float]:
+    """One meta-step from drawing its tasks to the outer optimiser: milliseconds by phase.
+
+    Args:
+        state: its optimiser takes a step; the parameters that tasks start from stay problem.theta,
+            so that all steps measured cost the same.
+        whole: a compiled or recorded step, whose middle phases are one ("step").
+    """
+    clock = Clock(problem.device)
+    with record_function("data"):
+        batch = problem.place(problem.draw_training(indices))
+    clock.mark("data")
+    if whole is not None:
+        at = whole(problem.theta, problem.m, batch)
+        clock.mark("step")
+    else:
+        how = problem.adaptation(batch, problem.m)
+        observed = ObservedCurvature(support_curvature(problem.engine, batch))
+        trajectory = adapt(observed, problem.theta, how, len(batch), problem.estimator.steps(how.K))
+        clock.mark("adaptation")
+        with record_function("query gradient"):
+            loss, g, prediction = problem.engine.query(
+                trajectory.phi[:, -1], batch.x_val, batch.y_val
+            )
+        clock.mark("query")
+        with record_function("meta-gradient"):
+            adapted = Adapted(trajectory, g, observed)
+            at = Computed(adapted, loss, prediction, estimate(problem.estimator, adapted))
+        clock.mark("meta_gradient")
+    with record_function("outer"):
+        update(problem, state, indices, batch, at)
+    clock.mark("outer")
+    return clock.read()

@@ -1,0 +1,243 @@
+"""Which estimator, order and schedule fit a budget: predicted from a few small measurements.
+
+Time. One exact step, with the tasks in one chunk and one by one, gives what an inner gradient, the
+query gradient and a Hessian-vector product cost, and what another chunk adds to each. An estimator
+is then K gradients, one query gradient, its products, and a gradient for every linearisation it has
+to make anew.
+
+Memory, beyond what is there before a step: first order in one chunk and one by one gives a constant
+and the query set's share Q of a task; the exact step with everything stored the share S of one
+linearisation. Stored: constant + B n S + c Q for chunks of c tasks and n stored steps. Made anew:
+constant + c max(Q, S + the gradient of the support set).
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from binomctl import registry
+from binomctl.contracts import Expands
+from binomctl.errors import ConfigError
+from binomctl.problem import Problem, rebuilt
+from binomctl.profiling.cells import Cell
+from binomctl.profiling.measure import Measured, measured_memory, prepare
+from binomctl.profiling.observed import counted, timed_step
+
+Memory = Literal["store", "recompute"]
+STEPS = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A cell under a schedule, with what is predicted of it."""
+
+    cell: Cell
+    memory: Memory
+    chunk: int
+    products: int
+    exact: bool
+    seconds: float
+    bytes: float
+
+    @property
+    def rank(self) -> tuple[bool, int, int, float]:
+        """Higher is better: exact, then the higher order, then more of its terms, then faster."""
+        return self.exact, self.cell.L or 0, self.products, -self.seconds
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A quantity for chunks of c tasks out of B: `whole` for all, `extra` for every chunk more."""
+
+    whole: float
+    extra: float
+
+    @classmethod
+    def through(cls, together: float, one_by_one: float, B: int) -> Linear:
+        return cls(together, (one_by_one - together) / (B - 1) if B > 1 else 0.0)
+
+    def at(self, chunks: int) -> float:
+        return max(0.0, self.whole + (chunks - 1) * self.extra)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Fitted costs: seconds of a gradient, the query gradient, a product, all else; bytes."""
+
+    gradient: Linear
+    query: Linear
+    product: Linear
+    rest: float
+    constant: float
+    query_bytes: float
+    stored_bytes: float
+    support_share: float
+
+    def seconds(self, K: int, products: int, anew: int, chunks: int) -> float:
+        g, q, h = (part.at(chunks) for part in (self.gradient, self.query, self.product))
+        return self.rest + (K + anew) * g + q + products * h
+
+    def bytes(self, B: int, kept: int, chunk: int, memory: Memory) -> float:
+        if memory == "store":
+            return self.constant + B * kept * self.stored_bytes + chunk * self.query_bytes
+        anew = self.stored_bytes + self.support_share * self.query_bytes if kept else 0.0
+        return self.constant + chunk * max(self.query_bytes, anew)
+
+
+def fit(base: Problem, say: Callable[[str], None] = lambda text: None) -> Model:
+    """Three measurements of time and three of memory, all at the problem's own K and B."""
+    B, K = base.config.training.meta_batch, base.config.adaptation.K
+    batch = base.training_batch(range(1))
+    support, query = batch.y_trn.shape[1], batch.y_val.shape[1]
+    exact = Cell("maml", registry.create("estimator", "maml", {}), {})
+    first = Cell("fomaml", registry.create("estimator", "fomaml", {}), {})
+    parts: dict[int, dict[str, float]] = {}
+    for chunk in dict.fromkeys((B, 1)):
+        say(f"fitting: time of an exact step, {_tasks(chunk)} at a time")
+        parts[chunk] = _phases(scheduled(base, exact, "store", chunk))
+    say("fitting: memory")
+    small = [_bytes(scheduled(base, first, "store", chunk)) for chunk in (1, B)]
+    Q = max(0.0, (small[1] - small[0]) / (B - 1)) if B > 1 else small[0]
+    constant = max(0.0, small[0] - Q)
+    stored = max(0.0, _bytes(scheduled(base, exact, "store", 1)) - constant - Q) / (B * K)
+    whole, single = parts[B], parts[1]
+
+    def linear(phase: str, count: int) -> Linear:
+        return Linear.through(whole[phase] / count, single[phase] / count, B)
+
+    return Model(
+        linear("adaptation", K), linear("query", 1), linear("meta_gradient", K),
+        whole["data"] + whole["outer"], constant, Q, stored, support / query,
+    )  # fmt: skip
+
+
+def choices(base: Problem, cells: Sequence[Cell], model: Model) -> list[Choice]:
+    """Every cell under every schedule, with predictions."""
+    config = base.config
+    B, K = config.training.meta_batch, config.adaptation.K
+    chunks = sorted({c for c in (1, 2, 4, 8, 16, 32, B) if c <= B}, reverse=True)
+    out = []
+    for cell in cells:
+        seen = counted(cell.problem(base), None)
+        steps = cell.estimator.steps(K)
+        outside = len([k for k in seen.points if k >= K])  # behind the inner loop: made anew
+        for memory in ("store", "recompute") if len(steps) else ("store",):
+            anew = outside if memory == "store" else seen.linearisations
+            for chunk in chunks:
+                out.append(
+                    Choice(
+                        cell,
+                        memory,
+                        chunk,
+                        seen.products,
+                        _exact(cell, K),
+                        model.seconds(K, seen.products, anew, -(-B // chunk)),
+                        model.bytes(B, len(steps), chunk, memory),
+                    )
+                )
+    return out
+
+
+def best(found: Sequence[Choice], bytes_at_most: float, seconds_at_most: float) -> list[Choice]:
+    """The fastest schedule that fits, for every cell that has one; the best cell first."""
+    fitting = [c for c in found if c.bytes <= bytes_at_most and c.seconds <= seconds_at_most]
+    quickest: dict[str, Choice] = {}
+    for choice in fitting:
+        other = quickest.get(choice.cell.label)
+        # Times within 2% are the same prediction: the one that needs less memory then.
+        if other is None or (
+            (choice.seconds, choice.bytes) < (other.seconds, other.bytes)
+            if abs(choice.seconds - other.seconds) > 0.02 * other.seconds
+            else choice.bytes < other.bytes
+        ):
+            quickest[choice.cell.label] = choice
+    return sorted(quickest.values(), key=lambda c: c.rank, reverse=True)
+
+
+def check(base: Problem, choice: Choice) -> dict[str, Any]:
+    """A choice measured: seconds and bytes beside what was predicted, and their ratios."""
+    one = scheduled(base, choice.cell, choice.memory, choice.chunk)
+    seconds, size = sum(_phases(one, 2 * STEPS).values()), _bytes(one)
+    return {
+        "predicted": {"seconds": choice.seconds, "bytes": round(choice.bytes)},
+        "measured": {"seconds": seconds, "bytes": size},
+        "predicted_over_measured": {
+            "seconds": round(choice.seconds / seconds, 3),
+            "bytes": round(choice.bytes / size, 3) if size else None,
+        },
+    }
+
+
+def scheduled(base: Problem, cell: Cell, memory: Memory, chunk: int) -> Measured:
+    """A cell on the problem with its engine under another schedule."""
+    update = {"memory": memory, "task_chunk": chunk, "compile": "off", "capture": "off"}
+    section = base.config.engine.model_copy(update=update)
+    config = base.config.model_copy(update={"engine": section})
+    (one,) = prepare(rebuilt(replace(base, config=config)), [cell])
+    return one
+
+
+def _phases(one: Measured, steps: int = STEPS) -> dict[str, float]:
+    """Median seconds by phase; the first step is not counted."""
+    B = one.problem.config.training.meta_batch
+    rows = [
+        timed_step(one.problem, one.state, range(i * B, (i + 1) * B), None)
+        for i in range(steps + 1)
+    ][1:]
+    return {name: statistics.median(r[name] for r in rows) / 1e3 for name in rows[0]}
+
+
+def _bytes(one: Measured) -> int:
+    measured_memory(one)
+    size: int = one.memory["bytes"]
+    return size
+
+
+def _exact(cell: Cell, K: int) -> bool:
+    if not isinstance(cell.estimator, Expands):
+        return False
+    which = cell.estimator.expansion(K, 1.0)
+    return which.L == which.C == K
+
+
+def _tasks(n: int) -> str:
+    return "1 task" if n == 1 else f"{n} tasks"
+
+
+def tight(found: Sequence[Choice]) -> Iterator[str]:
+    """What comes nearest, in words, where nothing fits."""
+    for what, key in (("memory", "bytes"), ("time", "seconds")):
+        least = min(found, key=lambda c, key=key: getattr(c, key))  # type: ignore[misc]
+        yield (
+            f"least {what}: {least.cell.label}, {least.memory}, {_tasks(least.chunk)} at a time:"
+            f" {least.bytes / 2**20:.0f} MiB, {1e3 * least.seconds:.3g} ms"
+        )
+
+
+_SIZES = {"": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
+
+
+def size_of(text: str | None) -> float:
+    """Bytes of "8GiB"; infinity for None. Raises ConfigError for anything else."""
+    return _quantity(text, _SIZES, "--memory-budget", "8GiB or 500MB")
+
+
+def time_of(text: str | None) -> float:
+    """Seconds of "50ms"; infinity for None. Raises ConfigError for anything else."""
+    return _quantity(text, _TIMES, "--time-budget", "50ms or 2s")
+
+
+def _quantity(text: str | None, units: dict[str, float], option: str, example: str) -> float:
+    if text is None:
+        return float("inf")
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    known = {name.lower(): factor for name, factor in units.items()}
+    if match is None or match[2].lower() not in known or not float(match[1]):
+        listed = ", ".join(name for name in units if name)
+        raise ConfigError(f"{option} {text} is no quantity", f"Write {example}; units: {listed}.")
+    return float(match[1]) * known[match[2].lower()]

@@ -1,0 +1,95 @@
+"""A whole profile: its configuration, its cells, its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from binomctl.config import Config, Places, load_config
+from binomctl.devices import choose_device
+from binomctl.environment import environment
+from binomctl.problem import Problem, resolved
+from binomctl.profiling.cells import Cell
+from binomctl.profiling.measure import Measured, prepare
+from binomctl.profiling.nvml import describe_gpu
+from binomctl.profiling.observed import timed_step
+from binomctl.profiling.work import Work, machine_rates
+
+FIGURE_4 = {"dataset": {"name": "random-images"}}
+"""On a GPU: random images 84x84x3, 5-way 1-shot, Conv4, K = 5."""
+
+
+def settings_of(
+    files: Sequence[Path] | None, given: dict[str, Any], assignments: list[str] | None
+) -> tuple[Config, Places]:
+    """The configuration: on a GPU the workload of the paper's Figure 4 below everything else.
+
+    Raises:
+        ConfigError: as `load_config`; no such device.
+    """
+    config, places = load_config(files or [], given, assignments)
+    if choose_device(config.device).type == "cuda":
+        return load_config(files or [], given, assignments, below=FIGURE_4)
+    return config, places
+
+
+def rates_and_work(problem: Problem) -> tuple[dict[str, float], Work]:
+    """What the machine can do, and what an example of this problem costs."""
+    batch = problem.training_batch(range(1))
+    return (
+        machine_rates(problem.device, problem.theta.dtype),
+        Work.of(problem.model, batch.x_trn[0]),
+    )
+
+
+def report_of(
+    problem: Problem, cells: Sequence[Measured], rates: dict[str, float], work: Work
+) -> dict[str, Any]:
+    """{"schema", "environment", "config", "caption", "rates_flops_per_second", "example_flops",
+    "cells"}; environment has the GPU's clocks, power limit and precision settings."""
+    import psutil
+
+    config = problem.config
+    here = environment() | {"process_threads": psutil.Process().num_threads()}
+    if problem.device.type == "cuda":
+        here["gpu"] = describe_gpu(problem.device)
+    data, K = config.dataset.name, config.adaptation.K
+    shape = "x".join(map(str, problem.dataset.in_shape))
+    sizes = [f"{getattr(problem.dataset, n)}-{w}" for n, w in (("ways", "way"), ("shots", "shot"))
+             if getattr(problem.dataset, n, None) is not None]  # fmt: skip
+    caption = (
+        f"{data} {shape}, {' '.join([*sizes, config.model.name])}, K = {K},"
+        f" {config.training.meta_batch} tasks, {config.dtype}, {_device_name(problem.device)}"
+    )
+    return {
+        "schema": "binomctl/profile/1",
+        "environment": here,
+        "config": resolved(config).model_dump(mode="json"),
+        "caption": caption,
+        "rates_flops_per_second": {name: round(rate) for name, rate in rates.items()},
+        "example_flops": {"forward": work.forward, "first_layer": work.first},
+        "cells": [one.report(work, rates) for one in cells],
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads"
+
+
+def trace(base: Problem, cell: Cell, path: Path) -> None:
+    """One warm meta-step as a Chrome trace, its ranges named after the paper's phases."""
+    (one,) = prepare(base, [cell])
+    B = base.config.training.meta_batch
+    timed_step(one.problem, one.state, range(B), None)
+    activities = [ProfilerActivity.CPU]
+    if base.device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as recorded:
+        timed_step(one.problem, one.state, range(B, 2 * B), None)
+    recorded.export_chrome_trace(str(path))

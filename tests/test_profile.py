@@ -1,0 +1,408 @@
+"""`binomctl profile`: what it counts, what it measures against an independent reading, its faults."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+from command import binomctl, in_a_process
+from torch import nn
+
+from binomctl import registry
+from binomctl.config import load_config
+from binomctl.models.conv4 import Conv4
+from binomctl.problem import build_problem
+from binomctl.profiling import fresh, nvml, observed
+from binomctl.profiling.cells import Cell, cells_of
+from binomctl.profiling.measure import measure, prepare, spread
+from binomctl.profiling.plan import Model, best, choices, fit, size_of, time_of
+from binomctl.profiling.session import rates_and_work, report_of
+from binomctl.profiling.work import Work
+
+SMALL = {
+    "model.filters": 8, "training.meta_batch": 2, "dataset.queries": 2, "adaptation.K": 3,
+    "profile.seconds": 0.05, "profile.L": "1-2",
+}  # fmt: skip
+QUICK = [f"--set={key}={value}" for key, value in SMALL.items()]
+
+
+def problem(**more):
+    config, _ = load_config(overrides=SMALL | {k.replace("__", "."): v for k, v in more.items()})
+    return build_problem(config)
+
+
+# Work -------------------------------------------------------------------------------------------
+
+
+def test_work_is_the_formulas_on_conv4():
+    """Conv4-32 on 84x84x3: F = 54.69 MFLOP of convolutions, and the head; per task at K = 5, 1-shot,
+    the published counts of GFLOP: FOMAML 15.19, MAML 22.17, Binom(2) 26.36 (convolutions alone)."""
+    model = Conv4(filters=32).build((3, 84, 84), 5)
+    work = Work.of(model, torch.rand(5, 3, 84, 84))
+    head = 2 * 800 * 5
+    assert work.forward - head == pytest.approx(54.69e6, rel=1e-3)
+    assert work.first == 2 * 9 * 3 * 32 * 84 * 84
+    convolutions = Work(work.forward - head, work.first)
+    for products, wanted in ((0, 15.19), (5, 22.17), (8, 26.36)):
+        assert convolutions.step(5, 1, 5, 75, products) / 1e9 == pytest.approx(wanted, rel=1e-3)
+
+
+def test_work_of_a_network_whose_input_is_flattened_first():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 7), nn.ReLU(), nn.Linear(7, 3))
+    work = Work.of(model, torch.rand(4, 3, 4))
+    assert (work.forward, work.first) == (2 * (12 * 7 + 7 * 3), 2 * 12 * 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "products", "depth"),
+    [
+        ("maml", {}, 3, 3), ("fomaml", {}, 0, 0), ("trunc", {"L": 2}, 2, 2),
+        ("binom", {"L": 1}, 3, 1), ("binom", {"L": 2}, 4, 2), ("binom", {"L": 3}, 3, 3),
+        ("hybrid", {"L": 1, "C": 2}, 2, 1), ("imaml", {"L": 2}, 2, 2),
+    ],
+)  # fmt: skip
+def test_products_and_depth_are_counted(name, options, products, depth):
+    cell = Cell(name, registry.create("estimator", name, options), options)
+    seen = observed.counted(cell.problem(problem()), "columns")
+    assert (seen.products, seen.levels) == (products, depth)
+
+
+def test_the_phases_are_the_whole_step(monkeypatch):
+    """What a step is timed at is the sum of its parts, and its meta-gradient is training's."""
+    base = problem()
+    cell = Cell("binom", registry.create("estimator", "binom", {"L": 2}), {"L": 2})
+    (one,) = prepare(base, [cell])
+    found = []
+    real = observed.update
+    monkeypatch.setattr(observed, "update", lambda *args: (found.append(args[-1]), real(*args)))
+    start = time.perf_counter()
+    phases = observed.timed_step(one.problem, one.state, range(2), None)
+    took = 1e3 * (time.perf_counter() - start)
+    assert tuple(phases) == observed.PHASES
+    assert 0.9 * took < sum(phases.values()) <= took
+    from binomctl.compiled import step_function
+
+    batch = one.problem.training_batch(range(2))
+    wanted = step_function(one.problem)(one.problem.theta, one.problem.m, batch)
+    assert torch.equal(found[0].per_task[0], wanted.per_task[0])
+
+
+# Memory -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc on Linux alone")
+def test_peak_memory_is_what_an_outsider_reads():
+    """The process's own figure against readings of its resident set from outside, all the while."""
+    base = problem(dataset__queries=11, training__meta_batch=8, model__filters=32)
+    command = [sys.executable, "-m", "binomctl.profiling.fresh"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child.stdin.write(base.config.model_dump_json())
+    child.stdin.close()
+    seen, process = 0, psutil.Process(child.pid)
+    while child.poll() is None:
+        try:
+            seen = max(seen, process.memory_info().rss)
+        except psutil.Error:
+            break
+        time.sleep(0.001)
+    said = json.loads(child.stdout.read())
+    assert child.wait() == 0
+    assert said["peak_bytes"] > said["baseline_bytes"]
+    assert seen == pytest.approx(said["peak_bytes"], rel=0.03)
+
+
+def test_a_process_knows_what_it_holds():
+    """64 MiB written to in a fresh process appear in its peak, and in nothing else."""
+    code = (
+        "from binomctl.profiling.fresh import forget_peak, peak\n"
+        "import torch\n"
+        "before = forget_peak(); t = torch.ones(16, 2**20); print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == pytest.approx(64 * 2**20, rel=0.05)
+
+
+def test_memory_that_runs_out_is_said(monkeypatch):
+    killed = subprocess.CompletedProcess([], -signal.SIGKILL, "", "")
+    monkeypatch.setattr(fresh.subprocess, "run", lambda *a, **k: killed)
+    with pytest.raises(MemoryError):
+        fresh.peak_resident(problem().config)
+
+
+# The command ------------------------------------------------------------------------------------
+
+
+def test_report_picture_and_csv(tmp_path):
+    picture, table = tmp_path / "p.svg", tmp_path / "p.csv"
+    out, err = binomctl(
+        "profile", *QUICK, "--estimators", "maml,binom", "--json", "--output", picture,
+        "--csv", table,
+    )  # fmt: skip
+    report = json.loads(out)
+    assert report["schema"] == "binomctl/profile/1"
+    assert [(c["estimator"], c["L"]) for c in report["cells"]] == [
+        ("maml", None), ("binom", 1), ("binom", 2)
+    ]  # fmt: skip
+    for cell in report["cells"]:
+        assert cell["failed"] is None
+        assert cell["step_ms"]["p10"] <= cell["step_ms"]["median"] <= cell["step_ms"]["p90"]
+        assert set(cell["phases_ms"]) == set(observed.PHASES)
+        assert cell["peak_memory_bytes"] == max(
+            0, cell["memory"]["peak_bytes"] - cell["memory"]["baseline_bytes"]
+        )
+        rate = cell["flops"] / (cell["step_ms"]["median"] / 1e3)
+        assert cell["flops_per_second"] == pytest.approx(rate)
+        for name, peak in report["rates_flops_per_second"].items():
+            assert cell["share_of_peak"][name] == pytest.approx(rate / peak, abs=1e-3)
+        used = cell["utilization"]
+        assert used is None or (0 <= used["value"] <= 1 and "cores" in used["meaning"])
+        assert used is not None or cell["utilization_reason"]
+    assert report["environment"]["torch_threads"] == torch.get_num_threads()
+    assert "peak memory of a step" in picture.read_text()
+    assert len(table.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("columns", [40, 80, 140])
+def test_the_table_fits_the_terminal(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out, _ = binomctl("profile", *QUICK, "--estimators", "maml")
+    assert "maml" in out
+    assert max(map(len, out.splitlines())) <= columns
+
+
+def test_a_cell_that_runs_out_of_memory_is_marked_and_the_others_go_on(monkeypatch):
+    base = problem()
+    cells = prepare(base, cells_of(base))
+    bad = cells[1].problem.estimator
+
+    real = observed.estimate
+
+    def estimate(estimator, adapted):
+        if estimator is bad:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(estimator, adapted)
+
+    monkeypatch.setattr(observed, "estimate", estimate)
+    for _ in measure(cells, 0.02):
+        pass
+    report = report_of(base, cells, *rates_and_work(base))
+    assert [bool(c["failed"]) for c in report["cells"]].count(True) == 1
+    assert "out of memory" in report["cells"][1]["failed"]
+    assert report["cells"][1]["step_ms"] is None
+    assert all(c["step_ms"] and c["memory"] for i, c in enumerate(report["cells"]) if i != 1)
+    from binomctl.cli.profile_table import print_profile
+    from binomctl.figures_profile import groups
+
+    print_profile(report)
+    assert sum(len(g) for g in groups(report).values()) == len(cells) - 1
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    done = tmp_path / "out.json"
+    command = [sys.executable, "-m", "binomctl", "profile", "--json"]
+    command += [*QUICK, "--seconds", "60", "--estimators", "maml,fomaml"]
+    with done.open("w") as out:
+        child = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True)
+        time.sleep(12)  # 12 s a round: within the first
+        os.kill(child.pid, signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "Traceback" not in err
+    report = json.loads(done.read_text())
+    measured = [c for c in report["cells"] if c["step_ms"]]
+    assert measured
+    assert measured[0]["estimator"] == "maml"
+
+
+def test_no_gpu_is_said_with_the_alternative():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    _, err = binomctl("profile", "--device", "cuda", code=2)
+    assert "--device cpu" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--estimators", "mamal"], "Did you mean 'maml'"),
+        (["--L", "9"], "no order between"),
+        (["--estimators", "hybrid", "--C", "1", "--L", "2"], "C = 1"),
+        (["--memory-budget", "8GiB"], "are for --plan"),
+        (["--plan", "--memory-budget", "eight"], "no quantity"),
+        (["--plan", "--time-budget", "50 fortnights"], "units: us, ms, s, min"),
+        (["--output", "p.gif"], "unknown picture format"),
+        (["--seconds", "0"], "greater than 0"),
+    ],
+)
+def test_bad_options(options, words):
+    _, err = binomctl("profile", *QUICK[:4], *options, code=2)
+    assert words in " ".join(err.split())
+
+
+def test_a_trace_names_the_phases(tmp_path):
+    path = tmp_path / "trace.json"
+    binomctl("profile", *QUICK, "--estimators", "binom", "--trace", path)
+    names = {event.get("name") for event in json.loads(path.read_text())["traceEvents"]}
+    assert {"data", "adapt 0", "adapt 2", "query gradient", "meta-gradient", "outer"} <= names
+    assert any(str(name).startswith("hvp ") for name in names)
+
+
+# Plan -------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_measured_and_near_what_was_predicted():
+    """The figure of the documentation is a benchmark's; here the order of magnitude."""
+    done = in_a_process(
+        "profile", "--plan", "--memory-budget", "2GiB", "--json",
+        "--set", "training.meta_batch=4", "--estimators", "maml,fomaml,trunc,binom,imaml",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["schema"] == "binomctl/plan/1"
+    chosen = report["chosen"]
+    assert chosen["exact"]
+    assert all(row["predicted_bytes"] <= 2 * 2**30 for row in report["fitting"])
+    assert 0.5 < chosen["predicted_over_measured"]["seconds"] < 2
+    assert 0.5 < chosen["predicted_over_measured"]["bytes"] < 2
+
+
+def test_nothing_fits():
+    out, _ = binomctl("profile", *QUICK, "--plan", "--time-budget", "1us")
+    assert "nothing fits the budget" in out
+    assert "least memory" in out
+
+
+def test_the_best_is_the_highest_order_that_fits():
+    base = problem()
+    model = Model(*[fitted(10.0)] * 3, 0.0, 0.0, 1e6, 1e6, 1.0)
+    found = choices(base, cells_of(base), model)
+    everything = best(found, math.inf, math.inf)
+    assert everything[0].exact
+    labels = [c.cell.label for c in everything]
+    assert labels.index("binom L=2") < labels.index("trunc L=2") < labels.index("binom L=1")
+    assert len(set(labels)) == len(labels)
+    # K = 3 gradients, the query's and n products, 10 s each: 40 s + 10 n.
+    limited = best(found, math.inf, 65.0)
+    assert max(c.products for c in limited) == 2
+    poor = best(found, 1.5e6, math.inf)
+    assert {c.memory for c in poor if c.products} <= {"recompute"}
+
+
+def fitted(value):
+    from binomctl.profiling.plan import Linear
+
+    return Linear(value, 0.0)
+
+
+def test_a_fit_is_of_three_measurements():
+    model = fit(problem(training__meta_batch=1))
+    assert model.gradient.whole > 0
+    assert model.query.extra == 0.0
+
+
+def test_quantities():
+    assert size_of("8GiB") == 8 * 2**30
+    assert size_of("500 MB") == 5e8
+    assert time_of("50ms") == pytest.approx(0.05)
+    assert time_of(None) == math.inf
+
+
+# GPUs, as far as they can be played --------------------------------------------------------------
+
+
+class NVMLError(Exception):
+    pass
+
+
+def play(monkeypatch, **answers):
+    """A pynvml that answers as told; everything else is not supported."""
+    fake = SimpleNamespace(
+        NVMLError=NVMLError, NVML_CLOCK_SM=1, NVML_CLOCK_MEM=2, nvmlInit=lambda: None
+    )
+
+    def refuse(*args):
+        raise NVMLError("Not Supported")
+
+    names = (
+        "nvmlDeviceGetHandleByUUID nvmlDeviceGetMigMode nvmlDeviceGetComputeRunningProcesses"
+        " nvmlDeviceGetUtilizationRates nvmlDeviceGetTotalEnergyConsumption"
+        " nvmlSystemGetDriverVersion nvmlDeviceGetClockInfo nvmlDeviceGetMaxClockInfo"
+        " nvmlDeviceGetPowerManagementLimit"
+    )
+    for name in names.split():
+        setattr(fake, name, answers.get(name, refuse))
+    if "nvmlInit" in answers:
+        fake.nvmlInit = answers["nvmlInit"]
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    uuid = answers.get("uuid", "1234-5678")
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=uuid)
+    )
+    return fake
+
+
+WORKING = {
+    "nvmlDeviceGetHandleByUUID": lambda uuid: uuid,
+    "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=50),
+}
+
+
+def broken():
+    raise NVMLError("Driver Not Loaded")
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ({"nvmlInit": broken}, "NVML: Driver Not Loaded"),
+        ({"uuid": "MIG-77"}, "MIG instance"),
+        (WORKING | {"nvmlDeviceGetMigMode": lambda handle: [1, 1]}, "MIG is on"),
+        (
+            WORKING | {"nvmlDeviceGetComputeRunningProcesses": lambda handle: [1, 2, 3]},
+            "2 other process",
+        ),
+        ({"nvmlDeviceGetHandleByUUID": lambda uuid: uuid}, "NVML: Not Supported"),
+    ],
+)
+def test_why_a_gpu_s_utilisation_is_not_known(monkeypatch, answers, reason):
+    play(monkeypatch, **answers)
+    gpu, said = nvml.open_gpu(torch.device("cuda"))
+    assert gpu is None
+    assert reason in said
+
+
+def test_a_gpu_is_found_by_its_uuid_and_sampled(monkeypatch):
+    energy = iter([1000, 4000])
+    play(monkeypatch, **WORKING,
+         nvmlDeviceGetTotalEnergyConsumption=lambda handle: next(energy))  # fmt: skip
+    gpu, _ = nvml.open_gpu(torch.device("cuda"))
+    assert gpu.handle == "GPU-1234-5678"
+    watch = nvml.GpuMeter(gpu)
+    with watch:
+        time.sleep(0.35)
+    found = watch.report(steps=6)
+    assert found["utilization"]["value"] == 0.5
+    assert found["utilization"]["meaning"] == "share of time with a kernel running (NVML)"
+    assert found["utilization"]["samples"] >= 2
+    assert found["energy_per_step_j"] == 0.5
+
+
+def test_without_the_package_the_reason_is_its_installation(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    gpu, reason = nvml.open_gpu(torch.device("cuda"))
+    assert gpu is None
+    assert "binomctl[gpu]" in reason
+
+
+def test_spread_is_of_ranks():
+    assert spread([5.0, 1.0, 2.0, 3.0, 4.0]) == {"median": 3.0, "p10": 1.0, "p90": 5.0, "n": 5}
+    assert spread([7.0]) == {"median": 7.0, "p10": 7.0, "p90": 7.0, "n": 1}
