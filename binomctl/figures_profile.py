@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ def draw_profile(report: dict[str, Any], path: Path) -> None:
     panels: list[tuple[str, str, Pick]] = [
         ("time of a meta-step", "ms, median (p10 to p90)", _time),
         ("peak memory of a step", "MiB", _memory),
-        (_meaning(report), "share", _share),
+        ("utilisation", _meaning(report), _share),
     ]
     for panel, (title, ylabel, pick) in zip(axes, panels, strict=True):
         for i, (label, cells) in enumerate(groups(report).items()):
             _curve(panel, cells, pick, label, i)
         style(panel, title, "L", ylabel)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.05 if pick is _share else None)
         panel.xaxis.get_major_locator().set_params(integer=True)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(labels))
@@ -48,8 +49,8 @@ def _meaning(report: dict[str, Any]) -> str:
     for cell in report["cells"]:
         if cell["utilization"]:
             text: str = cell["utilization"]["meaning"]
-            return text.replace("share of ", "", 1)
-    return "utilisation: not known"
+            return "\n".join(textwrap.wrap(text, 34))
+    return "not known"
 
 
 def _time(cell: Cell) -> tuple[float, float, float]:

@@ -2,8 +2,8 @@
 
     python -m binomctl.profiling.fresh < configuration.json
 
-builds the problem, forgets the peak so far, runs two meta-steps and prints {"baseline_bytes",
-"peak_bytes"} as JSON: resident set before them, and its peak since.
+builds the problem, forgets the peak so far and prints {"baseline_bytes"}, its resident set; runs
+two meta-steps and prints {"baseline_bytes", "peak_bytes"}, with the peak since.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def main() -> None:
     state, B = MetaState(problem), config.training.meta_batch
     problem.training_batch(range(B))  # whatever drawing the first tasks loads
     baseline = forget_peak()
+    print(json.dumps({"baseline_bytes": baseline}), flush=True)
     for i in range(STEPS):
         timed_step(problem, state, range(i * B, (i + 1) * B), whole)
     print(json.dumps({"baseline_bytes": baseline, "peak_bytes": peak()}))

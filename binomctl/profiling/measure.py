@@ -106,12 +106,16 @@ def prepare(base: Problem, cells: Sequence[Cell]) -> list[Measured]:
 
 
 def measure(
-    cells: Sequence[Measured], seconds: float, say: Callable[[str], None] = lambda text: None
+    cells: Sequence[Measured],
+    seconds: float,
+    say: Callable[[str], None] = lambda text: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Warm every cell up, then give each `seconds` in all, in ROUNDS rounds; then its memory.
 
     What was found is in the cells after every piece of work, at which this yields. A cell that
-    runs out of memory, or whose step fails, is marked, and the others go on.
+    runs out of memory, or whose step fails, is marked, and the others go on. Once `stopped` says
+    so, a stretch ends after its step.
     """
     for one in cells:
         say(f"{one.cell.label}: warm-up")
@@ -123,7 +127,7 @@ def measure(
         for one in cells:
             if one.failed is None:
                 say(f"{one.cell.label}: round {number + 1} of {rounds}")
-                _guarded(one, lambda one=one: _stretch(one, seconds / rounds))  # type: ignore[misc]
+                _guarded(one, lambda one=one: _stretch(one, seconds / rounds, stopped))  # type: ignore[misc]
                 yield
     say("memory")
     yield from _memory([one for one in cells if one.failed is None])
@@ -138,7 +142,7 @@ def _warm_up(one: Measured) -> None:
     one.warm_up_ms = 1e3 * (time.perf_counter() - start)
 
 
-def _stretch(one: Measured, seconds: float) -> None:
+def _stretch(one: Measured, seconds: float, stopped: Callable[[], bool]) -> None:
     """Steps for so many seconds, at least one; the first is not counted: it finds another
     cell's data in the caches."""
     B = one.problem.config.training.meta_batch
@@ -152,7 +156,7 @@ def _stretch(one: Measured, seconds: float) -> None:
         end = time.perf_counter() + seconds
         while True:
             one.phases.append(step())
-            if time.perf_counter() >= end:
+            if time.perf_counter() >= end or stopped():
                 return
 
 

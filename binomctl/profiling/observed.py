@@ -30,7 +30,7 @@ class Clock:
     def mark(self, ended: str) -> None:
         """A phase has ended, and the next begins."""
         if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
             self._marks.append((ended, event))
         else:
@@ -49,7 +49,7 @@ class Clock:
 def _between(before: float | torch.cuda.Event, after: float | torch.cuda.Event) -> float:
     if isinstance(before, torch.cuda.Event):
         assert isinstance(after, torch.cuda.Event)
-        return before.elapsed_time(after)
+        return float(before.elapsed_time(after))
     assert not isinstance(after, torch.cuda.Event)
     return 1e3 * (after - before)
 

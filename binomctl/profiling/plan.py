@@ -44,9 +44,11 @@ class Choice:
     bytes: float
 
     @property
-    def rank(self) -> tuple[bool, int, int, float]:
-        """Higher is better: exact, then the higher order, then more of its terms, then faster."""
-        return self.exact, self.cell.L or 0, self.products, -self.seconds
+    def rank(self) -> tuple[bool, bool, int, int, int, float]:
+        """Higher is better: exact; an expansion of the meta-gradient; the higher order, then more
+        of its terms; fewer options; faster."""
+        cell, expands = self.cell, isinstance(self.cell.estimator, Expands)
+        return self.exact, expands, cell.L or 0, self.products, -len(cell.options), -self.seconds
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def report_of(
     sizes = [f"{getattr(problem.dataset, n)}-{w}" for n, w in (("ways", "way"), ("shots", "shot"))
              if getattr(problem.dataset, n, None) is not None]  # fmt: skip
     caption = (
-        f"{data} {shape}, {' '.join([*sizes, config.model.name])}, K = {K},"
+        f"{data} {shape}, {' '.join(sizes)}{', ' if sizes else ''}{config.model.name}, K = {K},"
         f" {config.training.meta_batch} tasks, {config.dtype}, {_device_name(problem.device)}"
     )
     return {

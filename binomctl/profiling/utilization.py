@@ -65,7 +65,8 @@ class CpuMeter:
         if self._wall < 0.1:  # the kernel counts in hundredths of a second
             return {"utilization": None, "utilization_reason": "less than 0.1 s was measured"}
         share = min(1.0, self._busy / (self._wall * self._cores))
-        meaning = f"share of {self._cores} cores that this process kept busy"
+        # A thread of torch that waits for the others spins, and counts.
+        meaning = f"share of {self._cores} cores that this process kept busy, spinning included"
         return {"utilization": {"value": round(share, 4), "meaning": meaning}}
 
 
