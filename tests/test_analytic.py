@@ -438,6 +438,25 @@ def test_the_same_numbers_to_the_last_bit(threads):
         assert torch.equal(one[1], two[1])
 
 
+def test_the_number_of_threads_changes_no_bit():
+    torch.manual_seed(4)
+    model = Conv4(filters=16).build((1, 28, 28), 3)
+    x, y = torch.randn(3, 30, 1, 28, 28), torch.arange(3).repeat(10).expand(3, -1)
+    phi = initial_parameters(model).expand(3, 1, -1)
+    V = torch.randn(3, 1, phi.shape[-1])
+    results, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            at = AnalyticEngine(model, F.cross_entropy, conv="blocks").curvature(x, y)
+            results.append((at.gradient(phi[:, 0], 0, True)[1], at.hvp(phi, [0], V)))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in itertools.pairwise(results):
+        assert torch.equal(one[0], two[0])
+        assert torch.equal(one[1], two[1])
+
+
 def test_the_first_layer_keeps_no_input_gradient_and_the_query_no_cache():
     model = Conv4(filters=2).build((1, 16, 16), 3)
     engine = AnalyticEngine(model, F.cross_entropy)

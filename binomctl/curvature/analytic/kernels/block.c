@@ -6,8 +6,8 @@
  * of each window where y is largest. Every full-size tensor of the backward maps is a per-channel
  * affine function of z (and of its tangent) plus a scatter of pooled values: each map reads or
  * writes z and tz once, row by row while the convolution uses them, and keeps no gradient of z.
- * All maps return 0, or 1 when there is no memory. */
-#include "conv.h"
+ * Every map returns 0, or 1 when there is no memory. */
+#include "parts.h"
 
 /* The largest of up * z over a window whose first entry is at z; ties go to the first. */
 INLINE void choose(const REAL* restrict z, const REAL* restrict up, int64_t W, int64_t C, int64_t k,
@@ -56,33 +56,35 @@ INLINE void take(const REAL* restrict z, int64_t W, int64_t C, int64_t k,
   }
 }
 
-/* Zeroed work space: doubles, then REALs. */
-static double* space(int64_t doubles, int64_t reals) {
-  return calloc(1, doubles * sizeof(double) + (reals + 1) * sizeof(REAL));
-}
+/* Sizes that all phases use; C and k are constants where the compiler knows them. */
+#define SIZES                                                                            \
+  const Shape* s = c->s;                                                                 \
+  const int64_t N = s->N, H = s->H, W = s->W, I = s->I, h = H / k, w = W / k,            \
+                t = u / c->parts, part = u % c->parts, first = part * c->size,           \
+                last = first + c->size < N ? first + c->size : N,                        \
+                padded = I ? (H + 2) * (W + 2) * I : 0, kernel = 9 * I * C;              \
+  const REAL slope = (REAL)s->slope;                                                     \
+  const Tensors d = task(s, *c->d, t);                                                   \
+  (void)h, (void)w, (void)padded, (void)kernel, (void)slope, (void)first, (void)last,    \
+      (void)W, (void)k
 
-/* Sizes that all maps use. */
-#define SIZES                                                                             \
-  const int64_t N = s->N, H = s->H, W = s->W, I = s->I, h = H / k, w = W / k, padded = I ? (H + 2) * (W + 2) * I : 0, kernel = 9 * I * C;    \
-  const REAL slope = (REAL)s->slope;                                                      \
-  (void)h, (void)w, (void)padded, (void)kernel, (void)slope, (void)N, (void)k
+/* forward ------------------------------------------------------------------------------------- */
 
-INLINE int forward_of_one(const Shape* s, Tensors d, const int64_t C, const int64_t k) {
+/* z, its sums (shifted by the part's first value: no cancellation), and the pooled z in xh. */
+INLINE void forward_rows_of(const Call* c, int64_t u, REAL* work, const int64_t C, const int64_t k) {
   SIZES;
-  double *sum = space(2 * C, 3 * C + padded + kernel), *square = sum + C;
-  if (!sum) return 1;
-  REAL *row = (REAL*)(square + C), *row2 = row + C, *up = row2 + C, *image = up + C,
-       *weights = image + padded;
-  const Source from = {image, weights};
-  if (I) pack(d.w, C, I, 0, weights);
+  REAL *row = work, *row2 = row + C, *up = row2 + C, *image = up + C;
+  double *sum = c->sums + u * 2 * C, *square = sum + C;
+  const Source from = {image, pack_of(c, 0, t)};
+  const REAL* shift = d.z + first * H * W * C;
   /* A negative gamma makes the smallest z the largest y; under gamma = 0 all y tie: the first. */
-  FOR(c, C) up[c] = d.gamma[c] < 0 ? -1 : d.gamma[c] > 0 ? 1 : 0;
-  FOR(n, N) {
+  FOR(i, C) up[i] = d.gamma[i] < 0 ? -1 : d.gamma[i] > 0 ? 1 : 0;
+  for (int64_t n = first; n < last; n++) {
     if (I) pad(d.x + n * H * W * I, H, W, I, image);
     FOR(i, H) {
       REAL* line = d.z + (n * H + i) * W * C;
       if (I) conv_row(&from, 1, i, W, I, C, line);
-      add_up(line, d.z, line, d.z, W, C, row, row2); /* shifted by the first: no cancellation */
+      add_up(line, shift, line, shift, W, C, row, row2);
       flush(sum, row, C);
       flush(square, row2, C);
       if (i % k == k - 1) FOR(j, w) {
@@ -91,301 +93,371 @@ INLINE int forward_of_one(const Shape* s, Tensors d, const int64_t C, const int6
       }
     }
   }
-  const double count = (double)N * H * W;
-  FOR(c, C) {
-    const double mean = sum[c] / count;
-    const double variance = square[c] / count - mean * mean;
-    d.mu[c] = (REAL)(d.z[c] + mean);
-    d.inv[c] = (REAL)(1 / sqrt((variance > 0 || isnan(variance) ? variance : 0) + s->eps));
-  }
+}
+
+INLINE void forward_pooled_of(const Call* c, int64_t u, REAL* work, const int64_t C,
+                              const int64_t k) {
+  SIZES;
+  (void)work;
   const REAL *restrict mu = d.mu, *restrict inv = d.inv;
-  FOR(p, N * h * w) {
-    REAL* restrict x = d.xh + p * C, * restrict out = d.a + p * C;
-    CHANNELWISE(c, C) {
-      x[c] = (x[c] - mu[c]) * inv[c];
-      const REAL y = d.gamma[c] * x[c] + d.beta[c];
-      out[c] = y > 0 ? y : slope * y;
+  const REAL *restrict gamma = d.gamma, *restrict beta = d.beta;
+  for (int64_t p = first * h * w; p < last * h * w; p++) {
+    REAL *restrict x = d.xh + p * C, *restrict out = d.a + p * C;
+    CHANNELWISE(e, C) {
+      x[e] = (x[e] - mu[e]) * inv[e];
+      const REAL y = gamma[e] * x[e] + beta[e];
+      out[e] = y > 0 ? y : slope * y;
     }
   }
-  free(sum);
-  return 0;
 }
 
-/* The coefficients of gz = scatter(sc gp) + al (z - mu) + de, gp = act'(y) ga, per channel, and
- * those of its tangent scatter(tsc gp + sc tgp) + al (tz - tmu) + tal (z - mu) + tde. */
-typedef struct {
-  REAL *sc, *al, *de, *tsc, *tal, *tde;
-} Affine;
+/* The statistics of a task from those of its parts, in their order. */
+static void statistics(const Call* c, int64_t t) {
+  const Shape* s = c->s;
+  const int64_t C = s->C, image = s->H * s->W;
+  const Tensors d = task(s, *c->d, t);
+  FOR(e, C) {
+    double mean = 0, squares = 0, count = 0;
+    FOR(part, c->parts) {
+      const int64_t first = part * c->size;
+      const double n = (double)image * ((first + c->size < s->N ? first + c->size : s->N) - first);
+      const double* sums = c->sums + (t * c->parts + part) * 2 * C;
+      const double away = d.z[first * image * C + e] + sums[e] / n - mean;
+      squares += sums[C + e] - sums[e] * sums[e] / n + away * away * count * n / (count + n);
+      mean += away * n / (count + n);
+      count += n;
+    }
+    const double variance = squares / count;
+    d.mu[e] = (REAL)mean;
+    d.inv[e] = (REAL)(1 / sqrt((variance > 0 || isnan(variance) ? variance : 0) + s->eps));
+  }
+}
 
-/* The pooled values that row i / k scatters: line [w, C] of gz, and tline of its tangent if asked. */
-INLINE void pooled_line(const Shape* s, const int64_t C, const int64_t k, const Tensors* d, const Affine* f, int64_t n, int64_t i,
-                        REAL* restrict line, REAL* restrict tline) {
+/* backward ------------------------------------------------------------------------------------ */
+
+/* Sums over the pooled grid: of gp and gp xh, gp = act'(y) ga; where t, of their tangents. */
+INLINE void pooled_sums(const Call* c, int64_t u, REAL* work, const int64_t C, const int64_t k,
+                        const int tangent) {
   SIZES;
+  REAL *restrict row = work, *restrict row2 = work + C;
+  double* sums = c->sums + u * 2 * C;
+  for (int64_t l = first * h; l < last * h; l++) {
+    FOR(j, w) {
+      const int64_t at = (l * w + j) * C;
+      const REAL *restrict a = d.a + at, *restrict ga = d.ga + at, *restrict xh = d.xh + at;
+      if (tangent) {
+        const REAL *restrict tga = d.tga + at, *restrict txh = d.txh + at;
+        CHANNELWISE(e, C) {
+          const REAL through = a[e] > 0 ? 1 : slope;
+          row[e] += tga[e] * through;
+          row2[e] += (tga[e] * xh[e] + ga[e] * txh[e]) * through;
+        }
+      } else {
+        CHANNELWISE(e, C) {
+          const REAL g = ga[e] * (a[e] > 0 ? 1 : slope);
+          row[e] += g;
+          row2[e] += g * xh[e];
+        }
+      }
+    }
+    flush(sums, row, C);
+    flush(sums + C, row2, C);
+  }
+}
+
+/* gz = scatter(sc gp) + al (z - mu) + de; its tangent is scatter(tsc gp + sc tgp) + al (tz - tmu)
+ * + tal (z - mu) + tde. The six coefficients of a channel lie C apart. */
+enum { SC, AL, DE, TSC, TAL, TDE, COEFFICIENTS };
+
+static void coefficients(const Call* c, int64_t t, int tangent) {
+  const Shape* s = c->s;
+  const int64_t C = s->C;
+  const Tensors d = task(s, *c->d, t);
+  const double count = (double)s->N * s->H * s->W;
+  double* sums = c->sums + t * c->parts * 2 * C; /* the task's first part takes the total */
+  REAL* f = c->affine + t * COEFFICIENTS * C;
+  for (int64_t part = 1; part < c->parts; part++)
+    FOR(e, 2 * C) sums[e] += c->sums[(t * c->parts + part) * 2 * C + e];
+  FOR(e, C) {
+    const REAL inv = d.inv[e], sc = d.gamma[e] * inv;
+    if (!tangent) {
+      d.gbeta[e] = (REAL)sums[e];
+      d.ggamma[e] = (REAL)sums[C + e];
+    }
+    const double gg = tangent ? d.ggamma[e] : sums[C + e], gb = tangent ? d.gbeta[e] : sums[e];
+    f[SC * C + e] = sc;
+    f[AL * C + e] = (REAL)(-sc * inv * gg / count);
+    f[DE * C + e] = (REAL)(-sc * gb / count);
+    if (!tangent) continue;
+    const double tgb = sums[e], tgg = sums[C + e];
+    const REAL tinv = d.tinv[e], tsc = (d.tgamma ? d.tgamma[e] : 0) * inv + d.gamma[e] * tinv;
+    d.tgbeta[e] = (REAL)tgb;
+    d.tggamma[e] = (REAL)tgg;
+    f[TSC * C + e] = tsc;
+    f[TAL * C + e] = (REAL)(-(tsc * inv * gg + sc * tinv * gg + sc * inv * tgg) / count);
+    f[TDE * C + e] = (REAL)(-(tsc * gb + sc * tgb) / count);
+  }
+}
+
+/* The pooled values that the rows of window row i scatter: line [w, C] of gz, tline of tgz. */
+INLINE void pooled_line(const Tensors* d, const REAL* f, int64_t at, int64_t w, int64_t C,
+                        REAL slope, REAL* restrict line, REAL* restrict tline) {
+  const REAL *restrict sc = f + SC * C, *restrict tsc = f + TSC * C;
   FOR(j, w) {
-    const int64_t at = ((n * h + i / k) * w + j) * C;
-    const REAL *restrict a = d->a + at, *restrict ga = d->ga + at;
-    const REAL *restrict sc = f->sc, *restrict tsc = f->tsc;
-    if (line) CHANNELWISE(c, C) line[j * C + c] = sc[c] * ga[c] * (a[c] > 0 ? 1 : slope);
+    const REAL *restrict a = d->a + at + j * C, *restrict ga = d->ga + at + j * C;
+    if (line) CHANNELWISE(e, C) line[j * C + e] = sc[e] * ga[e] * (a[e] > 0 ? 1 : slope);
     if (tline) {
-      const REAL* restrict tga = d->tga + at;
-      CHANNELWISE(c, C) tline[j * C + c] = (tsc[c] * ga[c] + sc[c] * tga[c]) * (a[c] > 0 ? 1 : slope);
+      const REAL* restrict tga = d->tga + at + j * C;
+      CHANNELWISE(e, C)
+      tline[j * C + e] = (tsc[e] * ga[e] + sc[e] * tga[e]) * (a[e] > 0 ? 1 : slope);
     }
   }
 }
 
-/* Row i of gz, or of tgz where t, at out [W, C]. */
-INLINE void spread(const Shape* s, const int64_t C, const int64_t k, const Tensors* d, const Affine* f, int64_t n, int64_t i, int t,
-                   const REAL* restrict line, REAL* restrict out) {
-  SIZES;
-  const REAL *restrict al = f->al, *restrict de = t ? f->tde : f->de, *restrict tal = f->tal;
+/* Row i of image n of gz, or of tgz, at out [W, C]. */
+INLINE void spread(const Tensors* d, const REAL* f, const int64_t n, int64_t i, int64_t H, int64_t W,
+                   const int64_t C, const int64_t k, const int tangent, const REAL* restrict line,
+                   REAL* restrict out) {
+  const int64_t h = H / k, w = W / k;
+  const REAL *restrict al = f + AL * C, *restrict tal = f + TAL * C;
+  const REAL* restrict de = f + (tangent ? TDE : DE) * C;
   const REAL *restrict mu = d->mu, *restrict tmu = d->tmu;
   FOR(j, W) {
     const int64_t at = ((n * H + i) * W + j) * C;
     const REAL* restrict here = d->z + at;
     REAL* restrict to = out + j * C;
-    if (t) {
+    if (tangent) {
       const REAL* restrict there = d->tz + at;
-      CHANNELWISE(c, C) to[c] = al[c] * (there[c] - tmu[c]) + tal[c] * (here[c] - mu[c]) + de[c];
+      CHANNELWISE(e, C)
+      to[e] = al[e] * (there[e] - tmu[e]) + tal[e] * (here[e] - mu[e]) + de[e];
     } else {
-      CHANNELWISE(c, C) to[c] = al[c] * (here[c] - mu[c]) + de[c];
+      CHANNELWISE(e, C) to[e] = al[e] * (here[e] - mu[e]) + de[e];
     }
     if (i / k < h && j / k < w) {
       const uint8_t q = (uint8_t)((i % k) * k + j % k);
       const uint8_t* restrict which = d->arg + ((n * h + i / k) * w + j / k) * C;
       const REAL* restrict value = line + (j / k) * C;
-      CHANNELWISE(c, C) to[c] += which[c] == q ? value[c] : 0;
+      CHANNELWISE(e, C) to[e] += which[e] == q ? value[e] : 0;
     }
   }
 }
 
-/* The gradients behind a convolution: rows of gz (and of tgz) as they come, used while they are in
- * the cache for the gradient of the weights, and kept padded for that of the input if wanted. */
-typedef struct {
-  REAL *image, *timage, *g, *tg, *line, *tline, *sums, *total;
-  Source back[2];
-} Behind;
-
-static int64_t behind_size(const Shape* s, int64_t C, int64_t k, int tangent) {
-  SIZES;
-  const int64_t grid = (H + 2) * (W + 2) * C;
-  return I ? (1 + tangent) * (padded + grid + kernel) + 2 * kernel : 0;
+/* Rows that go through the cache together: of gz, for the gradient of the weights. */
+static int64_t rows_together(const Shape* s) {
+  const int64_t fit = 16384 / (int64_t)(s->W * s->C * sizeof(REAL));
+  return fit < 1 ? 1 : fit < s->H ? fit : s->H;
 }
 
-static Behind behind(const Shape* s, int64_t C, int64_t k, REAL* at, REAL* lines, int tangent) {
-  SIZES;
-  const int64_t grid = (H + 2) * (W + 2) * C;
-  Behind b = {.line = lines, .tline = lines + w * C};
-  if (!I) return b;
-  b.sums = at, b.total = at + kernel, b.image = b.total + kernel, b.g = b.image + padded;
-  b.back[0] = (Source){b.g, b.g + grid};
-  if (tangent) {
-    b.timage = (REAL*)b.back[0].weights + kernel, b.tg = b.timage + padded;
-    b.back[1] = (Source){b.tg, b.tg + grid};
-  }
-  return b;
+/* Space of a padded gradient: a whole image where the input's gradient is wanted too. */
+static int64_t grid_size(const Shape* s, int whole) {
+  return s->I ? ((whole ? s->H : rows_together(s)) + 2) * (s->W + 2) * s->C : 0;
 }
 
-static void empty(REAL* restrict sums, REAL* restrict total, int64_t size) {
-  FOR(e, size) total[e] += sums[e];
-  memset(sums, 0, size * sizeof(REAL));
-}
-
-/* All images' rows through `spread`: t = 0 gives gz to gx and gw; t = 1 gives both to tgx and tgw,
- * the tangents x * tgz + tx * gz and tgz * w + gz * tw of the same. Without a convolution the rows
- * are gz or tgz. */
-INLINE void down(const Shape* s, const int64_t C, const int64_t k, const Tensors* d, const Affine* f, Behind* b, int t) {
+/* gz of the part's images, row by row: to gx and gw, or where tangent both to tgx and tgw, the
+ * tangents of the same: x * tgz + tx * gz and tgz * w + gz * tw. Without a convolution the rows
+ * are what is asked for. */
+INLINE void down(const Call* c, int64_t u, REAL* work, const int64_t C, const int64_t k,
+                 const int tangent) {
   SIZES;
-  REAL *gx = t ? d->tgx : d->gx, *gw = t ? d->tgw : d->gw;
-  const int both = t && I && (d->tx || (gx && d->tw)); /* gz itself is needed */
-  const int64_t pitch = (W + 2) * C, fit = 16384 / (int64_t)(W * C * sizeof(REAL));
-  const int64_t group = fit > 1 ? fit : 1;
+  REAL *gx = tangent ? d.tgx : d.gx, *rows_out = tangent ? d.tgz : d.gz;
+  const int both = tangent && I && (d.tx || (gx && d.tw)); /* gz itself is needed */
+  const int64_t pitch = (W + 2) * C, group = rows_together(s), grid = grid_size(s, gx != NULL);
+  REAL *line = work, *tline = line + w * C, *sums = tline + w * C, *image = sums + kernel,
+       *timage = image + padded, *grads = timage + padded, *tgrads = grads + grid;
+  REAL *all = c->gw + u * kernel, *f = c->affine + t * COEFFICIENTS * C;
+  const Source sources[2] = {{tangent ? tgrads : grads, pack_of(c, 0, t)},
+                             {grads, pack_of(c, 1, t)}};
   int64_t pixels = 0;
-  /* back[0] takes the transposed w to what varies, back[1] tw to gz. */
-  Source sources[2] = {{t ? b->tg : b->g, b->back[0].weights}, {b->g, b->back[1].weights}};
-  if (gx) pack(d->w, C, I, 1, (REAL*)sources[0].weights);
-  if (gx && t && d->tw) pack(d->tw, C, I, 1, (REAL*)sources[1].weights);
-  FOR(n, N) {
-    if (I) pad(d->x + n * H * W * I, H, W, I, b->image);
-    if (t && I && d->tx) pad(d->tx + n * H * W * I, H, W, I, b->timage);
-    for (int64_t first = 0; first < H; first += group) {
-      const int64_t rows = first + group > H ? H - first : group;
-      REAL *g = b->g, *tg = b->tg; /* where the group begins: in place, or always at the top */
-      if (I) g += (gx ? first + 1 : 1) * pitch + C;
-      if (I && t) tg += (gx ? first + 1 : 1) * pitch + C;
-      for (int64_t i = first; i < first + rows; i++) {
+  if (!tangent) tline = NULL;
+  for (int64_t n = first; n < last; n++) {
+    if (I) pad(d.x + n * H * W * I, H, W, I, image);
+    if (tangent && I && d.tx) pad(d.tx + n * H * W * I, H, W, I, timage);
+    for (int64_t from = 0; from < H; from += group) {
+      const int64_t rows = from + group > H ? H - from : group;
+      /* Where the group begins: in its place of the image, or always at the top. */
+      const int64_t at = ((gx ? from : 0) + 1) * pitch + C;
+      for (int64_t i = from; i < from + rows; i++) {
         if (i % k == 0 && i / k < h)
-          pooled_line(s, C, k, d, f, n, i, !t || both ? b->line : NULL, t ? b->tline : NULL);
+          pooled_line(&d, f, (n * h + i / k) * w * C, w, C, slope,
+                      !tangent || both ? line : NULL, tline);
         if (!I) {
-          REAL* out = (t ? d->tgz : d->gz) + (n * H + i) * W * C;
-          spread(s, C, k, d, f, n, i, t, t ? b->tline : b->line, out);
+          spread(&d, f, n, i, H, W, C, k, tangent, tangent ? tline : line,
+                 rows_out + (n * H + i) * W * C);
           continue;
         }
-        if (!t || both) spread(s, C, k, d, f, n, i, 0, b->line, g + (i - first) * pitch);
-        if (t) spread(s, C, k, d, f, n, i, 1, b->tline, tg + (i - first) * pitch);
+        const int64_t here = at + (i - from) * pitch;
+        if (!tangent || both) spread(&d, f, n, i, H, W, C, k, 0, line, grads + here);
+        if (tangent) spread(&d, f, n, i, H, W, C, k, 1, tline, tgrads + here);
       }
       if (!I) continue;
-      add_weight(b->image, first, rows, W, I, t ? tg : g, pitch, C, b->sums);
-      if (t && d->tx) add_weight(b->timage, first, rows, W, I, g, pitch, C, b->sums);
+      add_weight(image, from, rows, W, I, (tangent ? tgrads : grads) + at, pitch, C, sums);
+      if (tangent && d.tx) add_weight(timage, from, rows, W, I, grads + at, pitch, C, sums);
       pixels += rows * W;
       if (pixels >= FLUSH) {
-        empty(b->sums, b->total, kernel);
+        empty(sums, all, kernel);
         pixels = 0;
       }
     }
     if (gx) FOR(i, H)
-      conv_row(sources, t && d->tw ? 2 : 1, i, W, C, I, gx + (n * H + i) * W * I);
+      conv_row(sources, tangent && d.tw ? 2 : 1, i, W, C, I, gx + (n * H + i) * W * I);
   }
-  if (!I) return;
-  empty(b->sums, b->total, kernel);
-  unpack(b->total, C, I, gw);
+  if (I) empty(sums, all, kernel);
 }
 
-INLINE int backward_of_one(const Shape* s, Tensors d, const int64_t C, const int64_t k) {
-  SIZES;
-  double *gb = space(2 * C, 5 * C + 2 * w * C + behind_size(s, C, k, 0)), *gg = gb + C;
-  if (!gb) return 1;
-  REAL *row = (REAL*)(gg + C), *row2 = row + C, *end = row2 + 4 * C;
-  const Affine f = {.sc = row2 + C, .al = row2 + 2 * C, .de = row2 + 3 * C};
-  Behind b = behind(s, C, k, end + 2 * w * C, end, 0);
-  FOR(l, N * h) {
-    FOR(j, w) {
-      const int64_t at = (l * w + j) * C;
-      const REAL *restrict a = d.a + at, *restrict ga = d.ga + at, *restrict xh = d.xh + at;
-      CHANNELWISE(c, C) {
-        const REAL g = ga[c] * (a[c] > 0 ? 1 : slope);
-        row[c] += g;
-        row2[c] += g * xh[c];
-      }
-    }
-    flush(gb, row, C);
-    flush(gg, row2, C);
+/* The gradient of a task's weights from those of its parts, in their order. */
+static void weights(const Call* c, int64_t t, REAL* work) {
+  const Shape* s = c->s;
+  const int64_t kernel = 9 * s->I * s->C;
+  const Tensors d = task(s, *c->d, t);
+  (void)work;
+  REAL* sum = c->gw + t * c->parts * kernel;
+  for (int64_t part = 1; part < c->parts; part++) {
+    const REAL* more = sum + part * kernel;
+    CHANNELWISE(e, kernel) sum[e] += more[e];
   }
-  const double count = (double)N * H * W;
-  FOR(c, C) {
-    d.gbeta[c] = (REAL)gb[c];
-    d.ggamma[c] = (REAL)gg[c];
-    f.sc[c] = d.gamma[c] * d.inv[c];
-    f.al[c] = (REAL)(-f.sc[c] * d.inv[c] * gg[c] / count);
-    f.de[c] = (REAL)(-f.sc[c] * gb[c] / count);
-  }
-  down(s, C, k, &d, &f, &b, 0);
-  free(gb);
-  return 0;
+  unpack(sum, s->C, s->I, d.tgw ? d.tgw : d.gw);
 }
 
-/* tgamma, tbeta, tw, tx: NULL where they do not vary. */
-INLINE int tangent_of_one(const Shape* s, Tensors d, const int64_t C, const int64_t k) {
+/* tangent ------------------------------------------------------------------------------------- */
+
+INLINE void tangent_rows_of(const Call* c, int64_t u, REAL* work, const int64_t C, const int64_t k) {
   SIZES;
-  double *sum = space(2 * C, 6 * C + 2 * padded + 2 * kernel), *product = sum + C;
-  if (!sum) return 1;
-  REAL *row = (REAL*)(product + C), *row2 = row + C, *shrink = row2 + C, *tg = shrink + C,
-       *tb = tg + C, *none = tb + C, *image = none + C, *timage = image + padded,
-       *weights = timage + padded, *tweights = weights + kernel;
+  REAL *row = work, *row2 = row + C, *none = row2 + C, *image = none + C, *timage = image + padded;
+  double* sums = c->sums + u * 2 * C;
   Source from[2];
   int sources = 0;
-  if (I && d.tw) {
-    pack(d.tw, C, I, 0, tweights);
-    from[sources++] = (Source){image, tweights};
-  }
-  if (I && d.tx) {
-    pack(d.w, C, I, 0, weights);
-    from[sources++] = (Source){timage, weights};
-  }
-  FOR(n, N) {
+  if (I && d.tw) from[sources++] = (Source){image, pack_of(c, 1, t)};
+  if (I && d.tx) from[sources++] = (Source){timage, pack_of(c, 0, t)};
+  for (int64_t n = first; n < last; n++) {
     if (I && d.tw) pad(d.x + n * H * W * I, H, W, I, image);
     if (I && d.tx) pad(d.tx + n * H * W * I, H, W, I, timage);
     FOR(i, H) {
       REAL* line = d.tz + (n * H + i) * W * C;
       if (I) conv_row(from, sources, i, W, I, C, line);
       add_up(line, none, d.z + (n * H + i) * W * C, d.mu, W, C, row, row2);
-      flush(sum, row, C);
-      flush(product, row2, C);
+      flush(sums, row, C);
+      flush(sums + C, row2, C);
       if (i % k == k - 1) FOR(j, w) {
         const int64_t at = ((n * h + i / k) * w + j) * C;
         take(line - (k - 1) * W * C + j * k * C, W, C, k, d.arg + at, d.txh + at);
       }
     }
   }
-  const double count = (double)N * H * W;
-  FOR(c, C) {
-    const double cov = d.inv[c] * product[c] / count; /* mean of c(tz) xh */
-    d.tmu[c] = (REAL)(sum[c] / count);
-    d.tinv[c] = (REAL)(-(double)d.inv[c] * d.inv[c] * cov);
-    shrink[c] = (REAL)(d.inv[c] * cov);
-    tg[c] = d.tgamma ? d.tgamma[c] : 0;
-    tb[c] = d.tbeta ? d.tbeta[c] : 0;
-  }
-  const REAL *restrict inv = d.inv, *restrict tmu = d.tmu, *restrict gamma = d.gamma;
-  FOR(p, N * h * w) {
-    REAL *restrict t = d.txh + p * C, *restrict ta = d.ta + p * C;
-    const REAL *restrict xh = d.xh + p * C, *restrict a = d.a + p * C;
-    CHANNELWISE(c, C) {
-      t[c] = inv[c] * (t[c] - tmu[c]) - xh[c] * shrink[c];
-      const REAL ty = tg[c] * xh[c] + gamma[c] * t[c] + tb[c];
-      ta[c] = ty * (a[c] > 0 ? 1 : slope);
-    }
-  }
-  free(sum);
-  return 0;
 }
 
-INLINE int tangent_backward_of_one(const Shape* s, Tensors d, const int64_t C, const int64_t k) {
+/* tmu, tinv, and inv cov in the task's first coefficients; cov = mean of c(tz) xh. */
+static void tangent_statistics(const Call* c, int64_t t) {
+  const Shape* s = c->s;
+  const int64_t C = s->C;
+  const Tensors d = task(s, *c->d, t);
+  const double count = (double)s->N * s->H * s->W;
+  double* sums = c->sums + t * c->parts * 2 * C;
+  for (int64_t part = 1; part < c->parts; part++)
+    FOR(e, 2 * C) sums[e] += c->sums[(t * c->parts + part) * 2 * C + e];
+  FOR(e, C) {
+    const double cov = d.inv[e] * sums[C + e] / count;
+    d.tmu[e] = (REAL)(sums[e] / count);
+    d.tinv[e] = (REAL)(-(double)d.inv[e] * d.inv[e] * cov);
+    c->affine[t * COEFFICIENTS * C + e] = (REAL)(d.inv[e] * cov);
+  }
+}
+
+/* tgamma, tbeta: NULL where they do not vary. */
+INLINE void tangent_pooled_of(const Call* c, int64_t u, REAL* work, const int64_t C,
+                              const int64_t k) {
   SIZES;
-  double *tgb = space(2 * C, 8 * C + 2 * w * C + behind_size(s, C, k, 1)), *tgg = tgb + C;
-  if (!tgb) return 1;
-  REAL *row = (REAL*)(tgg + C), *row2 = row + C, *end = row2 + 7 * C;
-  const Affine f = {row2 + C, row2 + 2 * C, row2 + 3 * C, row2 + 4 * C, row2 + 5 * C, row2 + 6 * C};
-  Behind b = behind(s, C, k, end + 2 * w * C, end, 1);
-  FOR(l, N * h) {
-    FOR(j, w) {
-      const int64_t at = (l * w + j) * C;
-      const REAL *restrict a = d.a + at, *restrict ga = d.ga + at, *restrict tga = d.tga + at,
-                 *restrict xh = d.xh + at, *restrict txh = d.txh + at;
-      CHANNELWISE(c, C) {
-        const REAL through = a[c] > 0 ? 1 : slope;
-        row[c] += tga[c] * through;
-        row2[c] += (tga[c] * xh[c] + ga[c] * txh[c]) * through;
-      }
+  REAL *restrict tg = work, *restrict tb = work + C;
+  FOR(e, C) tg[e] = d.tgamma ? d.tgamma[e] : 0;
+  FOR(e, C) tb[e] = d.tbeta ? d.tbeta[e] : 0;
+  const REAL *restrict inv = d.inv, *restrict tmu = d.tmu, *restrict gamma = d.gamma;
+  const REAL* restrict shrink = c->affine + t * COEFFICIENTS * C;
+  for (int64_t p = first * h * w; p < last * h * w; p++) {
+    REAL *restrict tx = d.txh + p * C, *restrict ta = d.ta + p * C;
+    const REAL *restrict xh = d.xh + p * C, *restrict a = d.a + p * C;
+    CHANNELWISE(e, C) {
+      tx[e] = inv[e] * (tx[e] - tmu[e]) - xh[e] * shrink[e];
+      const REAL ty = tg[e] * xh[e] + gamma[e] * tx[e] + tb[e];
+      ta[e] = ty * (a[e] > 0 ? 1 : slope);
     }
-    flush(tgb, row, C);
-    flush(tgg, row2, C);
   }
-  const double count = (double)N * H * W;
-  FOR(c, C) {
-    const double gg = d.ggamma[c], gb = d.gbeta[c];
-    const REAL inv = d.inv[c], tinv = d.tinv[c], sc = d.gamma[c] * inv;
-    const REAL tsc = (d.tgamma ? d.tgamma[c] : 0) * inv + d.gamma[c] * tinv;
-    d.tgbeta[c] = (REAL)tgb[c];
-    d.tggamma[c] = (REAL)tgg[c];
-    f.sc[c] = sc;
-    f.tsc[c] = tsc;
-    f.al[c] = (REAL)(-sc * inv * gg / count);
-    f.de[c] = (REAL)(-sc * gb / count);
-    f.tal[c] = (REAL)(-(tsc * inv * gg + sc * tinv * gg + sc * inv * tgg[c]) / count);
-    f.tde[c] = (REAL)(-(tsc * gb + sc * tgb[c]) / count);
-  }
-  down(s, C, k, &d, &f, &b, 1);
-  free(tgb);
-  return 0;
 }
 
-/* Tasks side by side in torch's own OpenMP threads; each is computed by one of them, so that the
- * numbers do not depend on how many there are. Sizes that few-shot networks have are constants. */
-#define MAP(name)                                                                 \
-  static int name##_of_task(const Shape* s, Tensors d) {                          \
-    if (s->C == 32 && s->k == 2) return name##_of_one(s, d, 32, 2);               \
-    if (s->C == 64 && s->k == 2) return name##_of_one(s, d, 64, 2);               \
-    return name##_of_one(s, d, s->C, s->k);                                       \
-  }                                                                               \
-  int name(const Shape* s, const Tensors* d) {                                    \
-    int failed = 0;                                                               \
-    _Pragma("omp parallel for schedule(dynamic) reduction(|:failed) if (s->T > 1)") \
-    FOR(t, s->T) failed |= name##_of_task(s, task(s, *d, t));                     \
-    return failed;                                                                \
+INLINE void backward_sums_of(const Call* c, int64_t u, REAL* work, const int64_t C,
+                             const int64_t k) {
+  pooled_sums(c, u, work, C, k, 0);
+}
+INLINE void tangent_sums_of(const Call* c, int64_t u, REAL* work, const int64_t C, const int64_t k) {
+  pooled_sums(c, u, work, C, k, 1);
+}
+INLINE void backward_down_of(const Call* c, int64_t u, REAL* work, const int64_t C,
+                             const int64_t k) {
+  down(c, u, work, C, k, 0);
+}
+INLINE void tangent_down_of(const Call* c, int64_t u, REAL* work, const int64_t C, const int64_t k) {
+  down(c, u, work, C, k, 1);
+}
+
+/* Sizes that few-shot networks have are constants. */
+#define PHASE(name)                                                  \
+  static void name(const Call* c, int64_t u, REAL* work) {           \
+    const Shape* s = c->s;                                           \
+    if (s->C == 32 && s->k == 2)                                     \
+      name##_of(c, u, work, 32, 2);                                  \
+    else if (s->C == 64 && s->k == 2)                                \
+      name##_of(c, u, work, 64, 2);                                  \
+    else                                                             \
+      name##_of(c, u, work, s->C, s->k);                             \
   }
-MAP(forward)
-MAP(backward)
-MAP(tangent)
-MAP(tangent_backward)
+PHASE(forward_rows)
+PHASE(forward_pooled)
+PHASE(backward_sums)
+PHASE(backward_down)
+PHASE(tangent_rows)
+PHASE(tangent_pooled)
+PHASE(tangent_sums)
+PHASE(tangent_down)
+
+int forward(const Shape* s, const Tensors* d) {
+  Call c = begin(s, d, 0);
+  const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
+  int failed = c.sums == NULL || pack_all(&c, 0, d->w, d->w_step, 0) ||
+               run(forward_rows, &c, s->T * c.parts, 3 * s->C + padded);
+  if (!failed) FOR(t, s->T) statistics(&c, t);
+  failed = failed || run(forward_pooled, &c, s->T * c.parts, 0);
+  end(&c);
+  return failed;
+}
+
+int tangent(const Shape* s, const Tensors* d) {
+  Call c = begin(s, d, 0);
+  const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
+  int failed = c.sums == NULL || pack_all(&c, 1, d->tw, d->tw_step, 0) ||
+               (d->tx && pack_all(&c, 0, d->w, d->w_step, 0)) ||
+               run(tangent_rows, &c, s->T * c.parts, 3 * s->C + 2 * padded);
+  if (!failed) FOR(t, s->T) tangent_statistics(&c, t);
+  failed = failed || run(tangent_pooled, &c, s->T * c.parts, 2 * s->C);
+  end(&c);
+  return failed;
+}
+
+/* backward, or tangent_backward where t. */
+static int both_backward(const Shape* s, const Tensors* d, int t) {
+  Call c = begin(s, d, 1);
+  const REAL* gx = t ? d->tgx : d->gx;
+  const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
+  const int64_t space = 2 * (s->W / s->k) * s->C + 9 * s->I * s->C + 2 * padded +
+                        2 * grid_size(s, gx != NULL);
+  int failed = c.sums == NULL || (gx && pack_all(&c, 0, d->w, d->w_step, 1)) ||
+               (gx && t && pack_all(&c, 1, d->tw, d->tw_step, 1)) ||
+               run(t ? tangent_sums : backward_sums, &c, s->T * c.parts, 2 * s->C);
+  if (!failed) FOR(i, s->T) coefficients(&c, i, t);
+  failed = failed || run(t ? tangent_down : backward_down, &c, s->T * c.parts, space) ||
+           (s->I && run(weights, &c, s->T, 0));
+  end(&c);
+  return failed;
+}
+
+int backward(const Shape* s, const Tensors* d) { return both_backward(s, d, 0); }
+int tangent_backward(const Shape* s, const Tensors* d) { return both_backward(s, d, 1); }
 
 int lanes(void) { return LANES; }
