@@ -43,8 +43,9 @@ def profile(arguments: list[str]) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> str:
     lines = [
-        "| estimator | L | step: median (p10 to p90; n), ms | adaptation / query / meta-gradient, ms"
-        " | peak memory, MiB (of which before the step) | HVPs, depth | of a matrix product's rate |",
+        "| estimator | L | step: median (p10 to p90; n), ms | adaptation / query / meta-gradient,"
+        " ms | peak memory of a step (resident before it), MiB | HVPs, depth | of a matrix"
+        " product's rate |",
         "|---|---|---|---|---|---|---|",
     ]
     for c in report["cells"]:

@@ -38,8 +38,11 @@ class Captured(Generic[R]):
         shapes = tuple(t.shape for t in inputs)
         if shapes not in self._graphs:
             recording = _Recording(self._function, inputs)
-            # Against the function itself, before anybody relies on it.
-            self._check(recording.replay(inputs), self._function(*inputs))
+            # Against the function itself on other inputs than the recorded ones, before anybody
+            # relies on it: what was frozen into the recording shows.
+            others = tuple(1.01 * t if t.is_floating_point() else t for t in inputs)
+            with torch.no_grad():
+                self._check(recording.replay(others), self._function(*others))
             self._graphs[shapes] = recording
         return self._graphs[shapes].replay(inputs)
 
@@ -55,7 +58,7 @@ class _Recording(Generic[R]):
                 function(*self._inputs)
         torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.no_grad(), torch.cuda.graph(self._graph):
+        with torch.no_grad(), torch.cuda.graph(self._graph, stream=side):
             self._outputs = function(*self._inputs)
 
     def replay(self, inputs: tuple[Tensor, ...]) -> R:

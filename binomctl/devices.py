@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from binomctl.errors import ConfigError
+from binomctl.errors import ConfigError, ResourceError
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; torch's CPU allocator says so in words alone."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | ResourceError):
+        return True
+    words = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def choose_device(name: str) -> torch.device:

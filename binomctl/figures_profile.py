@@ -30,7 +30,8 @@ def draw_profile(report: dict[str, Any], path: Path) -> None:
         panel.set_ylim(0, 1.05 if pick is _share else None)
         panel.xaxis.get_major_locator().set_params(integer=True)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(labels))
+    columns = max(1, len(labels))
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=columns)
     figure.suptitle(report["caption"], fontsize=9)
     save(figure, path)
 

@@ -142,6 +142,7 @@ def build_problem(config: Config) -> Problem:
     rule = registry.create("rule", config.rule.name, config.rule.options)
     device, dtype = choose_device(config.device), getattr(torch, config.dtype)
     if device.type == "cuda":
+        torch.cuda.set_device(device)  # streams and events are the current device's
         ieee_on_gpus()
     model = build_model(
         config.model.name, config.model.options, dataset.in_shape, dataset.out_dim, config.seed

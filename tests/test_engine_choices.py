@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from binomctl.curvature.analytic import measured
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.curvature.analytic.measured import CANDIDATES, measured_convolution
 from binomctl.episodes import EpisodeBatch
-from binomctl.errors import ConfigError
+from binomctl.errors import ConfigError, ResourceError
 from binomctl.flat import initial_parameters
 from binomctl.models.conv4 import Conv4
 from binomctl.problem import build_problem
@@ -80,12 +82,20 @@ def test_another_way_must_be_clearly_faster(cache, monkeypatch, times, wanted):
     assert way_of() == wanted
 
 
-def test_what_runs_out_of_memory_drops_out(cache, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("none left"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        ResourceError("no memory left for forward"),
+    ],
+)
+def test_what_runs_out_of_memory_drops_out(cache, monkeypatch, error):
     real = AnalyticEngine.query
 
     def query(self, phi, x, y):
         if self.ways != "products":
-            raise torch.OutOfMemoryError("none left")
+            raise error
         return real(self, phi, x, y)
 
     def make(way):
@@ -99,13 +109,29 @@ def test_what_runs_out_of_memory_drops_out(cache, monkeypatch):
     assert measured_convolution(make, initial_parameters(model), (x, y, x, y)) == "products"
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"convolution": "by magic"}', "no json"])
+@pytest.mark.parametrize("content", ["{}", '{"convolution": "by magic"}', "no json"])
 def test_a_damaged_or_unfinished_answer_is_the_first_candidate(cache, content):
     way_of()
     (path,) = cache.iterdir()
     path.write_text(content)
     assert way_of() == "blocks"
     assert path.read_text() == content, "somebody else may be measuring"
+
+
+def test_another_process_s_answer_is_waited_for_and_an_abandoned_one_is_not(cache, monkeypatch):
+    way_of()
+    (path,) = cache.iterdir()
+    path.write_text("")
+    answer = threading.Timer(0.3, path.write_text, ['{"convolution": "products"}'])
+    answer.start()
+    assert way_of() == "products"
+    answer.join()
+    path.write_text("")
+    monkeypatch.setattr(measured, "PATIENCE", 0.1)
+    assert way_of() == "blocks", "nobody answers"
+    os.utime(path, (0, 0))
+    monkeypatch.setattr(measured, "_race", lambda *args: {"together": 1.0, "blocks": 5.0})
+    assert way_of() == "together", "whoever was measuring has died"
 
 
 def test_without_a_place_to_keep_it_nothing_is_measured(cache, monkeypatch):

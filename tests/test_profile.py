@@ -204,6 +204,48 @@ def test_a_cell_that_runs_out_of_memory_is_marked_and_the_others_go_on(monkeypat
     assert sum(len(g) for g in groups(report).values()) == len(cells) - 1
 
 
+def test_memory_that_cannot_be_measured_leaves_the_time(monkeypatch):
+    from binomctl.profiling import measure as module
+
+    def fails(config):
+        raise RuntimeError("the process that measures memory ended with 1: no word")
+
+    monkeypatch.setattr(module, "peak_resident", fails)
+    base = problem()
+    cells = prepare(base, cells_of(base)[:1])
+    for _ in measure(cells, 0.02):
+        pass
+    (cell,) = report_of(base, cells, *rates_and_work(base))["cells"]
+    assert cell["failed"] is None
+    assert cell["step_ms"]
+    assert cell["peak_memory_bytes"] is None
+    assert "ended with 1" in cell["memory_reason"]
+
+
+def test_nothing_measured_yet_still_draws(tmp_path):
+    from binomctl.figures_profile import draw_profile
+
+    base = problem()
+    report = report_of(base, prepare(base, cells_of(base)), *rates_and_work(base))
+    assert not any(c["step_ms"] for c in report["cells"])
+    draw_profile(report, tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_inner_mini_batches_are_the_work_that_is_counted():
+    whole, few = (
+        prepare(p, cells_of(p)[:1])[0]
+        for p in (problem(dataset__shots=3), problem(dataset__shots=3, adaptation__batch=5))
+    )
+    for one in (whole, few):
+        one.phases = [{"step": 1.0}]
+        one.products = 3
+    work = Work(10.0, 1.0)
+    flops = [one.report(work, {})["flops"] for one in (whole, few)]
+    # 3 gradients of 29 FLOPs on 15 or 5 images, one on 10, 3 products of 56 on 15 or 5; 2 tasks.
+    assert flops == [2 * ((3 * n + 10) * 29 + 3 * n * 56) for n in (15, 5)]
+
+
 def test_ctrl_c_keeps_what_was_measured(tmp_path):
     done = tmp_path / "out.json"
     command = [sys.executable, "-m", "binomctl", "profile", "--json"]
@@ -233,7 +275,10 @@ def test_no_gpu_is_said_with_the_alternative():
     [
         (["--estimators", "mamal"], "Did you mean 'maml'"),
         (["--L", "9"], "no order between"),
-        (["--estimators", "hybrid", "--C", "1", "--L", "2"], "C = 1"),
+        (["--estimators", "maml,hybrid", "--C", "1", "--L", "2-3"], "C = 1"),
+        (["--output", "nowhere/p.png"], "no folder nowhere"),
+        (["--plan", "--csv", "c.csv"], "writes no CSV"),
+        (["--trace", "t.json", "--json"], "one step's trace alone"),
         (["--memory-budget", "8GiB"], "are for --plan"),
         (["--plan", "--memory-budget", "eight"], "no quantity"),
         (["--plan", "--time-budget", "50 fortnights"], "units: us, ms, s, min"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from binomctl.cli.console import print_json
+from binomctl.cli.console import print_json, print_note
 
 if TYPE_CHECKING:
     from binomctl.problem import Problem
@@ -32,12 +32,15 @@ def run_plan(problem: Problem, memory: str | None, time: str | None, json_output
                 "schema": "binomctl/plan/1",
                 "budget": {"memory": memory, "time": time},
                 "fitting": [_row(choice) for choice in fitting],
-                "chosen": fitting and _row(fitting[0]) | (checked or {}),
+                "chosen": _row(fitting[0]) | (checked or {}) if fitting else None,
                 "nearest": [] if fitting else list(tight(found)),
             }
         )
         return
     _print(fitting, checked, list(tight(found)))
+    here = checked["measured"] if checked else {"bytes": 0, "seconds": 0}
+    if here["bytes"] > size or here["seconds"] > seconds:
+        print_note("measured, it exceeds the budget: take the next one, or a wider budget")
 
 
 def _row(choice: Choice) -> dict[str, Any]:

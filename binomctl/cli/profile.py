@@ -99,6 +99,13 @@ tells which estimator, L and schedule fit a budget.
     picture = check_suffix(output or Path("profile.png")) if plot or output or bare else None
     if (memory_budget or time_budget) and not plan:
         raise ConfigError("--memory-budget and --time-budget are for --plan")
+    if trace is not None and (plan or picture or csv or json_output):
+        raise ConfigError("--trace writes one step's trace alone", "Leave the other outputs out.")
+    if plan and (picture or csv):
+        raise ConfigError("--plan draws no picture and writes no CSV", "Use --json.")
+    for path in (picture, csv, trace):  # before minutes of measuring
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ConfigError(f"cannot write {path}: there is no folder {path.parent}")
 
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.problem import build_problem
@@ -121,6 +128,12 @@ tells which estimator, L and schedule fit a budget.
         run_plan(problem, memory_budget, time_budget, json_output)
         return
     report, stopped = _measure(problem, cells)
+    if json_output:
+        print_json(report)
+    else:
+        from binomctl.cli.profile_table import print_profile
+
+        print_profile(report)
     if csv is not None:
         write_csv(csv, _csv_rows(report))
     if picture is not None:
@@ -128,12 +141,6 @@ tells which estimator, L and schedule fit a budget.
 
         draw_profile(report, picture)
         print_note(f"wrote {picture}")
-    if json_output:
-        print_json(report)
-    else:
-        from binomctl.cli.profile_table import print_profile
-
-        print_profile(report)
     if stopped:
         from binomctl.errors import Interrupted
 
@@ -164,9 +171,10 @@ def _trace(problem: Problem, cell: Cell, path: Path) -> None:
     from binomctl.profiling.session import trace
 
     try:
-        trace(problem, cell, path)
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(f"cannot write {path}: {error}") from None
+        path.open("a").close()
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    trace(problem, cell, path)
     print_note(f"wrote {path}: one meta-step of {cell.label}, for chrome://tracing or Perfetto")
 
 

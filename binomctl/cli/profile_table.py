@@ -50,10 +50,11 @@ def print_profile(report: dict[str, Any]) -> None:
     )
     for cell in cells:
         if cell["failed"]:
-            console.print(f"{_label(cell)} L={cell['L']}: {cell['failed']}")
-    silent = {c.get("utilization_reason") for c in cells} - {None}
-    for reason in sorted(silent):
-        console.print(f"no utilisation: {reason}")
+            order = "" if cell["L"] is None else f" L={cell['L']}"
+            console.print(Text(f"{_label(cell)}{order}: {cell['failed']}"))  # no markup
+    for what, key in (("utilisation", "utilization_reason"), ("memory", "memory_reason")):
+        for reason in sorted({c[key] for c in cells if c.get(key)}):
+            console.print(Text(f"no {what}: {reason}"))
 
 
 def _label(cell: dict[str, Any]) -> str:

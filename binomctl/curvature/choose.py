@@ -99,7 +99,7 @@ def _check_same(engine: AnalyticEngine, model: nn.Module, x: Tensor) -> None:
         raise Unsupported("traced, the network gives other outputs than itself")
     if _on_cpu(model):
         return
-    y = torch.zeros_like(found)
+    y = torch.ones_like(found)
     sides = []
     for other in (engine.under(F.mse_loss), AutogradEngine(model, F.mse_loss)):
         try:

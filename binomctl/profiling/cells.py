@@ -62,22 +62,18 @@ def cells_of(base: Problem) -> list[Cell]:
         Ls: Sequence[int | None] = [None]
         if has_option(cls, "L"):
             Ls = orders(section.L, how.K, "profile.L")
+        before, why = len(out), None
         for L in Ls:
             options = {"L": L, "C": reach}
             options = {k: v for k, v in options.items() if v is not None}
             try:
                 estimator: Estimator = registry.create("estimator", name, options)
                 estimator.steps(how.K)
-            except ConfigError:
-                if len(Ls) == 1:
-                    raise
-                continue  # a solver of no step, a hybrid with L > C
+            except ConfigError as error:
+                why = error  # a solver of no step, a hybrid with L > C: other orders may do
+                continue
             check_pair(estimator, name, how, config.rule.name)
             out.append(Cell(name, estimator, options))
-    if not out:
-        raise ConfigError(
-            f"nothing to measure: no estimator of {', '.join(section.estimators)} has an order in"
-            f" L = {section.L}",
-            key="profile.L",
-        )
+        if len(out) == before and why is not None:
+            raise why
     return out

@@ -18,7 +18,9 @@ from typing import Any
 
 import psutil
 
+from binomctl.allocator import release_freed
 from binomctl.config import Config
+from binomctl.devices import is_out_of_memory
 
 STEPS = 2
 
@@ -31,27 +33,35 @@ def peak_resident(config: Config) -> dict[str, int]:
         RuntimeError: it failed otherwise.
     """
     command = [sys.executable, "-m", "binomctl.profiling.fresh"]
-    done = subprocess.run(command, input=config.model_dump_json(), capture_output=True, text=True)
+    done = subprocess.run(  # in a session of its own: a terminal's Ctrl-C is not for it
+        command, input=config.model_dump_json(), capture_output=True, text=True,
+        start_new_session=True,
+    )  # fmt: skip
     if done.returncode == 0:
         found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
         return found
     said = (done.stderr.strip().splitlines() or ["no word"])[-1]
-    if done.returncode == -signal.SIGKILL or "MemoryError" in said or "alloc" in said:
+    if done.returncode == -signal.SIGKILL:
+        raise MemoryError("the process that measures memory was killed")
+    if "MemoryError" in said or is_out_of_memory(RuntimeError(said)):
         raise MemoryError(said)
     raise RuntimeError(f"the process that measures memory ended with {done.returncode}: {said}")
 
 
 def main() -> None:
-    from binomctl.compiled import step_function
+    from binomctl.compiled import compiles, step_function
     from binomctl.meta import MetaState
     from binomctl.problem import build_problem
     from binomctl.profiling.observed import timed_step
 
     config = Config.model_validate_json(sys.stdin.read())
     problem = build_problem(config)
-    whole = step_function(problem) if config.engine.compile == "on" else None
+    whole = step_function(problem) if compiles(problem) else None
     state, B = MetaState(problem), config.training.meta_batch
     problem.training_batch(range(B))  # whatever drawing the first tasks loads
+    if whole is not None:
+        timed_step(problem, state, range(B), whole)  # not the compiler's memory
+    release_freed()
     baseline = forget_peak()
     print(json.dumps({"baseline_bytes": baseline}), flush=True)
     for i in range(STEPS):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from binomctl.compiled import StepFunction, captures, compiles, step_function
+from binomctl.devices import is_out_of_memory
 from binomctl.errors import BinomctlError
 from binomctl.meta import MetaState
 from binomctl.problem import Problem
@@ -23,7 +24,6 @@ from binomctl.profiling.utilization import Meter, meter
 from binomctl.profiling.work import Work
 
 ROUNDS = 5
-OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Measured:
     products: int = 0
     levels: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
+    memory_failed: str | None = None
     failed: str | None = None
 
     @property
@@ -60,6 +61,7 @@ class Measured:
             "warm_up_ms": self.warm_up_ms and round(self.warm_up_ms, 3),
             "peak_memory_bytes": self.memory.get("bytes"),
             "memory": self.memory or None,
+            "memory_reason": self.memory_failed,
             "utilization": None,
             "hvps": self.products,
             "depth": self.levels,
@@ -70,7 +72,9 @@ class Measured:
         if not self.phases:
             return out
         batch = self.problem.training_batch(range(1))
-        support, query = batch.y_trn.shape[1], batch.y_val.shape[1]
+        seen = batch.mini_batches  # what an inner step sees
+        support = batch.y_trn.shape[1] if seen is None else seen.shape[2]
+        query = batch.y_val.shape[1]
         B = self.problem.config.training.meta_batch
         flops = work.step(how.K, B, support, query, self.products)
         out["step_ms"] = spread(self.steps_ms)
@@ -163,14 +167,13 @@ def _stretch(one: Measured, seconds: float, stopped: Callable[[], bool]) -> None
 def _guarded(one: Measured, work: Callable[[], object]) -> None:
     try:
         work()
-    except OUT_OF_MEMORY as error:
-        one.failed = f"out of memory: {str(error).splitlines()[0] if str(error) else 'no word'}"
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):  # how torch's CPU allocator says it
+    except (RuntimeError, MemoryError, BinomctlError) as error:
+        if is_out_of_memory(error):
+            one.failed = f"out of memory: {(str(error).splitlines() or ['no word'])[0]}"
+        elif isinstance(error, BinomctlError):
+            one.failed = str(error)
+        else:
             raise
-        one.failed = f"out of memory: {str(error).splitlines()[0]}"
-    except BinomctlError as error:
-        one.failed = str(error)
 
 
 def _memory(cells: Sequence[Measured]) -> Iterator[None]:
@@ -178,11 +181,26 @@ def _memory(cells: Sequence[Measured]) -> Iterator[None]:
         return
     if cells[0].problem.device.type == "cuda":
         for one in cells:
-            _guarded(one, lambda one=one: measured_memory(one))  # type: ignore[misc]
+            _try_memory(one)
             yield
         return
-    with ThreadPoolExecutor(2) as pool:  # processes that measure their own memory alone
-        yield from pool.map(lambda one: _guarded(one, lambda: measured_memory(one)), cells)
+    pool = ThreadPoolExecutor(2)  # processes that measure their own memory alone
+    try:
+        yield from pool.map(_try_memory, cells)
+    finally:  # those that have not begun never will
+        pool.shutdown(cancel_futures=True)
+    for one in cells:
+        if one.memory_failed is not None:  # perhaps only beside another one
+            _try_memory(one)
+            yield
+
+
+def _try_memory(one: Measured) -> None:
+    try:
+        measured_memory(one)
+        one.memory_failed = None
+    except (RuntimeError, MemoryError) as error:
+        one.memory_failed = (str(error).splitlines() or ["no word"])[0]
 
 
 def measured_memory(one: Measured) -> None:
@@ -208,7 +226,8 @@ def _on_a_gpu(one: Measured) -> None:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    timed_step(one.problem, one.state, range(B), one.whole)
+    # Not the recorded step: a replay allocates nothing, its memory was taken when it was recorded.
+    timed_step(one.problem, one.state, range(B), None)
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_allocated(device)
     one.memory = {

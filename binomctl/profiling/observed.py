@@ -66,6 +66,7 @@ class ObservedCurvature:
         self.order = order or inner.order
         self.products = self.levels = self.linearisations = 0
         self.points: set[int] = set()
+        self.together = 1  # points that are linearised in one pass
 
     def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
         with record_function(f"adapt {k}"):
@@ -78,6 +79,8 @@ class ObservedCurvature:
             self.products += len(ks)
             self.linearisations += len(set(ks))
             self.points |= set(ks)
+            if self.order == "columns":
+                self.together = max(self.together, len(ks))
             return self._inner.hvp(phi, ks, V)
 
 

@@ -8,7 +8,8 @@ to make anew.
 Memory, beyond what is there before a step: first order in one chunk and one by one gives a constant
 and the query set's share Q of a task; the exact step with everything stored the share S of one
 linearisation. Stored: constant + B n S + c Q for chunks of c tasks and n stored steps. Made anew:
-constant + c max(Q, S + the gradient of the support set).
+constant + c max(Q, S + the gradient of the support set). Where all P points of a level go together
+(columns), P of them are alive at a time, or copied.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Literal
 
 from binomctl import registry
 from binomctl.contracts import Expands
+from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.errors import ConfigError
 from binomctl.problem import Problem, rebuilt
 from binomctl.profiling.cells import Cell
@@ -83,11 +85,14 @@ class Model:
         g, q, h = (part.at(chunks) for part in (self.gradient, self.query, self.product))
         return self.rest + (K + anew) * g + q + products * h
 
-    def bytes(self, B: int, kept: int, chunk: int, memory: Memory) -> float:
-        if memory == "store":
-            return self.constant + B * kept * self.stored_bytes + chunk * self.query_bytes
-        anew = self.stored_bytes + self.support_share * self.query_bytes if kept else 0.0
-        return self.constant + chunk * max(self.query_bytes, anew)
+    def bytes(self, B: int, kept: int, chunk: int, memory: Memory, together: int) -> float:
+        """kept: steps whose linearisations are asked for; together: points in one pass."""
+        one = self.stored_bytes + self.support_share * self.query_bytes
+        if memory == "store":  # several points in one pass are joined: copies of what is kept
+            joined = together * self.stored_bytes if together > 1 else 0.0
+            working = max(self.query_bytes, joined)
+            return self.constant + B * kept * self.stored_bytes + chunk * working
+        return self.constant + chunk * max(self.query_bytes, together * one if kept else 0.0)
 
 
 def fit(base: Problem, say: Callable[[str], None] = lambda text: None) -> Model:
@@ -121,7 +126,9 @@ def choices(base: Problem, cells: Sequence[Cell], model: Model) -> list[Choice]:
     """Every cell under every schedule, with predictions."""
     config = base.config
     B, K = config.training.meta_batch, config.adaptation.K
-    chunks = sorted({c for c in (1, 2, 4, 8, 16, 32, B) if c <= B}, reverse=True)
+    chunks = [B]  # autograd knows no chunks
+    if isinstance(base.engine, AnalyticEngine):
+        chunks = sorted({c for c in (1, 2, 4, 8, 16, 32, B) if c <= B}, reverse=True)
     out = []
     for cell in cells:
         seen = counted(cell.problem(base), None)
@@ -138,7 +145,7 @@ def choices(base: Problem, cells: Sequence[Cell], model: Model) -> list[Choice]:
                         seen.products,
                         _exact(cell, K),
                         model.seconds(K, seen.products, anew, -(-B // chunk)),
-                        model.bytes(B, len(steps), chunk, memory),
+                        model.bytes(B, len(steps), chunk, memory, seen.together),
                     )
                 )
     return out

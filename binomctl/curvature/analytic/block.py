@@ -41,6 +41,8 @@ class Block:
         x = native.packed(x)
         if self.convolves:
             w = native.packed(p["weight"])
+            if x.shape[-1] != w.shape[2]:
+                raise ValueError(f"{x.shape[-1]} channels meet a convolution of {w.shape[2]}")
             z = x.new_empty(len(w), *x.shape[1:4], w.shape[1])
             kept = {"x": x, "w": w, "z": z}
         else:

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.block import Block
 from binomctl.curvature.analytic.conv import Conv, Method
 from binomctl.curvature.analytic.losses import (
@@ -89,7 +90,8 @@ class AnalyticEngine:
         self._chunk = chunk
         # Tasks of large images that go together, None for all of them.
         self._few: int | None = None
-        side_by_side = on_cpu and single and conv in ("blocks", "per-task")
+        alone = single or (kernels and not native.threaded())  # one thread for a call
+        side_by_side = on_cpu and self.convolves and alone and conv in ("blocks", "per-task")
         if side_by_side:
             self._few = 1
         elif on_cpu and conv == "blocks" and self.convolves:

@@ -22,7 +22,9 @@ from torch import Tensor
 from binomctl.atomic import write_json
 from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
+from binomctl.devices import is_out_of_memory
 from binomctl.environment import processor
+from binomctl.errors import ResourceError
 
 CANDIDATES: dict[str, tuple[Convolution, ...]] = {
     "cpu": ("blocks", "per-task", "together", "products"),  # grouped: always slower there
@@ -31,6 +33,8 @@ CANDIDATES: dict[str, tuple[Convolution, ...]] = {
 """The first is taken unless another one is clearly faster."""
 CLEARLY = 0.9
 ROUNDS, SECONDS = 5, 2.0
+PATIENCE, ABANDONED = 30.0, 120.0
+"""Seconds that another process's answer is waited for, and after which it will not come."""
 _LOG = logging.getLogger("binomctl")
 
 Make = Callable[[Convolution], AnalyticEngine]
@@ -52,15 +56,19 @@ def measured_convolution(make: Make, theta: Tensor, sets: tuple[Tensor, ...]) ->
         return kept
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x"):  # whoever is first measures; the others take the first candidate
+        if path.exists() and time.time() - path.stat().st_mtime > ABANDONED:
+            path.unlink(missing_ok=True)
+        with path.open("x"):  # whoever is first measures
             pass
+    except FileExistsError:
+        return _awaited(path) or candidates[0]
     except OSError:
         return candidates[0]
     try:
         milliseconds = _race({c: make(c) for c in candidates}, theta, sets)
-        quickest = min(milliseconds, key=milliseconds.__getitem__)
         first = candidates[0]
-        clear = milliseconds[quickest] < CLEARLY * milliseconds.get(first, float("inf"))
+        quickest = min(milliseconds, key=milliseconds.__getitem__, default=first)
+        clear = milliseconds.get(quickest, 0) < CLEARLY * milliseconds.get(first, float("inf"))
         chosen = quickest if clear else first
         write_json(path, {"convolution": chosen, "milliseconds": milliseconds, "of": subject})
     except BaseException:
@@ -68,6 +76,14 @@ def measured_convolution(make: Make, theta: Tensor, sets: tuple[Tensor, ...]) ->
         raise
     _LOG.debug("convolutions: %s, measured (ms) %s, kept in %s", chosen, milliseconds, path)
     return chosen
+
+
+def _awaited(path: Path) -> Convolution | None:
+    """What another process, now measuring, finds: two runs started together compute alike."""
+    end = time.monotonic() + PATIENCE
+    while path.exists() and path.stat().st_size == 0 and time.monotonic() < end:
+        time.sleep(0.05)
+    return _kept(path)
 
 
 def _folder() -> Path:
@@ -89,7 +105,7 @@ def _subject(engine: AnalyticEngine, theta: Tensor, sets: tuple[Tensor, ...]) ->
         "device": torch.cuda.get_device_name(theta.device) if on_gpu else processor(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "lanes": native.lanes(),
+        "kernels": native.identity(),
         "dtype": str(theta.dtype),
         "network": [[str(n.layer), *map(str, n.inputs)] for n in engine.program.nodes],
         "parameters": [list(shape) for shape in engine.layout.shapes],
@@ -121,7 +137,9 @@ def _race(
         for name, engine in list(engines.items()):
             try:
                 taken = run(engine)
-            except (torch.OutOfMemoryError, MemoryError):
+            except (RuntimeError, MemoryError, ResourceError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 del engines[name]
                 continue
             if number:  # the first warms up

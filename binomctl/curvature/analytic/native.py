@@ -99,6 +99,18 @@ def lanes() -> int:
     return 0 if library is None else int(library.lanes())
 
 
+def threaded() -> bool:
+    """Whether the kernels share the tasks out among torch's threads."""
+    library = _library("float")
+    return library is not None and bool(library.threaded())
+
+
+def identity() -> str:
+    """Which kernels these are; "" without."""
+    library = _library("float")
+    return "" if library is None else Path(library._name).stem
+
+
 def call(name: str, shape: Shape, **tensors: Tensor | None) -> None:
     """Run a kernel on tensors of one type by their names in common.h; None passes a null pointer.
 
@@ -108,12 +120,18 @@ def call(name: str, shape: Shape, **tensors: Tensor | None) -> None:
         ResourceError: there is no memory for its work space.
     """
     there = {n: t for n, t in tensors.items() if t is not None}
-    real = next(REALS[t.dtype] for t in there.values() if t.dtype in REALS)
+    types = {t.dtype for n, t in there.items() if n != "arg"}
+    if len(types) != 1 or not types <= set(REALS) or any(not t.is_cpu for t in there.values()):
+        raise TypeError(f"{name} wants tensors of one type on a CPU, not {sorted(map(str, types))}")
+    real = REALS[types.pop()]
     data = _Tensors()
     for n, t in there.items():
         setattr(data, n, t.data_ptr())
         setattr(data, f"{n}_step", t.stride(0))
-    if getattr(_library(real), name)(ctypes.byref(shape), ctypes.byref(data)):
+    library = _library(real)
+    if library is None:
+        raise ResourceError(f"the kernels for {real} could not be compiled", f"Set {SWITCH}=0.")
+    if getattr(library, name)(ctypes.byref(shape), ctypes.byref(data)):
         raise ResourceError(f"no memory left for {name}", "Lower training.meta_batch.")
 
 
@@ -131,7 +149,8 @@ def _library(real: str) -> ctypes.CDLL | None:
         _LOG.debug("no C compiler: batch-norm blocks run as torch operations")
         return None
     sources = [path.read_bytes() for path in sorted(FOLDER.iterdir())]
-    key = hashlib.sha256(b"\0".join([*sources, repr(FLAGS).encode(), _machine().encode()]))
+    about = repr((FLAGS, _machine(), compiler, torch.__version__)).encode()
+    key = hashlib.sha256(b"\0".join([*sources, about]))
     for threads in (("-fopenmp",), ()):  # without where the compiler or torch has no OpenMP
         name = f"kernels-{real}-{key.hexdigest()[:16]}{'-threads' if threads else ''}.so"
         path = Path(platformdirs.user_cache_dir("binomctl")) / name

@@ -22,7 +22,9 @@ def check_precision(precision: Precision, device: torch.device, dtype: torch.dty
     """Raises ConfigError where a precision does not exist."""
     if precision == "full":
         return
+    hint = "Use engine.precision=full."
     if dtype != torch.float32:
+        hint = "Use dtype=float32, or engine.precision=full."
         reason = f"parameters of type {dtype} are to be computed with as they are"
     elif precision == "tf32" and device.type != "cuda":
         reason = "only NVIDIA GPUs know it"
@@ -30,9 +32,7 @@ def check_precision(precision: Precision, device: torch.device, dtype: torch.dty
         reason = f"{torch.cuda.get_device_name(device)} does not know it"
     else:
         return
-    raise ConfigError(
-        f"engine.precision = {precision}: {reason}", "Use full.", key="engine.precision"
-    )
+    raise ConfigError(f"engine.precision = {precision}: {reason}", hint, key="engine.precision")
 
 
 @contextmanager
