@@ -25,7 +25,8 @@ from binomctl.problem import LARGE
 
 K, L = 5, 2
 WORKLOADS: dict[str, dict[str, Any]] = {
-    "sinusoid MLP, B = 25": {"model": "mlp", "shape": (1,), "B": 25, "alpha": 0.01},
+    "sinusoid MLP, B = 25": {"model": "mlp", "shape": (1,), "B": 25, "alpha": 0.01,
+                             "rounds": 25, "quick": True},
     "Conv4-32 28x28x1, 1-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 1},
     "Conv4-32 28x28x1, 5-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 5},
     "Conv4-32 84x84x3, 1-shot": {

@@ -70,7 +70,7 @@ def worker(name: str, rounds: int) -> dict[str, Any]:
         if error > 0.1:
             raise SystemExit(f"{name}: {label} is off by {error:.1e}; nothing was timed")
     times: dict[str, list[float]] = {label: [] for label in contestants}
-    quick = "rounds" not in case.spec
+    quick = case.spec.get("quick", "rounds" not in case.spec)
     for _ in range(case.spec.get("rounds", rounds)):
         for label, step in contestants.items():
             if quick:
@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument("--worker")
     parser.add_argument("--allocator", choices=["system", "tuned"], default="system")
     parser.add_argument("--alone", action="store_true")
-    parser.add_argument("--only", help="a part of a workload's name")
+    parser.add_argument("--only", help="a part of a workload's name: measured anew, others kept")
     args = parser.parse_args()
     if args.worker:
         if args.allocator == "tuned":
@@ -263,7 +263,8 @@ def main() -> None:
         run = alone if args.alone else worker
         print(json.dumps(run(args.worker, args.rounds)))
         return
-    report: dict[str, Any] = {
+    kept = json.loads(RESULT.read_text()) if args.only else {}
+    report: dict[str, Any] = kept or {
         "schema": "binomctl/speed/1",
         "environment": environment(),
         "config": {"K": K, "L": L, "rounds": args.rounds, "workloads": WORKLOADS, "ways": 5,
@@ -274,14 +275,12 @@ def main() -> None:
         if args.only and args.only not in name:
             continue
         runs = {a: in_a_process(name, a, args.rounds) for a in ("system", "tuned")}
-        report["workloads"][name] = summary(name, runs)
-        if not args.only:
-            RESULT.write_text(json.dumps(report, indent=1) + "\n")
+        report["workloads"][name] = {"environment": environment()} | summary(name, runs)
+        RESULT.write_text(json.dumps(report, indent=1) + "\n")
         print(name, flush=True)
         print(json.dumps(report["workloads"][name]["tuned"]["contestants"], indent=1))
-    if args.only:
-        return
-    report["allocators"], report["sweeps"] = allocators(), sweeps()
+    if not args.only:
+        report["allocators"], report["sweeps"] = allocators(), sweeps()
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -52,7 +52,7 @@ def adapt(
         direction = adaptation.rule.apply(adaptation.m, gradient, adaptation.layout)
         if adam:
             direction = adam.direction(direction)
-        phi = phi - adaptation.alpha * direction
+        phi = torch.sub(phi, direction, alpha=adaptation.alpha)
         path.append(phi)
         losses.append(loss)
     kept = torch.stack(gradients, 1) if learns else None

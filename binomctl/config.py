@@ -148,8 +148,10 @@ class ProfileSection(_Section):
     )
     L: str = Field("0-5", description="orders: a number, a range, or several with commas")
     C: int | None = Field(None, ge=0, description="reach of the hybrid; null: all K")
-    seconds: float | None = Field(
-        None, gt=0, description="of measuring, for every cell; null: 5 on a GPU, 3 on a CPU"
+    seconds: float = Field(
+        5.0,
+        gt=0,
+        description="of measuring, for every cell; the command's own default on a CPU is 2",
     )
 
 

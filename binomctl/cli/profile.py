@@ -34,7 +34,7 @@ def profile(
     memory: Annotated[str | None, typer.Option(help="store or recompute.")] = None,
     compile_: Annotated[str | None, typer.Option("--compile", help="auto, on or off.")] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Of measuring, for every cell; default 5 on a GPU, else 3.")
+        float | None, typer.Option(help="Of measuring, for every cell; default 5 on a GPU, else 2.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     plan: Annotated[
@@ -159,7 +159,7 @@ def _measure(problem: Problem, cells: list[Cell]) -> tuple[dict[str, Any], int |
     console = Console(stderr=True)
     with StopRequest() as stop, console.status("the machine's own rates") as status:
         rates, work = rates_and_work(problem)
-        seconds = problem.config.profile.seconds or (5 if problem.device.type == "cuda" else 3)
+        seconds = problem.config.profile.seconds
         for _ in measure(prepared, seconds, status.update, lambda: stop.signal_number is not None):
             if stop.signal_number is not None:
                 break

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-WIDE, NARROW = 96, 60
+WIDE, NARROW = 114, 60
 
 
 def print_profile(report: dict[str, Any]) -> None:
@@ -27,19 +27,20 @@ def print_profile(report: dict[str, Any]) -> None:
     table.add_column("estimator", overflow="fold")
     names = ["L", "ms", "MiB"]
     if console.width >= NARROW:
-        names += ["busy", "GFLOP/s", "of peak"]
+        names += ["busy", "of peak"]
     if console.width >= WIDE:
-        names += ["HVPs", "depth", "query/hvp ms"]
+        names += ["GFLOP/s", "HVPs", "depth", "query/hvp ms"]
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    room = console.width - 104
-    if console.width >= WIDE and room >= 8:
+    room = console.width - (106 if console.width >= WIDE else 65)
+    bars = room >= 8
+    if bars:
         table.add_column("ms")
     slowest = max((c["step_ms"]["median"] for c in cells if c["step_ms"]), default=1.0)
     for cell in cells:
         row: list[str | Text] = [_label(cell), "" if cell["L"] is None else str(cell["L"])]
         row += _figures(cell, console.width)[: len(names) - 1]
-        if console.width >= WIDE and room >= 8 and cell["step_ms"]:
+        if bars and cell["step_ms"]:
             length = max(1, round(min(room, 30) * cell["step_ms"]["median"] / slowest))
             row.append(Text("━" * length, style="blue"))
         table.add_row(*row)
@@ -79,8 +80,8 @@ def _figures(cell: dict[str, Any], width: int) -> list[str | Text]:
         ms,
         mib,
         "-" if not busy else f"{busy['value']:.0%}",
-        f"{cell['flops_per_second'] / 1e9:.1f}",
         f"{share['matrix_product']:.0%}",
+        f"{cell['flops_per_second'] / 1e9:.1f}",
         str(cell["hvps"]),
         str(cell["depth"]),
         split,

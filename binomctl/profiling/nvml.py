@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from binomctl.curvature.analytic.precision import gpu_precision
+
 EVERY = 0.1  # seconds between samples
 GPM = {
     "sm_activity": ("NVML_GPM_METRIC_SM_UTIL", "share of multiprocessors with work, GPM"),
@@ -59,8 +61,7 @@ def describe_gpu(device: torch.device) -> dict[str, Any]:
     about: dict[str, Any] = {
         "name": torch.cuda.get_device_name(device),
         "capability": list(torch.cuda.get_device_capability(device)),
-        "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
-        "tf32_cudnn": torch.backends.cudnn.allow_tf32,
+        **{f"precision_{name}": value for name, value in gpu_precision().items()},
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
     gpu, reason = open_gpu(device)

@@ -50,7 +50,8 @@ class Choice:
         """Higher is better: exact; an expansion of the meta-gradient; the higher order, then more
         of its terms; fewer options; faster."""
         cell, expands = self.cell, isinstance(self.cell.estimator, Expands)
-        return self.exact, expands, cell.L or 0, self.products, -len(cell.options), -self.seconds
+        order = 0 if self.exact else cell.L or 0
+        return self.exact, expands, order, self.products, -len(cell.options), -self.seconds
 
 
 @dataclass(frozen=True)

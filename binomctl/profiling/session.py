@@ -19,6 +19,7 @@ from binomctl.profiling.nvml import describe_gpu
 from binomctl.profiling.observed import timed_step
 from binomctl.profiling.work import Work, machine_rates
 
+SHORT = {"profile": {"seconds": 2.0}}
 FIGURE_4 = {"dataset": {"name": "random-images"}}
 """On a GPU: random images 84x84x3, 5-way 1-shot, Conv4, K = 5."""
 
@@ -31,7 +32,7 @@ def settings_of(
     Raises:
         ConfigError: as `load_config`; no such device.
     """
-    config, places = load_config(files or [], given, assignments)
+    config, places = load_config(files or [], given, assignments, below=SHORT)
     if choose_device(config.device).type == "cuda":
         return load_config(files or [], given, assignments, below=FIGURE_4)
     return config, places

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar
 
 import torch
@@ -189,15 +190,18 @@ class Hessian:
 
     def times(self, v: Tensor) -> Tensor:
         """H v for v [T, d]."""
-        layout, low = self.engine.layout, self.engine.precision == "bf16"
-        directions = layout.unflatten(v.bfloat16() if low else v)
+        layout, precision = self.engine.layout, self.engine.precision
+        product = partial(self.engine.program.product, self.point)
+        if precision == "full":
+            return layout.flatten(product(layout.unflatten(v), self.loss_product))
+        if precision == "tf32":
+            with tensor_cores():
+                return layout.flatten(product(layout.unflatten(v), self.loss_product))
 
         def loss_product(to: Tensor) -> Tensor:
-            return self.loss_product(to.to(v.dtype)).to(to.dtype)
+            return self.loss_product(to.to(v.dtype)).bfloat16()
 
-        with tensor_cores(self.engine.precision == "tf32"):
-            named = self.engine.program.product(self.point, directions, loss_product)
-        return layout.flatten(named).to(v.dtype)
+        return layout.flatten(product(layout.unflatten(v.bfloat16()), loss_product)).to(v.dtype)
 
 
 class AnalyticCurvature:

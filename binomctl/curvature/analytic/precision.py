@@ -36,11 +36,8 @@ def check_precision(precision: Precision, device: torch.device, dtype: torch.dty
 
 
 @contextmanager
-def tensor_cores(wanted: bool) -> Iterator[None]:
-    """TF32 for convolutions and matrix products inside, if wanted; as it was afterwards."""
-    if not wanted:
-        yield
-        return
+def tensor_cores() -> Iterator[None]:
+    """TF32 for convolutions and matrix products inside; as it was afterwards."""
     parts = _parts()
     before = [part.fp32_precision for part in parts]
     try:
@@ -56,6 +53,12 @@ def ieee_on_gpus() -> None:
     """No TF32 unless asked for: torch has it on for convolutions and off for matrix products."""
     for part in _parts():
         part.fp32_precision = "ieee"
+
+
+def gpu_precision() -> dict[str, str]:
+    """What torch computes float32 convolutions and matrix products in: "ieee" or "tf32"."""
+    convolution, product = _parts()
+    return {"convolution": convolution.fp32_precision, "matrix_product": product.fp32_precision}
 
 
 def _parts() -> tuple[Any, Any]:
