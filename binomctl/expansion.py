@@ -71,6 +71,7 @@ def _rows(adapted: Adapted, L: int, C: int, alpha: float) -> Iterator[tuple[int,
         U = adapted.hvp([k] * len(orders), V)
         S |= {j: S.get(j, S[j - 1]) - alpha * U[:, i] for i, j in enumerate(orders)}
         yield k, S[top]
+        S = {j: v for j, v in S.items() if j >= L - (k - first)}  # what lower rows still take
 
 
 def binomial_adjoints(adapted: Adapted, which: Expansion) -> Tensor:
