@@ -30,7 +30,7 @@ WORKLOADS: dict[str, dict[str, Any]] = {
     "Conv4-32 28x28x1, 1-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 1},
     "Conv4-32 28x28x1, 5-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 5},
     "Conv4-32 84x84x3, 1-shot": {
-        "model": "conv4", "shape": (3, 84, 84), "shots": 1, "rounds": 2,
+        "model": "conv4", "shape": (3, 84, 84), "shots": 1, "rounds": 5,
     },
     "Conv4-32 84x84x3, 5-shot": {
         "model": "conv4", "shape": (3, 84, 84), "shots": 5, "rounds": 3,

@@ -16,6 +16,7 @@ COMMANDS = [
     "train",
     "eval",
     "error-analysis",
+    "profile",
     "bounds",
     "data prepare",
     "data verify",
