@@ -246,13 +246,13 @@ def test_an_inner_loop_that_diverges_is_named():
     ("text", "expected"), [("0-5", [0, 1, 2, 3, 4]), ("2", [2]), ("1,3", [1, 3]), ("3-9", [3, 4])]
 )
 def test_orders(text, expected):
-    assert orders(text, 4) == expected
+    assert orders(text, 4, "analysis.L") == expected
 
 
 @pytest.mark.parametrize("text", ["", "a", "7", "3-1", "-1"])
 def test_wrong_orders_are_refused(text):
     with pytest.raises(ConfigError, match="L = "):
-        orders(text, 4)
+        orders(text, 4, "analysis.L")
 
 
 def test_initial_weights_by_standard_deviation():
