@@ -13,11 +13,12 @@ from dense_oracle import flat_loss, inner_loop, product, subset_sum
 
 from binomctl import registry
 from binomctl.adapt import adapt_and_validate
-from binomctl.analysis_setup import cases_of, initial, orders, settings_of
+from binomctl.analysis_setup import cases_of, initial, settings_of
 from binomctl.contracts import Expansion
 from binomctl.error_analysis import Case, Errors, analyse, matching_bounds
 from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.expansion import binomial_expansion, combine, elementary_rows
+from binomctl.orders import orders
 from binomctl.problem import build_problem
 from binomctl.spectrum import spectrum
 
