@@ -169,15 +169,21 @@ INLINE void pooled_sums(const Call* c, int64_t u, REAL* work, const int64_t C, c
  * + tal (z - mu) + tde. The six coefficients of a channel lie C apart. */
 enum { SC, AL, DE, TSC, TAL, TDE, COEFFICIENTS };
 
+/* The two sums of a task over its parts, in their order; the first part takes them. */
+static const double* total(const Call* c, int64_t t) {
+  const int64_t size = 2 * c->s->C;
+  double* sums = c->sums + t * c->parts * size;
+  for (int64_t part = 1; part < c->parts; part++) FOR(e, size) sums[e] += sums[part * size + e];
+  return sums;
+}
+
 static void coefficients(const Call* c, int64_t t, int tangent) {
   const Shape* s = c->s;
   const int64_t C = s->C;
   const Tensors d = task(s, *c->d, t);
   const double count = (double)s->N * s->H * s->W;
-  double* sums = c->sums + t * c->parts * 2 * C; /* the task's first part takes the total */
+  const double* sums = total(c, t);
   REAL* f = c->affine + t * COEFFICIENTS * C;
-  for (int64_t part = 1; part < c->parts; part++)
-    FOR(e, 2 * C) sums[e] += c->sums[(t * c->parts + part) * 2 * C + e];
   FOR(e, C) {
     const REAL inv = d.inv[e], sc = d.gamma[e] * inv;
     if (!tangent) {
@@ -351,9 +357,7 @@ static void tangent_statistics(const Call* c, int64_t t) {
   const int64_t C = s->C;
   const Tensors d = task(s, *c->d, t);
   const double count = (double)s->N * s->H * s->W;
-  double* sums = c->sums + t * c->parts * 2 * C;
-  for (int64_t part = 1; part < c->parts; part++)
-    FOR(e, 2 * C) sums[e] += c->sums[(t * c->parts + part) * 2 * C + e];
+  const double* sums = total(c, t);
   FOR(e, C) {
     const double cov = d.inv[e] * sums[C + e] / count;
     d.tmu[e] = (REAL)(sums[e] / count);
