@@ -424,8 +424,9 @@ PHASE(tangent_down)
 int forward(const Shape* s, const Tensors* d) {
   Call c = begin(s, d, 0);
   const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
-  int failed = c.sums == NULL || pack_all(&c, 0, d->w, d->w_step, 0) ||
-               run(forward_rows, &c, s->T * c.parts, 3 * s->C + padded);
+  if (c.sums == NULL) return 1;
+  pack_all(&c, 0, d->w, d->w_step, 0);
+  int failed = run(forward_rows, &c, s->T * c.parts, 3 * s->C + padded);
   if (!failed) FOR(t, s->T) statistics(&c, t);
   failed = failed || run(forward_pooled, &c, s->T * c.parts, 0);
   end(&c);
@@ -435,9 +436,10 @@ int forward(const Shape* s, const Tensors* d) {
 int tangent(const Shape* s, const Tensors* d) {
   Call c = begin(s, d, 0);
   const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
-  int failed = c.sums == NULL || pack_all(&c, 1, d->tw, d->tw_step, 0) ||
-               (d->tx && pack_all(&c, 0, d->w, d->w_step, 0)) ||
-               run(tangent_rows, &c, s->T * c.parts, 3 * s->C + 2 * padded);
+  if (c.sums == NULL) return 1;
+  pack_all(&c, 1, d->tw, d->tw_step, 0);
+  if (d->tx) pack_all(&c, 0, d->w, d->w_step, 0);
+  int failed = run(tangent_rows, &c, s->T * c.parts, 3 * s->C + 2 * padded);
   if (!failed) FOR(t, s->T) tangent_statistics(&c, t);
   failed = failed || run(tangent_pooled, &c, s->T * c.parts, 2 * s->C);
   end(&c);
@@ -451,9 +453,10 @@ static int both_backward(const Shape* s, const Tensors* d, int t) {
   const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
   const int64_t space = 2 * (s->W / s->k) * s->C + 9 * s->I * s->C + 2 * padded +
                         2 * grid_size(s, gx != NULL);
-  int failed = c.sums == NULL || (gx && pack_all(&c, 0, d->w, d->w_step, 1)) ||
-               (gx && t && pack_all(&c, 1, d->tw, d->tw_step, 1)) ||
-               run(t ? tangent_sums : backward_sums, &c, s->T * c.parts, 2 * s->C);
+  if (c.sums == NULL) return 1;
+  if (gx) pack_all(&c, 0, d->w, d->w_step, 1);
+  if (gx && t) pack_all(&c, 1, d->tw, d->tw_step, 1);
+  int failed = run(t ? tangent_sums : backward_sums, &c, s->T * c.parts, 2 * s->C);
   if (!failed) FOR(i, s->T) coefficients(&c, i, t);
   failed = failed || run(t ? tangent_down : backward_down, &c, s->T * c.parts, space) ||
            (s->I && run(weights, &c, s->T, 0));

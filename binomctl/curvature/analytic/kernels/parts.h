@@ -59,15 +59,14 @@ INLINE const REAL* pack_of(const Call* c, int which, int64_t t) {
 }
 
 /* Packs the weights of all tasks, or the one that all share; nothing without weights. */
-static int pack_all(Call* c, int which, const REAL* w, int64_t step, int transposed) {
+static void pack_all(Call* c, int which, const REAL* w, int64_t step, int transposed) {
   const Shape* s = c->s;
   const int64_t kernel = 9 * s->I * s->C, count = step ? s->T : 1;
-  if (!s->I || !w) return 0;
+  if (!s->I || !w) return;
   c->steps[which] = step ? kernel : 0;
 #pragma omp parallel for if (count > 1)
   for (int64_t t = 0; t < count; t++)
     pack(w + t * step, s->C, s->I, transposed, c->packs[which] + t * kernel);
-  return 0;
 }
 
 static void empty(REAL* restrict sums, REAL* restrict total, int64_t size) {
