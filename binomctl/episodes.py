@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from binomctl.errors import DataError, unknown
 
@@ -55,7 +56,7 @@ class EpisodeBatch:
         return cls(*(torch.stack([getattr(e, f) for e in listed]) for f in fields))
 
     def __len__(self) -> int:
-        return int(self.x_trn.shape[0])
+        return len(tree_leaves(self.y_trn)[0])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> EpisodeBatch:
         """Move to a device; floating tensors also to dtype, class indices as they are."""

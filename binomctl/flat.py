@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,17 +19,21 @@ class Layout:
     """Where each named parameter lies in a flat vector of length d.
 
     The order is that of `model.named_parameters()`; a parameter shared under two names appears
-    once, as it does there.
+    once, as it does there. Frozen parameters (requires_grad False) are constants and not in it. A
+    complex parameter is kept as its real and imaginary parts, one more axis of 2 in its shape.
     """
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
+    complexes: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, model: nn.Module) -> Layout:
-        """The layout of a model's parameters."""
-        named = dict(model.named_parameters())
-        return cls(tuple(named), tuple(p.shape for p in named.values()))
+        """The layout of a model's trainable parameters."""
+        named = dict(trainable(model))
+        parts = (torch.view_as_real(p) if p.is_complex() else p for p in named.values())
+        complexes = frozenset(name for name, p in named.items() if p.is_complex())
+        return cls(tuple(named), tuple(p.shape for p in parts), complexes)
 
     @property
     def sizes(self) -> list[int]:
@@ -67,6 +71,8 @@ class Layout:
         parts = []
         for name, shape in zip(self.names, self.shapes, strict=True):
             part = named[name]
+            if name in self.complexes:
+                part = torch.view_as_real(part.resolve_conj())
             if len(shape) != 1:  # vectors are flat already
                 batch = part.shape[: part.dim() - len(shape)]
                 part = part.reshape(*batch, math.prod(shape))
@@ -77,15 +83,23 @@ class Layout:
         """Views of a vector [*batch, d] as tensors [*batch, *shape] by name."""
         batch = vector.shape[:-1]
         parts = torch.split(vector, self.sizes, dim=-1)
-        return {
-            name: part.reshape(*batch, *shape)
+        named = {
+            name: part.reshape((*batch, *shape))
             for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
         }
+        for name in self.complexes:
+            named[name] = torch.view_as_complex(named[name].contiguous())
+        return named
+
+
+def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """A model's parameters that are not frozen, by name, each once."""
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
 
 
 def initial_parameters(model: nn.Module) -> Tensor:
     """A model's current parameters as one detached vector theta [d]."""
-    return Layout.of(model).flatten({n: p.detach() for n, p in model.named_parameters()})
+    return Layout.of(model).flatten({n: p.detach() for n, p in trainable(model)})
 
 
 @lru_cache(maxsize=16)

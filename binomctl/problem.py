@@ -18,7 +18,7 @@ from binomctl.curvature import AutogradEngine, choose_engine
 from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
 from binomctl.curvature.analytic.measured import measured_convolution
 from binomctl.curvature.analytic.precision import ieee_on_gpus
-from binomctl.curvature.supported import check_repeats
+from binomctl.curvature.network import Network
 from binomctl.devices import choose_device
 from binomctl.episodes import EpisodeBatch, mini_batches
 from binomctl.errors import ConfigError
@@ -180,9 +180,10 @@ def at_full_precision(problem: Problem) -> Problem:
 
 def rebuilt(problem: Problem) -> Problem:
     """The problem with the engine that its configuration says, after a change of that section."""
-    x = problem.training_batch(range(1)).x_trn[0]
+    batch = problem.training_batch(range(1))
+    x, y = batch.x_trn[0], batch.y_trn[0]
     options, loss = engine_options(problem.config), problem.dataset.loss
-    return dataclasses.replace(problem, engine=choose_engine(problem.model, loss, x, **options))
+    return dataclasses.replace(problem, engine=choose_engine(problem.model, loss, x, y, **options))
 
 
 def _with_engine(problem: Problem, batch: EpisodeBatch) -> Problem:
@@ -192,13 +193,13 @@ def _with_engine(problem: Problem, batch: EpisodeBatch) -> Problem:
         batch: one task.
     """
     config, model, loss = problem.config, problem.model, problem.dataset.loss
-    options, x = engine_options(config), batch.x_trn[0]
-    engine = choose_engine(model, loss, x, **options)
+    options, x, y = engine_options(config), batch.x_trn[0], batch.y_trn[0]
+    engine = choose_engine(model, loss, x, y, **options)
     measures = isinstance(engine, AnalyticEngine) and engine.convolves
     if measures and config.engine.convolution == "auto":
 
         def make(convolution: Convolution) -> AnalyticEngine:
-            made = choose_engine(model, loss, x, **(options | {"convolution": convolution}))
+            made = choose_engine(model, loss, x, y, **(options | {"convolution": convolution}))
             assert isinstance(made, AnalyticEngine)
             return made
 
@@ -221,8 +222,11 @@ def _check_runs(problem: Problem, batch: EpisodeBatch) -> None:
     Raises:
         ConfigError: what does not fit; for a user's own network its own error is named.
     """
+    network = Network(problem.model)
+    theta = network.layout.unflatten(network.parameters())
     try:
-        check_repeats(problem.model, batch.x_trn[0])
+        with torch.no_grad():
+            network(theta, batch.x_trn[0])
     except _NETWORK_ERRORS as error:
         raise _misfit(problem, batch, error) from None
 
@@ -235,7 +239,8 @@ def _check_network(problem: Problem, batch: EpisodeBatch) -> None:
     except _NETWORK_ERRORS as error:
         raise _misfit(problem, batch, error) from None
     wanted = (batch.y_val.shape[1], problem.dataset.out_dim)
-    if tuple(output.shape[1:]) != wanted:
+    # What is no tensor is the data set's metric's to read.
+    if isinstance(output, Tensor) and tuple(output.shape[1:]) != wanted:
         raise ConfigError(
             f"the model's outputs have shape {list(output.shape[1:])}, the data want"
             f" {list(wanted)}",

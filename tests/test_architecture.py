@@ -26,6 +26,7 @@ FLOORS = [
     ["compiled"],
     ["meta", "evaluate", "error_analysis"],
     ["profiling"],
+    ["prepared"],
     ["training", "api", "testing"],
     ["analysis_setup"],
     ["cli"],

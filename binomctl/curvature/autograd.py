@@ -6,37 +6,49 @@ is then one backward pass through that graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from binomctl.curvature.supported import check_depends, check_loss, check_model, check_reached
+from binomctl.curvature.criterion import Criterion, Loss
+from binomctl.curvature.network import Inputs, Network
+from binomctl.curvature.supported import (
+    StepBuffers,
+    check_depends,
+    check_loss,
+    check_model,
+    check_reached,
+    in_words,
+)
 from binomctl.curvature.workers import Workers
 from binomctl.flat import Layout
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 Memory = Literal["store", "recompute"]
-Batching = Literal["auto", "vmap", "loop"]
+Batching = Literal["auto", "vmap", "loop", "alone"]
 Order = Literal["rows", "columns"]
-StepBuffers = Callable[[int | None], dict[str, Tensor]]
-"""Inner step k -> buffers by name; None is the end of the inner loop."""
 
 
 class AutogradEngine:
     """Losses, gradients and curvature of a model under a loss, by torch.autograd.
 
     Args:
-        model: any module mapping [N, ...] to outputs; its own parameters are never touched.
-        loss: maps one task's outputs and targets to a scalar.
+        model: any module mapping x [N, ...] to outputs; it is copied, read and never called. A
+            Network made of it serves as well.
+        loss: maps one task's outputs and targets, and its parameters by name if it takes them, to
+            a scalar.
         memory: "store" keeps each linearisation from the inner loop; "recompute" makes it anew
             when a product needs it, so that one is alive at a time.
         batching: "vmap" runs the B tasks as one; "loop" runs each by itself, a few side by side
-            in threads; "auto" loops where a batched weight would become a grouped convolution
+            in threads; "alone" each by itself in the caller's thread, with the task's parameters
+            in place during backward passes too (gradient checkpointing runs the forward again
+            there); "auto" loops where a batched weight would become a grouped convolution
             (several times slower on a CPU), and vmaps otherwise.
         order: the order of evaluation that expansion estimators are told to use: "rows", one
             linearisation at a time, or "columns", one level of the cascade at a time. Columns
@@ -45,6 +57,8 @@ class AutogradEngine:
         statistics: the buffers that batch norm normalises with at inner step k, by name; None
             where it takes the statistics of the batch at hand.
         threads: tasks side by side under "loop" on a CPU; None takes torch's number of threads.
+        allow_unused: parameters that a loss does not depend on have gradient zero; they are
+            refused otherwise.
 
     Raises:
         ConfigError: the model has state or randomness that an inner loop cannot differentiate.
@@ -52,7 +66,7 @@ class AutogradEngine:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Network,
         loss: Loss,
         *,
         memory: Memory = "store",
@@ -60,43 +74,65 @@ class AutogradEngine:
         order: Order = "rows",
         statistics: StepBuffers | None = None,
         threads: int | None = None,
+        allow_unused: bool = False,
     ) -> None:
-        check_model(model)
-        self.layout = Layout.of(model)
+        module = model.module if isinstance(model, Network) else model
+        check_model(module)
+        network = model if isinstance(model, Network) else Network(model)
+        self.layout = network.layout
         self.memory = memory
         self.order: Order = order
-        self._loss = loss
+        self.allow_unused = allow_unused
+        self._loss = Criterion.of(loss)
         self._statistics = statistics or (lambda k: {})
-        on_cpu = next(model.parameters()).device.type == "cpu"
-        convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
-        self._vmap = batching == "vmap" or (batching == "auto" and not (convolves and on_cpu))
-        count = 1 if self._vmap or not on_cpu else threads or torch.get_num_threads()
-        self._workers = Workers(model, count)
+        on_cpu = next(module.parameters()).device.type == "cpu"
+        convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
+        self.batching: Batching = batching
+        if batching == "auto":
+            self.batching = "loop" if convolves and on_cpu else "vmap"
+        self._vmap = self.batching == "vmap"
+        count = threads or torch.get_num_threads() if self.batching == "loop" and on_cpu else 1
+        self._workers = Workers(network, count, network.another)
 
     @property
     def points_together(self) -> bool:
         """Whether the points of one level are computed in parallel, linearised anew."""
         return self._vmap and self.order == "columns" and self.memory == "recompute"
 
-    def curvature(self, x: Tensor, y: Tensor) -> AutogradCurvature:
+    def close(self) -> None:
+        """End the engine's threads; they start again when it is used again."""
+        self._workers.close()
+
+    def refresh(self) -> None:
+        """Take over the present values of the model's buffers and frozen parameters."""
+        for network in self._workers.networks:
+            network.refresh()
+
+    def curvature(self, x: Inputs, y: Any) -> AutogradCurvature:
         """Curvature of the support loss on x [B, N, ...], y [B, N, ...]."""
         return AutogradCurvature(self, x, y)
 
-    def query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]."""
+    def query(self, phi: Tensor, x: Inputs, y: Any) -> tuple[Tensor, Tensor, Any]:
+        """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]; outputs that are
+        no tensor, or of different shapes, as a list of the B tasks'."""
         at = self.linearise(phi, x, y, None, graph=False)
         return at.loss, at.gradient, at.output
 
-    def predict(self, phi: Tensor, x: Tensor) -> Tensor:
+    def predict(self, phi: Tensor, x: Inputs) -> Any:
         """The model's outputs [B, N, out_dim] at phi [B, d], without a graph."""
         if self._vmap:
-            with torch.no_grad():
-                forward = partial(self._forward, buffers=self._statistics(None))
-                return vmap(forward)(self.layout.unflatten(phi), x)
-        return torch.stack(self._workers.map(self._predict, phi, x))
+            call = _Unpacked()
+            forward = partial(self._forward, buffers=self._statistics(None))
+            with torch.no_grad(), in_words(self._workers.network.module):
+                tensors = vmap(lambda p, xb: call.tensors(forward(p, xb)))(
+                    self.layout.unflatten(phi), x
+                )
+            return call.packed(tensors)
+        tasks = [rows(x, b) for b in range(len(phi))]
+        return together(self._workers.map(self._predict, phi, tasks))
 
     def linearise(
-        self, phi: Tensor, x: Tensor, y: Tensor, k: int | None, *, graph: bool
+        self, phi: Tensor, x: Inputs, y: Any, k: int | None, *, graph: bool
     ) -> Linearisation:
         """Loss and gradient of B tasks at phi [B, d] of step k; with graph, ready for H v."""
         buffers = self._statistics(k)
@@ -105,47 +141,101 @@ class AutogradEngine:
             return Linearisation(
                 self.layout, self._workers, groups, groups[0].loss, groups[0].output
             )
+        tasks = ([rows(part, b) for b in range(len(phi))] for part in (x, y))
         groups = self._workers.map(
-            lambda p, xb, yb: self._linearise(p, xb, yb, buffers, graph), phi, x, y
+            lambda p, xb, yb: self._linearise(p, xb, yb, buffers, graph), phi, *tasks
         )
-        loss, output = (torch.stack([getattr(g, n) for g in groups]) for n in ("loss", "output"))
+        loss = torch.stack([g.loss for g in groups])
+        output = together([g.output for g in groups])
         return Linearisation(self.layout, self._workers, groups, loss, output)
 
-    def _predict(self, phi: Tensor, x: Tensor) -> Tensor:
-        with torch.no_grad():  # per thread: grad mode is not inherited
+    def loss_of(self, parameters: dict[str, Tensor], x: Inputs, y: Any) -> Tensor:
+        """The loss of one task at parameters by name, with its graph."""
+        with in_words(self._workers.network.module):
+            return self._task(parameters, x, y, self._statistics(None))[0]
+
+    def _predict(self, phi: Tensor, x: Inputs) -> Any:
+        with torch.no_grad(), in_words(self._workers.network.module):  # grad mode is per thread
             return self._forward(self.layout.unflatten(phi), x, self._statistics(None))
 
-    def _forward(
-        self, parameters: dict[str, Tensor], x: Tensor, buffers: dict[str, Tensor]
-    ) -> Tensor:
-        output: Tensor = functional_call(self._workers.model, parameters | buffers, (x,))
-        return output
+    def _forward(self, parameters: dict[str, Tensor], x: Inputs, buffers: dict[str, Tensor]) -> Any:
+        return self._workers.network(parameters, x, buffers)
 
     def _task(
-        self, parameters: dict[str, Tensor], x: Tensor, y: Tensor, buffers: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+        self, parameters: dict[str, Tensor], x: Inputs, y: Any, buffers: dict[str, Tensor]
+    ) -> tuple[Tensor, Any]:
         output = self._forward(parameters, x, buffers)
-        loss = self._loss(output, y)
+        loss = self._loss(output, y, parameters)
         check_loss(loss)
         return loss, output
 
     def _linearise(
-        self, phi: Tensor, x: Tensor, y: Tensor, buffers: dict[str, Tensor], graph: bool
+        self, phi: Tensor, x: Inputs, y: Any, buffers: dict[str, Tensor], graph: bool
     ) -> _Group:
         """One autograd graph: a single task for phi [d], all B tasks under vmap for phi [B, d]."""
         # A leaf per parameter: the double backward then never pads pieces of a flat vector.
         views = self.layout.unflatten(phi)
         leaves = {name: v.detach().requires_grad_() for name, v in views.items()}
-        with torch.enable_grad():
-            one = partial(self._task, buffers=buffers)
+        network = self._workers.network
+        holds = network if self.batching == "alone" else None
+        call = _Unpacked()
+
+        def one(p: dict[str, Tensor], xb: Inputs, yb: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+            loss, output = self._task(p, xb, yb, buffers)
+            return loss, call.tensors(output)
+
+        with torch.enable_grad(), in_words(network.module):
             task = vmap(one) if phi.dim() == 2 else one
-            loss, output = task(leaves, x, y)
+            loss, tensors = task(leaves, x, y)
             check_depends(loss)
-            gradients = torch.autograd.grad(
-                loss.sum(), list(leaves.values()), create_graph=graph, allow_unused=True
-            )
+            with _holding(holds, leaves):
+                gradients = torch.autograd.grad(
+                    loss.sum(), list(leaves.values()), create_graph=graph, allow_unused=True
+                )
+        if self.allow_unused:
+            found = zip(gradients, leaves.values(), strict=True)
+            gradients = tuple(torch.zeros_like(p) if g is None else g for g, p in found)
         check_reached(self.layout.names, gradients)
-        return _Group(leaves, gradients, loss.detach(), output.detach())
+        dense = tuple(g.to_dense() if g.is_sparse else g for g in gradients)
+        detached = tuple(t.detach() for t in tensors)
+        output = call.packed(detached) if phi.dim() == 2 else call.whole(detached)
+        return _Group(leaves, dense, loss.detach(), output, holds)
+
+
+def rows(part: Any, b: int | slice) -> Any:
+    """Task b of a batch: the same structure, every tensor's row b."""
+    return tree_map(lambda t: t[b] if isinstance(t, Tensor) else t, part)
+
+
+def together(outputs: list[Any]) -> Any:
+    """The B tasks' outputs as one tensor where they are tensors of one shape, else the list."""
+    if all(isinstance(o, Tensor) and o.shape == outputs[0].shape for o in outputs):
+        return torch.stack(outputs)
+    return outputs
+
+
+class _Unpacked:
+    """Takes a module's output apart into tensors, all that vmap lets pass, and puts it together."""
+
+    def tensors(self, output: Any) -> tuple[Tensor, ...]:
+        self._leaves, self._spec = tree_flatten(output)
+        return tuple(leaf for leaf in self._leaves if isinstance(leaf, Tensor))
+
+    def whole(self, tensors: Sequence[Tensor]) -> Any:
+        """The output with other tensors in their places."""
+        left = iter(tensors)
+        leaves = [next(left) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]
+        return tree_unflatten(leaves, self._spec)
+
+    def packed(self, tensors: Sequence[Tensor]) -> Any:
+        """Of tensors [B, ...]: one tensor, or a list of the B tasks' outputs."""
+        if len(tensors) == len(self._leaves) == 1 and self._spec.is_leaf():
+            return tensors[0]
+        return [self.whole([t[b] for t in tensors]) for b in range(len(tensors[0]))]
+
+
+def _holding(network: Network | None, parameters: dict[str, Tensor]) -> Any:
+    return nullcontext() if network is None else network.holding(parameters)
 
 
 @dataclass(frozen=True)
@@ -155,7 +245,9 @@ class _Group:
     leaves: dict[str, Tensor]
     gradients: tuple[Tensor, ...]
     loss: Tensor
-    output: Tensor
+    output: Any
+    network: Network | None
+    """Which holds the leaves during products; None where nobody looks."""
 
     def hvp(self, layout: Layout, v: Tensor) -> Tensor:
         """H v for v [..., d] of the group's own batch shape."""
@@ -165,15 +257,17 @@ class _Group:
         ]
         if not curved:  # the loss is affine in every parameter
             return torch.zeros_like(v)
-        products = torch.autograd.grad(
-            [g for g, _ in curved],
-            list(self.leaves.values()),
-            grad_outputs=[u for _, u in curved],
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return layout.flatten(dict(zip(layout.names, products, strict=True)))
+        with _holding(self.network, self.leaves):
+            products = torch.autograd.grad(
+                [g for g, _ in curved],
+                list(self.leaves.values()),
+                grad_outputs=[u.to(g.dtype) for g, u in curved],
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        dense = (p.to_dense() if p.is_sparse else p for p in products)
+        return layout.flatten(dict(zip(layout.names, dense, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -184,7 +278,7 @@ class Linearisation:
     workers: Workers
     groups: list[_Group]
     loss: Tensor
-    output: Tensor
+    output: Any
 
     @property
     def gradient(self) -> Tensor:
@@ -197,17 +291,18 @@ class Linearisation:
 
     def hvp(self, v: Tensor) -> Tensor:
         """H_k v for v [B, d]."""
-        if len(self.groups) == 1 and self.groups[0].loss.dim() == 1:
-            return self.groups[0].hvp(self.layout, v)
-        return torch.stack(
-            self.workers.map(lambda group, vb: group.hvp(self.layout, vb), self.groups, v)
-        )
+        with in_words(self.workers.network.module):
+            if len(self.groups) == 1 and self.groups[0].loss.dim() == 1:
+                return self.groups[0].hvp(self.layout, v)
+            return torch.stack(
+                self.workers.map(lambda group, vb: group.hvp(self.layout, vb), self.groups, v)
+            )
 
 
 class AutogradCurvature:
     """Gradients and Hessian-vector products of B support losses."""
 
-    def __init__(self, engine: AutogradEngine, x: Tensor, y: Tensor) -> None:
+    def __init__(self, engine: AutogradEngine, x: Inputs, y: Any) -> None:
         self._engine = engine
         self._x, self._y = x, y
         self._kept: dict[int, Linearisation] = {}
@@ -240,7 +335,7 @@ class AutogradCurvature:
     def _together(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """All B tasks at all P points in one linearisation and one backward pass."""
         P = len(ks)
-        x, y = (t.repeat_interleave(P, 0) for t in (self._x, self._y))
+        x, y = (tree_map(lambda t: t.repeat_interleave(P, 0), part) for part in (self._x, self._y))
         points = phi[:, list(ks)].flatten(0, 1)
         # One set of buffers serves all points: statistics that differ by step are evaluation's.
         at = self._engine.linearise(points, x, y, ks[0], graph=True)

@@ -1,29 +1,55 @@
-"""Which engine computes: the layer algebra where it knows the network, autograd otherwise."""
+"""Which engine computes: a ladder of them, from the fastest to the one that computes anything.
+
+1. algebra: layer by layer, without autograd, where every layer is known or can be derived alone;
+2. vmap: autograd, all tasks in one call;
+3. loop: autograd, task by task, a few side by side in threads;
+4. alone: autograd, task by task, with the task's parameters in place in backward passes too.
+
+The last is plain `torch.autograd.grad` on the module. What stands above it is believed after it
+gave the same outputs, gradients and product; the next rung is taken by itself otherwise.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 from binomctl.contracts import Engine
+from binomctl.curvature.agreement import (
+    answers,
+    asymmetry,
+    difference,
+    directions,
+    perturbed,
+)
 from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
+from binomctl.curvature.analytic.losses import AnyLoss, output_loss
 from binomctl.curvature.analytic.precision import Precision
 from binomctl.curvature.analytic.recognise import Unsupported
-from binomctl.curvature.autograd import AutogradEngine, Batching, Loss, Memory, Order, StepBuffers
+from binomctl.curvature.autograd import AutogradEngine, Batching, Memory, Order
+from binomctl.curvature.criterion import Loss, takes_parameters
+from binomctl.curvature.network import Inputs, Network
+from binomctl.curvature.observe import Observed, check_inside, observe
+from binomctl.curvature.supported import StepBuffers, check_model
 from binomctl.errors import ConfigError
 
 Kind = Literal["auto", "analytic", "autograd"]
 _LOG = logging.getLogger("binomctl")
+_TAKES_X = "x" in AnalyticEngine.__init__.__annotations__
+RUNGS: tuple[Batching, ...] = ("vmap", "loop", "alone")
 
 
 def choose_engine(
-    model: nn.Module,
+    model: nn.Module | Network,
     loss: Loss,
-    x: Tensor,
+    x: Inputs,
+    y: Any = None,
     *,
     kind: Kind = "auto",
     memory: Memory = "store",
@@ -34,31 +60,62 @@ def choose_engine(
     convolution: Convolution | Literal["auto"] = "auto",
     precision: Precision = "full",
     statistics: StepBuffers | None = None,
+    allow_unused: bool = False,
+    products: bool = True,
 ) -> Engine:
     """The engine for a model under a loss.
 
     Args:
-        x: inputs of one task [N, ...], on which the layer algebra must give what the model gives.
+        model: a module, which is copied and never called, or a Network made of one.
+        x: inputs of one task [N, ...], on which engines are compared.
+        y: its targets; None: engines of autograd are not compared under the loss itself.
         kind: "auto" takes the layer algebra where it can, and says in a debug line of the logger
             "binomctl" why where it does not.
         statistics: constants for batch norm, which the layer algebra does not know.
+        products: whether Hessian-vector products will be asked for.
         others: as the engines have them; batching is autograd's alone.
 
     Raises:
-        ConfigError: kind is "analytic", and a layer is not known: by its path.
+        ConfigError: kind is "analytic", and a layer is not known: by its path; or no engine can
+            compute the network.
     """
     chosen: Order | None = None if order == "auto" else order
+    if not isinstance(model, Network):
+        check_model(model)
+        model = Network(model)
+    check_model(model.module)
+    seen = observe(model, x)
+    subject = _Subject.of(model, x)
+    unsymmetric = _checked(model, subject, seen) if products else None
     if kind != "autograd":
         try:
             if statistics is not None:
                 raise Unsupported("batch norm on constants (adaptation.statistics) is not known")
             if batching != "auto":
                 raise Unsupported(f"engine.batching = {batching} is the autograd engine's")
-            engine = AnalyticEngine(
-                model, loss, memory=memory, order=chosen, threads=threads, chunk=task_chunk,
-                conv=None if convolution == "auto" else convolution, precision=precision,
-            )  # fmt: skip
-            _check_same(engine, model, x)
+            if not isinstance(x, Tensor):
+                raise Unsupported("inputs are more than one tensor")
+            if takes_parameters(loss):
+                raise Unsupported("the loss takes the parameters")
+            if seen.hidden:
+                raise Unsupported(seen.hidden[0])
+            if unsymmetric:
+                raise Unsupported(unsymmetric)
+
+            def make(network: Network, data: Tensor, loss: Loss) -> AnalyticEngine:
+                given = {"x": data} if _TAKES_X else {}
+                made = AnalyticEngine(
+                    network.module, loss, memory=memory, order=chosen, threads=threads,
+                    chunk=task_chunk, conv=None if convolution == "auto" else convolution,
+                    precision=precision, **given,
+                )  # fmt: skip
+                network.reset()
+                return made
+
+            engine = make(model, x, loss)
+            _check_algebra(engine, model, x, seen, subject, make)
+            if y is not None:
+                _check_closed_form(loss, seen.output.detach(), y)
             return engine
         except Unsupported as error:
             if kind == "analytic":
@@ -75,50 +132,199 @@ def choose_engine(
             "Use --engine analytic to see why, or engine.precision=full.",
             key="engine.precision",
         )
-    return AutogradEngine(
-        model, loss, memory=memory, batching=batching, order=chosen or "rows",
-        statistics=statistics, threads=threads,
-    )  # fmt: skip
+
+    def autograd(batching: Batching) -> AutogradEngine:
+        return AutogradEngine(
+            model, loss, memory=memory, batching=batching, order=chosen or "rows",
+            statistics=statistics, threads=threads, allow_unused=allow_unused,
+        )  # fmt: skip
+
+    first = autograd(batching)
+    if y is None:
+        return first
+    return _first_that_agrees(first, autograd, model, x, y, products, fixed=batching != "auto")
 
 
-def _check_same(engine: AnalyticEngine, model: nn.Module, x: Tensor) -> None:
-    """The program must say what the module says, whatever the tracing may have missed: the
-    outputs; on a GPU, whose libraries differ by device, also a gradient and a product."""
-    first = next(model.parameters())
-    if first.dtype not in (torch.float32, torch.float64):
-        raise Unsupported(f"parameters of type {first.dtype} are not known")
-    theta = engine.layout.flatten({n: p.detach() for n, p in model.named_parameters()})
-    phi = theta.unsqueeze(0)
-    with torch.no_grad():
-        wanted = model(x)
+@dataclass(frozen=True)
+class _Subject:
+    """A network, a point and inputs to compare engines on: in float64 where that runs."""
+
+    network: Network
+    phi: Tensor
+    x: Any
+    exact: bool
+
+    @classmethod
+    def of(cls, network: Network, x: Inputs) -> _Subject:
+        theta = network.parameters()
+        if theta.dtype in (torch.float32, torch.float16, torch.bfloat16):
+            try:
+                wide = Network(network.module, torch.float64)
+                inputs = _wide(x)
+                with torch.no_grad():
+                    wide(wide.layout.unflatten(wide.parameters()), inputs)
+                phi = perturbed(wide.parameters(), wide.layout, 2)
+                return cls(wide, phi, inputs, True)
+            except Exception as error:  # a type that the forward insists on
+                _LOG.debug("not compared in float64: %s", error)
+        return cls(network, perturbed(theta, network.layout, 2), x, theta.dtype == torch.float64)
+
+
+def _wide(part: Any) -> Any:
+    return tree_map(
+        lambda t: t.double() if isinstance(t, Tensor) and t.is_floating_point() else t, part
+    )
+
+
+def _twice(part: Any) -> Any:
+    return tree_map(lambda t: torch.stack([t, t]) if isinstance(t, Tensor) else t, part)
+
+
+def _square(output: Any) -> Any:
+    """Targets [2, ...] for a squared error, which knows every output from every other."""
+    generator = torch.Generator(output.device).manual_seed(2)
+    return torch.randn(
+        2, *output.shape, generator=generator, dtype=output.dtype, device=output.device
+    )
+
+
+def _checked(network: Network, at: _Subject, seen: Observed) -> str | None:
+    """Whether second derivatives are those of a function: u.Hv = v.Hu.
+
+    Returns:
+        Why they are not, where the network itself changes its gradients; None where they are.
+
+    Raises:
+        ConfigError: they are not, for no reason that the network gives.
+    """
+    output = seen.output
+    if not at.exact or not isinstance(output, Tensor) or not output.is_floating_point():
+        return None
+    reference = AutogradEngine(at.network, F.mse_loss, batching="alone", allow_unused=True)
+    x, y = _twice(at.x), _square(output).to(at.phi.dtype)
     try:
-        found = engine.predict(phi, x.unsqueeze(0))[0]
-    except (RuntimeError, ValueError, IndexError) as error:
+        off = asymmetry(reference, at.phi, x, y)
+    except ConfigError:
+        return None  # no product can be had: whoever asks for one is told
+    if off < 1e-7:
+        return None
+    if seen.hidden:
+        return f"{seen.hidden[0]}: its gradients are not those of its outputs"
+    raise ConfigError(
+        f"torch's second derivatives of {type(network.module).__name__} are not symmetric (u.Hv and"
+        f" v.Hu differ by {off:.1e}), so that one of its operations has a wrong one",
+        "Use a first-order estimator (fomaml), or write the operation out.",
+    )
+
+
+def _check_algebra(
+    engine: AnalyticEngine, network: Network, x: Tensor, seen: Observed, at: _Subject, make: Any
+) -> None:
+    """The program must say what the module says, whatever the tracing may have missed."""
+    theta, wanted = network.parameters(), seen.output
+    if theta.dtype not in (torch.float32, torch.float64):
+        raise Unsupported(f"parameters of type {theta.dtype} are not known")
+    if not isinstance(wanted, Tensor) or not wanted.is_floating_point():
+        raise Unsupported("the output is not one tensor of real numbers")
+    try:
+        found = engine.predict(theta.unsqueeze(0), x.unsqueeze(0))[0]
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise Unsupported(f"inputs of shape {list(x.shape)} do not fit: {error}") from None
-    if not isinstance(wanted, Tensor) or found.shape != wanted.shape or not _close(found, wanted):
+    if found.shape != wanted.shape or not _close(found, wanted.detach()):
         raise Unsupported("traced, the network gives other outputs than itself")
-    if _on_cpu(model):
-        return
-    y = torch.ones_like(found)
-    sides = []
-    for other in (engine.under(F.mse_loss), AutogradEngine(model, F.mse_loss)):
+    sides = [(at, 1e-9 if at.exact else 2e-3)]
+    if theta.device.type != "cpu":  # whose libraries differ by device
+        sides.append((_Subject(network, perturbed(theta, network.layout, 2), x, False), 2e-2))
+    for side, tolerance in sides:
+        loose = 0.2 if engine.precision != "full" else tolerance
+        y = _square(wanted).to(side.phi.dtype)
+        inputs = _twice(side.x)
         try:
-            at = other.curvature(x.unsqueeze(0), y.unsqueeze(0))
-            _, gradient = at.gradient(phi, 0, keep=True)
-            sides.append((gradient, at.hvp(phi.unsqueeze(1), [0], gradient.unsqueeze(1))))
-        except RuntimeError as error:
-            raise Unsupported(f"it fails on {first.device}: {error}") from None
-    low = engine.precision != "full"
-    for name, one, two in zip(("gradient", "Hessian-vector product"), *sides, strict=True):
-        off = float((one - two).norm() / two.norm())
-        if not off < (0.2 if low and name != "gradient" else 0.02):
-            raise Unsupported(f"on {first.device} its {name} is off by {off:.1e}")
+            reference = AutogradEngine(
+                side.network, F.mse_loss, batching="alone", allow_unused=True
+            )
+            right = answers(reference, side.phi, inputs, y)
+        except ConfigError as error:
+            raise Unsupported(f"autograd has no product to compare with: {error}") from None
+        try:
+            other = make(side.network, side.x, F.mse_loss)
+            left = answers(other, side.phi, inputs, y)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise Unsupported(f"it fails on {theta.device}: {error}") from None
+        if said := difference(left, right, loose if engine.precision != "full" else tolerance):
+            raise Unsupported(f"compared with autograd on {theta.device}, {said}")
 
 
-def _on_cpu(model: nn.Module) -> bool:
-    return next(model.parameters()).device.type == "cpu"
+def _check_closed_form(loss: Loss, output: Tensor, y: Any) -> None:
+    """A loss's derivatives by formula must be those of automatic differentiation."""
+    o = output.unsqueeze(0).double() if output.is_floating_point() else output.unsqueeze(0)
+    o = o + 0.1 * directions(o)
+    targets = _wide(y).unsqueeze(0) if isinstance(y, Tensor) else y
+    form, any_loss = output_loss(loss, o, targets), AnyLoss(loss)
+    if isinstance(form, AnyLoss):
+        return
+    sides = []
+    for side in (form, any_loss):
+        try:
+            value, gradient, product = side.at(o, targets)
+            sides.append({"v": value, "g": gradient, "p": product(directions(gradient))})
+        except (RuntimeError, ValueError, IndexError, TypeError, ConfigError) as error:
+            raise Unsupported(f"the loss fails on these targets: {error}") from None
+    if difference(sides[0], sides[1], 1e-9):
+        raise Unsupported("the loss by formula is another one than by autograd")
+
+
+def _first_that_agrees(
+    first: AutogradEngine,
+    make: Any,
+    network: Network,
+    x: Inputs,
+    y: Any,
+    products: bool,
+    *,
+    fixed: bool,
+) -> AutogradEngine:
+    """The first rung from `first` on that computes and says what the last one says."""
+    phi = perturbed(network.parameters(), network.layout, 2)
+    xs, ys = _twice(x), _twice(y)
+    last = make("alone")
+    with torch.enable_grad():
+        leaves = network.layout.unflatten(phi[0].detach())
+        leaves = {n: p.requires_grad_() for n, p in leaves.items()}
+    _check_loss(last, network, leaves, x, y)
+    right = answers(last, phi, xs, ys, product=products)
+    tolerance = 1e-8 if phi.dtype == torch.float64 else 2e-3
+    for rung in RUNGS[RUNGS.index(first.batching) :]:
+        engine = first if rung == first.batching else make(rung)
+        if rung == "alone":
+            return engine
+        try:
+            left = answers(engine, phi, xs, ys, product=products)
+            said = difference(left, right, tolerance)
+        except ConfigError as error:
+            said = str(error)
+        engine.close()
+        if said is None:
+            return engine
+        if fixed:
+            raise ConfigError(
+                f"engine.batching = {rung} cannot compute this network: {said}",
+                "Use engine.batching=auto, which finds a way.",
+                key="engine.batching",
+            )
+        _LOG.info("autograd %s is not used: %s", rung, said)
+    raise AssertionError("the last rung returns")
+
+
+def _check_loss(
+    engine: AutogradEngine, network: Network, leaves: dict[str, Tensor], x: Inputs, y: Any
+) -> None:
+    """Refuse a loss that uses the user's own parameters."""
+    with torch.enable_grad():
+        value = engine.loss_of(leaves, x, y)
+    check_inside(network, [value], "the loss")
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:
-    scale = float(wanted.abs().max())
+    scale = float(wanted.abs().max()) if wanted.numel() else 0.0
     return torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * scale, equal_nan=True)

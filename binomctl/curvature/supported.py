@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
-from binomctl.errors import ConfigError
+from binomctl.errors import BinomctlError, ConfigError
+
+StepBuffers = Callable[[int | None], dict[str, Tensor]]
+"""Inner step k -> buffers by name; None is the end of the inner loop."""
 
 
 def check_model(model: nn.Module) -> None:
@@ -16,8 +21,20 @@ def check_model(model: nn.Module) -> None:
     Raises:
         ConfigError: naming the module's path, the reason and the remedy.
     """
-    if next(model.parameters(), None) is None:
-        raise ConfigError(f"{type(model).__name__} has no parameters to adapt")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ConfigError(
+            f"{type(model).__name__} is a TorchScript module: it takes no parameters from outside",
+            "Hand over the module that it was made of.",
+        )
+    parameters = list(model.parameters())
+    if any(isinstance(p, UninitializedParameter) for p in parameters):
+        raise ConfigError(
+            f"{type(model).__name__} has lazy modules whose parameters have no shape yet",
+            "Call it once on an example first.",
+        )
+    if not any(p.requires_grad for p in parameters):
+        frozen = ": all are frozen (requires_grad = False)" if parameters else ""
+        raise ConfigError(f"{type(model).__name__} has no parameters to adapt{frozen}")
     for path, module in model.named_modules():
         name = f"{type(module).__name__} at '{path or type(model).__name__}'"
         if getattr(module, "track_running_stats", False) and module.training:
@@ -26,39 +43,20 @@ def check_model(model: nn.Module) -> None:
                 "Construct it with track_running_stats=False (statistics of the batch at hand), or"
                 " put the module into eval mode (its running statistics as constants).",
             )
+        if getattr(module, "max_norm", None) is not None and hasattr(module, "padding_idx"):
+            raise ConfigError(
+                f"{name} (max_norm = {module.max_norm}) renormalises its weights in place at every"
+                " call, which changes phi outside the inner step",
+                "Construct it without max_norm, and normalise what it returns.",
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ConfigError(f"{name} is a TorchScript module", "Use the one it was made of.")
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 and module.training:
             raise ConfigError(
                 f"{name} (p = {module.p}) draws a new mask at every call, so H_k would belong to"
                 " another loss than the step it corrects",
                 "Set p = 0, or put the module into eval mode.",
             )
-
-
-def check_inputs(model: nn.Module, **inputs: Tensor) -> None:
-    """Refuse integer inputs to a model that embeds none: a gradient step would need floats."""
-    embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in model.modules())
-    for name, x in inputs.items():
-        if not x.is_floating_point() and not x.is_complex() and not embeds:
-            raise ConfigError(
-                f"{name} has dtype {str(x.dtype).removeprefix('torch.')}, and"
-                f" {type(model).__name__} embeds no integers",
-                f"Convert it, {name}.float() say; pixels are usually divided by 255.",
-            )
-
-
-def check_repeats(model: nn.Module, x: Tensor) -> None:
-    """Refuse a model that draws at random: H_k would belong to another loss than its step.
-
-    Catches what `check_model` cannot see by type: functional dropout, dropout inside attention.
-    """
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        one, two = model(x), model(x)
-    if not torch.allclose(one, two, equal_nan=True):
-        raise ConfigError(
-            f"{type(model).__name__} gives two answers for one input: it draws at random (dropout,"
-            " say), so H_k would belong to another loss than the step it corrects",
-            "Put the model into eval mode, or set its dropout to 0.",
-        )
 
 
 def check_loss(loss: Tensor) -> None:
@@ -90,5 +88,47 @@ def check_reached(names: Sequence[str], gradients: Sequence[Tensor | None]) -> N
     if missed:
         raise ConfigError(
             f"the loss does not depend on {len(missed)} parameter(s): {', '.join(missed[:5])}",
-            "Remove them from the model, or freeze them as buffers.",
+            "Freeze them (requires_grad_(False)), or ask for zeros with allow_unused=True.",
         )
+
+
+@contextmanager
+def in_words(model: nn.Module) -> Iterator[None]:
+    """What goes wrong inside a user's module or loss, in a sentence that says where.
+
+    Raises:
+        ConfigError: for any error but those of ours, a lack of memory and an interrupt.
+    """
+    try:
+        yield
+    except (BinomctlError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split()) or "no reason given"
+        raise ConfigError(
+            f"{_place(model, error)} fails: {type(error).__name__}: {message[:300]}",
+            _advice(message),
+        ) from error
+
+
+def _place(model: nn.Module, error: Exception) -> str:
+    """The innermost of the model's modules whose code an error passed through."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    place = type(model).__name__
+    trace = error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        if id(owner) in paths and paths[id(owner)]:
+            place = f"{type(owner).__name__} at '{paths[id(owner)]}'"
+        trace = trace.tb_next
+    return place
+
+
+def _advice(message: str) -> str:
+    if "same dtype" in message or "expected scalar type" in message or "found dtype" in message:
+        return "Convert the inputs to the parameters' type, x.float() or x.double() say."
+    if "not implemented" in message and "derivative" in message:
+        return "Use a first-order estimator (fomaml), or an operation that torch derives twice."
+    if "out of bounds" in message and "arget" in message:
+        return "Labels are whole numbers from 0 to the number of outputs - 1."
+    return "Call the model and the loss on one task's tensors to see it by itself."

@@ -1,20 +1,18 @@
-"""Tasks side by side: a few threads, each with one op thread and a model copy of its own.
+"""Tasks side by side: a few threads, each with one op thread and a network of its own.
 
-A small convolution gains little from two op threads, two tasks on two threads gain nearly all.
-`functional_call` swaps the parameters of the module object it is given while it runs, so a module
-must never be shared between threads.
+A small convolution gains little from two op threads, two tasks on two threads gain nearly all. A
+network holds the parameters of one call at a time, so it is never shared between threads.
 """
 
 from __future__ import annotations
 
-import copy
+import queue
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from torch import nn
-
+from binomctl.curvature.network import Network
 from binomctl.op_threads import one_op_thread
 
 T = TypeVar("T")
@@ -24,33 +22,65 @@ class Workers:
     """Runs one function per task, in order of the tasks; the first error is raised.
 
     Args:
-        model: copied once for every thread; None where the function needs none.
+        network: the caller's own; None where the function needs none.
         count: number of threads; 1 runs everything in the caller's thread with all op threads.
+        copied: makes the network of another thread; called at most `count` times.
     """
 
-    def __init__(self, model: nn.Module | None, count: int) -> None:
-        self._main = model
+    def __init__(
+        self, network: Network | None, count: int, copied: Callable[[], Network] | None = None
+    ) -> None:
+        self._main = network
+        self._count = count
+        self._copied = copied
+        self._networks: list[Network] = []
         self._local = threading.local()
         self._pool: ThreadPoolExecutor | None = None
-        if count > 1:
-            self._pool = ThreadPoolExecutor(
-                count, thread_name_prefix="binomctl-task", initializer=self._start
-            )
 
     @property
-    def model(self) -> nn.Module:
-        """The calling thread's own copy of the model."""
-        model = getattr(self._local, "model", self._main)
-        assert isinstance(model, nn.Module)
-        return model
+    def network(self) -> Network:
+        """The calling thread's own."""
+        network = getattr(self._local, "network", None) or self._main
+        assert network is not None
+        return network
+
+    @property
+    def networks(self) -> list[Network]:
+        """All of them."""
+        return [*([self._main] if self._main else []), *self._networks]
 
     def map(self, function: Callable[..., T], *columns: Iterable[Any]) -> list[T]:
         """function(*row) for every row of the columns."""
         rows = list(zip(*columns, strict=True))
-        if self._pool is None or len(rows) == 1:
+        if self._count == 1 or len(rows) == 1:
             return [function(*row) for row in rows]
-        return list(self._pool.map(lambda row: function(*row), rows))
+        return list(self._running().map(lambda row: function(*row), rows))
 
-    def _start(self) -> None:
-        one_op_thread()
-        self._local.model = copy.deepcopy(self._main)
+    def close(self) -> None:
+        """End the threads; the next `map` starts new ones with the same networks."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def _running(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            if self._copied is not None:
+                while len(self._networks) < self._count:
+                    self._networks.append(self._copied())
+            free: queue.SimpleQueue[Network] = queue.SimpleQueue()
+            for network in self._networks:
+                free.put(network)
+            # No reference to self: the threads end when nobody holds these workers any more.
+            self._pool = ThreadPoolExecutor(
+                self._count,
+                thread_name_prefix="binomctl-task",
+                initializer=_start,
+                initargs=(self._local, free),
+            )
+        return self._pool
+
+
+def _start(local: threading.local, free: queue.SimpleQueue[Network]) -> None:
+    one_op_thread()
+    if not free.empty():
+        local.network = free.get()

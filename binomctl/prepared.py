@@ -1,0 +1,117 @@
+"""What is learned about a model under a loss, kept from call to call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from binomctl.contracts import Engine
+from binomctl.curvature.autograd import AutogradEngine, Batching, Memory, rows
+from binomctl.curvature.choose import RUNGS, Kind, choose_engine
+from binomctl.curvature.criterion import Loss
+from binomctl.curvature.network import Network
+from binomctl.curvature.supported import check_model
+from binomctl.episodes import EpisodeBatch
+from binomctl.errors import BinomctlError, ConfigError
+
+
+class Prepared:
+    """An engine for a model's episodes of one shape, made once and made anew when the model is
+    another than it was. It holds copies of the model, never the model.
+
+    Args:
+        loss: of one task.
+        others: as `choose_engine` has them.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        *,
+        kind: Kind,
+        memory: Memory,
+        batching: Batching,
+        order: Literal["auto", "rows", "columns"],
+        allow_unused: bool,
+        products: bool,
+    ) -> None:
+        self.loss = loss
+        self._how: dict[str, Any] = {
+            "memory": memory,
+            "order": order,
+            "allow_unused": allow_unused,
+            "products": products,
+        }
+        self._kind: Kind = kind
+        self._batching: Batching = batching
+        self._network: Network | None = None
+        self._engines: dict[Any, Engine] = {}
+        self._lock = threading.RLock()
+        self.rung = ""
+
+    def compute(
+        self, model: nn.Module, batch: EpisodeBatch, function: Callable[[Engine, Tensor], Any]
+    ) -> Any:
+        """function(engine, theta), with the next rung where one fails on these very data."""
+        with self._lock, torch.inference_mode(False):
+            network = self._fresh(model)
+            shapes = tuple((t.shape[1:], t.dtype) for t in tree_leaves(batch.x_trn))
+            if shapes not in self._engines:
+                x, y = rows(batch.x_trn, 0), rows(batch.y_trn, 0)
+                self._engines[shapes] = choose_engine(
+                    network, self.loss, x, y, kind=self._kind, batching=self._batching, **self._how
+                )
+            while True:
+                engine = self._engines[shapes]
+                self.rung = rung_of(engine)
+                try:
+                    return function(engine, network.parameters())
+                except (RuntimeError, ValueError, IndexError, TypeError, ConfigError) as error:
+                    lower = self._lower(network, self.rung)
+                    if lower is None:
+                        if isinstance(error, BinomctlError):
+                            raise
+                        raise ConfigError(f"{type(error).__name__}: {error}") from error
+                    self._engines[shapes] = lower
+                finally:
+                    close = getattr(engine, "close", None)
+                    if close is not None:
+                        close()
+                    network.reset()
+
+    def _fresh(self, model: nn.Module) -> Network:
+        network = self._network
+        if network is None or not network.is_copy_of(model):
+            check_model(model)
+            network = self._network = Network(model)
+            self._engines.clear()
+        network.refresh()
+        for engine in self._engines.values():
+            if isinstance(engine, AutogradEngine):
+                engine.refresh()
+        return network
+
+    def _lower(self, network: Network, rung: str) -> Engine | None:
+        """The next rung, or None where the caller asked for this one or it is the last."""
+        asked = self._kind == "analytic" or self._batching != "auto"
+        if asked or rung == RUNGS[-1]:
+            return None
+        after = RUNGS[RUNGS.index(rung) + 1] if rung in RUNGS else RUNGS[0]
+        how = {k: v for k, v in self._how.items() if k != "products"}
+        how["order"] = "rows" if how["order"] == "auto" else how["order"]
+        return AutogradEngine(network, self.loss, batching=after, **how)
+
+
+def rung_of(engine: Engine) -> str:
+    """Which rung of the ladder an engine is: "algebra", "vmap", "loop" or "alone"."""
+    return engine.batching if isinstance(engine, AutogradEngine) else "algebra"
+
+
+def plain(part: Any) -> Any:
+    """Tensors made under inference mode as ordinary ones; all others as they are."""
+    return tree_map(lambda t: t.clone() if isinstance(t, Tensor) and t.is_inference() else t, part)
