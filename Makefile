@@ -26,7 +26,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml requirements.lock
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers]'
+	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers,zoo]'
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps $(LEARN2LEARN)
 	touch $@
 

@@ -66,8 +66,10 @@ class EngineSection(_Section):
         description="one linearisation at a time, or one level of the cascade at a time; auto:"
         " rows on a CPU; columns on a GPU where the layer algebra runs",
     )
-    batching: Literal["auto", "vmap", "loop"] = Field(
-        "auto", description="autograd: the tasks of a meta-batch as one, or one by one"
+    batching: Literal["auto", "vmap", "loop", "alone"] = Field(
+        "auto",
+        description="autograd: the tasks of a meta-batch as one, one by one in threads, or alone"
+        " (parameters in place in backward passes too); auto: the first that agrees with the last",
     )
     convolution: Literal["auto", "blocks", "per-task", "together", "grouped", "products"] = Field(
         "auto", description="of the layer algebra; auto: measured once per machine and shape"

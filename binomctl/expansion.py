@@ -67,7 +67,8 @@ def _rows(adapted: Adapted, L: int, C: int, alpha: float) -> Iterator[tuple[int,
     for k in reversed(range(first, adapted.K)):
         top = min(L, adapted.K - k)
         orders = range(max(L - (k - first), 1), top + 1)
-        V = torch.stack([S[j - 1] for j in orders], dim=1)
+        below = [S[j - 1] for j in orders]
+        V = torch.stack(below, dim=1) if len(below) > 1 else below[0].unsqueeze(1)
         U = adapted.hvp([k] * len(orders), V)
         S |= {j: S.get(j, S[j - 1]) - alpha * U[:, i] for i, j in enumerate(orders)}
         yield k, S[top]

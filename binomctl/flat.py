@@ -66,8 +66,8 @@ class Layout:
         """1 where a parameter's name matches, 0 elsewhere: [d], of like's dtype and device."""
         return _mask(self, tuple(patterns), like.dtype, like.device)
 
-    def flatten(self, named: Mapping[str, Tensor]) -> Tensor:
-        """Concatenate tensors [*batch, *shape] by name into one [*batch, d]."""
+    def flatten(self, named: Mapping[str, Tensor], out: Tensor | None = None) -> Tensor:
+        """Concatenate tensors [*batch, *shape] by name into one [*batch, d], `out` if given."""
         parts = []
         for name, shape in zip(self.names, self.shapes, strict=True):
             part = named[name]
@@ -77,7 +77,7 @@ class Layout:
                 batch = part.shape[: part.dim() - len(shape)]
                 part = part.reshape(*batch, math.prod(shape))
             parts.append(part)
-        return torch.cat(parts, dim=-1)
+        return torch.cat(parts, dim=-1) if out is None else torch.cat(parts, dim=-1, out=out)
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of a vector [*batch, d] as tensors [*batch, *shape] by name."""

@@ -66,6 +66,7 @@ class Prepared:
                 self._engines[shapes] = choose_engine(
                     network, self.loss, x, y, kind=self._kind, batching=self._batching, **self._how
                 )
+            chosen = self._engines[shapes]
             while True:
                 engine = self._engines[shapes]
                 self.rung = rung_of(engine)
@@ -74,6 +75,7 @@ class Prepared:
                 except (RuntimeError, ValueError, IndexError, TypeError, ConfigError) as error:
                     lower = self._lower(network, self.rung)
                     if lower is None:
+                        self._engines[shapes] = chosen  # the data are at fault, not the engine
                         if isinstance(error, BinomctlError):
                             raise
                         raise ConfigError(f"{type(error).__name__}: {error}") from error

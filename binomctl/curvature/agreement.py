@@ -59,6 +59,16 @@ def difference(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: f
     return None
 
 
+def nonlinearity(engine: Engine, phi: Tensor, x: Any, y: Any) -> float:
+    """|J(c v) - c J v| / |c J v| of the product with a vector: 0 up to rounding, unless a backward
+    pass of the network's own is not linear in what comes in (one that clips it, say)."""
+    at = engine.curvature(x, y)
+    at.gradient(phi, 0, keep=True)
+    v, c = directions(phi), 1e-3
+    one, scaled = (at.hvp(phi.unsqueeze(1), [0], w.unsqueeze(1))[:, 0] for w in (v, c * v))
+    return float((scaled - c * one).norm() / (c * one).norm().clamp_min(1e-300))
+
+
 def asymmetry(engine: Engine, phi: Tensor, x: Any, y: Any) -> float:
     """|u.Hv - v.Hu| / (|u| |Hv|), the largest of the tasks: 0 up to rounding for a Hessian."""
     at = engine.curvature(x, y)

@@ -28,6 +28,7 @@ from binomctl.curvature.supported import (
     in_words,
 )
 from binomctl.curvature.workers import Workers
+from binomctl.errors import ConfigError
 from binomctl.flat import Layout
 
 Memory = Literal["store", "recompute"]
@@ -214,6 +215,9 @@ def together(outputs: list[Any]) -> Any:
     return outputs
 
 
+_PLAIN = int | float | str | bool | None
+
+
 class _Unpacked:
     """Takes a module's output apart into tensors, all that vmap lets pass, and puts it together."""
 
@@ -231,6 +235,9 @@ class _Unpacked:
         """Of tensors [B, ...]: one tensor, or a list of the B tasks' outputs."""
         if len(tensors) == len(self._leaves) == 1 and self._spec.is_leaf():
             return tensors[0]
+        if not all(isinstance(leaf, Tensor | _PLAIN) for leaf in self._leaves):
+            kinds = {type(leaf).__name__ for leaf in self._leaves}
+            raise ConfigError(f"outputs of type {', '.join(sorted(kinds))} cannot pass vmap")
         return [self.whole([t[b] for t in tensors]) for b in range(len(tensors[0]))]
 
 
@@ -249,14 +256,14 @@ class _Group:
     network: Network | None
     """Which holds the leaves during products; None where nobody looks."""
 
-    def hvp(self, layout: Layout, v: Tensor) -> Tensor:
-        """H v for v [..., d] of the group's own batch shape."""
+    def hvp(self, layout: Layout, v: Tensor, out: Tensor | None = None) -> Tensor:
+        """H v for v [..., d] of the group's own batch shape, into `out` if given."""
         directions = layout.unflatten(v).values()
         curved = [
             (g, u) for g, u in zip(self.gradients, directions, strict=True) if g.requires_grad
         ]
         if not curved:  # the loss is affine in every parameter
-            return torch.zeros_like(v)
+            return torch.zeros_like(v) if out is None else out.zero_()
         with _holding(self.network, self.leaves):
             products = torch.autograd.grad(
                 [g for g, _ in curved],
@@ -267,7 +274,7 @@ class _Group:
                 materialize_grads=True,
             )
         dense = (p.to_dense() if p.is_sparse else p for p in products)
-        return layout.flatten(dict(zip(layout.names, dense, strict=True)))
+        return layout.flatten(dict(zip(layout.names, dense, strict=True)), out)
 
 
 @dataclass(frozen=True)
@@ -283,20 +290,31 @@ class Linearisation:
     @property
     def gradient(self) -> Tensor:
         """[B, d], detached."""
-        rows = [
-            self.layout.flatten(dict(zip(self.layout.names, g.gradients, strict=True))).detach()
-            for g in self.groups
-        ]
-        return rows[0] if rows[0].dim() == 2 else torch.stack(rows)
+        named = [dict(zip(self.layout.names, g.gradients, strict=True)) for g in self.groups]
+        if self.groups[0].loss.dim() == 1:
+            return self.layout.flatten(named[0]).detach()
+        out = self.out()
+        with torch.no_grad():
+            for one, row in zip(named, out, strict=True):
+                self.layout.flatten({n: g.detach() for n, g in one.items()}, row)
+        return out
+
+    def out(self) -> Tensor:
+        """Room for a vector [d] of every task: written once, where stacking would write twice."""
+        leaf = next(iter(self.groups[0].leaves.values()))
+        like = torch.view_as_real(leaf) if leaf.is_complex() else leaf
+        return like.new_empty(len(self.groups), self.layout.d)
 
     def hvp(self, v: Tensor) -> Tensor:
         """H_k v for v [B, d]."""
         with in_words(self.workers.network.module):
             if len(self.groups) == 1 and self.groups[0].loss.dim() == 1:
                 return self.groups[0].hvp(self.layout, v)
-            return torch.stack(
-                self.workers.map(lambda group, vb: group.hvp(self.layout, vb), self.groups, v)
+            out = self.out()
+            self.workers.map(
+                lambda group, vb, row: group.hvp(self.layout, vb, row), self.groups, v, out
             )
+            return out
 
 
 class AutogradCurvature:
@@ -330,7 +348,7 @@ class AutogradCurvature:
             for p in (p for p, kp in enumerate(ks) if kp == k):
                 columns[p] = at.hvp(V[:, p])
             del at  # recomputed graphs: at most one is alive at a time
-        return torch.stack(columns, dim=1)
+        return torch.stack(columns, dim=1) if len(columns) > 1 else columns[0].unsqueeze(1)
 
     def _together(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
         """All B tasks at all P points in one linearisation and one backward pass."""

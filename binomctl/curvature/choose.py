@@ -12,6 +12,7 @@ gave the same outputs, gradients and product; the next rung is taken by itself o
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from binomctl.curvature.agreement import (
     asymmetry,
     difference,
     directions,
+    nonlinearity,
     perturbed,
 )
 from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
@@ -42,6 +44,18 @@ from binomctl.errors import ConfigError
 Kind = Literal["auto", "analytic", "autograd"]
 _LOG = logging.getLogger("binomctl")
 _TAKES_X = "x" in AnalyticEngine.__init__.__annotations__
+_FAILURES = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+)
+"""What a program may end in on inputs that it does not fit."""
+LARGE = 2_000_000
+"""Parameters from which a comparison at a second point is not worth its memory."""
 RUNGS: tuple[Batching, ...] = ("vmap", "loop", "alone")
 
 
@@ -85,6 +99,8 @@ def choose_engine(
         model = Network(model)
     check_model(model.module)
     seen = observe(model, x)
+    if y is not None:
+        _check_loss(model, loss, x, y, seen.output, statistics)
     subject = _Subject.of(model, x)
     unsymmetric = _checked(model, subject, seen) if products else None
     if kind != "autograd":
@@ -142,6 +158,7 @@ def choose_engine(
     first = autograd(batching)
     if y is None:
         return first
+    _LOG.debug("autograd engine, %s first", first.batching)
     return _first_that_agrees(first, autograd, model, x, y, products, fixed=batching != "auto")
 
 
@@ -163,11 +180,12 @@ class _Subject:
                 inputs = _wide(x)
                 with torch.no_grad():
                     wide(wide.layout.unflatten(wide.parameters()), inputs)
-                phi = perturbed(wide.parameters(), wide.layout, 2)
+                phi = perturbed(wide.parameters(), wide.layout, _points(network))
                 return cls(wide, phi, inputs, True)
             except Exception as error:  # a type that the forward insists on
                 _LOG.debug("not compared in float64: %s", error)
-        return cls(network, perturbed(theta, network.layout, 2), x, theta.dtype == torch.float64)
+        phi = perturbed(theta, network.layout, _points(network))
+        return cls(network, phi, x, theta.dtype == torch.float64)
 
 
 def _wide(part: Any) -> Any:
@@ -176,15 +194,20 @@ def _wide(part: Any) -> Any:
     )
 
 
-def _twice(part: Any) -> Any:
-    return tree_map(lambda t: torch.stack([t, t]) if isinstance(t, Tensor) else t, part)
+def _points(network: Network) -> int:
+    """Engines are compared at two tasks' points; at one where a vector is large."""
+    return 2 if network.layout.d < LARGE else 1
 
 
-def _square(output: Any) -> Any:
-    """Targets [2, ...] for a squared error, which knows every output from every other."""
+def _times(part: Any, T: int) -> Any:
+    return tree_map(lambda t: torch.stack([t] * T) if isinstance(t, Tensor) else t, part)
+
+
+def _square(output: Tensor, T: int) -> Tensor:
+    """Targets [T, ...] for a squared error, which knows every output from every other."""
     generator = torch.Generator(output.device).manual_seed(2)
     return torch.randn(
-        2, *output.shape, generator=generator, dtype=output.dtype, device=output.device
+        T, *output.shape, generator=generator, dtype=output.dtype, device=output.device
     )
 
 
@@ -201,7 +224,7 @@ def _checked(network: Network, at: _Subject, seen: Observed) -> str | None:
     if not at.exact or not isinstance(output, Tensor) or not output.is_floating_point():
         return None
     reference = AutogradEngine(at.network, F.mse_loss, batching="alone", allow_unused=True)
-    x, y = _twice(at.x), _square(output).to(at.phi.dtype)
+    x, y = _times(at.x, len(at.phi)), _square(output, len(at.phi)).to(at.phi.dtype)
     try:
         off = asymmetry(reference, at.phi, x, y)
     except ConfigError:
@@ -209,6 +232,12 @@ def _checked(network: Network, at: _Subject, seen: Observed) -> str | None:
     if off < 1e-7:
         return None
     if seen.hidden:
+        if nonlinearity(reference, at.phi, x, y) > 1e-7:
+            raise ConfigError(
+                f"{type(network.module).__name__} has a backward pass that is not linear"
+                f" ({seen.hidden[0]}): there is no matrix of second derivatives to multiply by",
+                "Use a first-order estimator (fomaml).",
+            )
         return f"{seen.hidden[0]}: its gradients are not those of its outputs"
     raise ConfigError(
         f"torch's second derivatives of {type(network.module).__name__} are not symmetric (u.Hv and"
@@ -228,17 +257,18 @@ def _check_algebra(
         raise Unsupported("the output is not one tensor of real numbers")
     try:
         found = engine.predict(theta.unsqueeze(0), x.unsqueeze(0))[0]
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except _FAILURES as error:
         raise Unsupported(f"inputs of shape {list(x.shape)} do not fit: {error}") from None
     if found.shape != wanted.shape or not _close(found, wanted.detach()):
         raise Unsupported("traced, the network gives other outputs than itself")
     sides = [(at, 1e-9 if at.exact else 2e-3)]
     if theta.device.type != "cpu":  # whose libraries differ by device
-        sides.append((_Subject(network, perturbed(theta, network.layout, 2), x, False), 2e-2))
+        here = perturbed(theta, network.layout, _points(network))
+        sides.append((_Subject(network, here, x, False), 2e-2))
     for side, tolerance in sides:
         loose = 0.2 if engine.precision != "full" else tolerance
-        y = _square(wanted).to(side.phi.dtype)
-        inputs = _twice(side.x)
+        y = _square(wanted, len(side.phi)).to(side.phi.dtype)
+        inputs = _times(side.x, len(side.phi))
         try:
             reference = AutogradEngine(
                 side.network, F.mse_loss, batching="alone", allow_unused=True
@@ -249,7 +279,7 @@ def _check_algebra(
         try:
             other = make(side.network, side.x, F.mse_loss)
             left = answers(other, side.phi, inputs, y)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except _FAILURES as error:
             raise Unsupported(f"it fails on {theta.device}: {error}") from None
         if said := difference(left, right, loose if engine.precision != "full" else tolerance):
             raise Unsupported(f"compared with autograd on {theta.device}, {said}")
@@ -285,15 +315,11 @@ def _first_that_agrees(
     fixed: bool,
 ) -> AutogradEngine:
     """The first rung from `first` on that computes and says what the last one says."""
-    phi = perturbed(network.parameters(), network.layout, 2)
-    xs, ys = _twice(x), _twice(y)
+    phi = perturbed(network.parameters(), network.layout, 2 if first.batching == "vmap" else 1)
+    xs, ys = _times(x, len(phi)), _times(y, len(phi))
     last = make("alone")
-    with torch.enable_grad():
-        leaves = network.layout.unflatten(phi[0].detach())
-        leaves = {n: p.requires_grad_() for n, p in leaves.items()}
-    _check_loss(last, network, leaves, x, y)
     right = answers(last, phi, xs, ys, product=products)
-    tolerance = 1e-8 if phi.dtype == torch.float64 else 2e-3
+    tolerance = 1e-10 if phi.dtype == torch.float64 else 2e-3
     for rung in RUNGS[RUNGS.index(first.batching) :]:
         engine = first if rung == first.batching else make(rung)
         if rung == "alone":
@@ -317,11 +343,32 @@ def _first_that_agrees(
 
 
 def _check_loss(
-    engine: AutogradEngine, network: Network, leaves: dict[str, Tensor], x: Inputs, y: Any
+    network: Network, loss: Loss, x: Inputs, y: Any, output: Any, statistics: StepBuffers | None
 ) -> None:
-    """Refuse a loss that uses the user's own parameters."""
-    with torch.enable_grad():
-        value = engine.loss_of(leaves, x, y)
+    """Refuse a loss that uses the user's own parameters, or compares by broadcasting."""
+    engine = AutogradEngine(network, loss, batching="alone", statistics=statistics)
+    leaves = network.layout.unflatten(network.parameters())
+    leaves = {n: p.detach().requires_grad_() for n, p in leaves.items()}
+    with torch.enable_grad(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            value = engine.loss_of(leaves, x, y)
+        except ConfigError as error:
+            if "Target" in str(error) and "out of bounds" in str(error):
+                classes = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else 1
+                raise ConfigError(
+                    f"a label does not fit: {str(error).partition('Error: ')[2]} The outputs are"
+                    f" {classes} classes, 0 to {classes - 1}",
+                    "Relabel the classes of each task, or give the model more outputs.",
+                ) from None
+            raise
+    for warning in caught:
+        message = str(warning.message)
+        if "target size" in message and "broadcast" in message:
+            raise ConfigError(
+                f"outputs and targets differ in shape: {message.split('. ')[0]}",
+                "Give the targets the shape of the outputs, y.unsqueeze(-1) say.",
+            )
     check_inside(network, [value], "the loss")
 
 

@@ -17,7 +17,7 @@ from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.conv import Conv
 from binomctl.curvature.analytic.layers import Cache, Norm, Parameters
 from binomctl.curvature.analytic.norm_block import NormBlock
-from binomctl.curvature.analytic.program import Node, depends_on_parameters
+from binomctl.curvature.analytic.program import KERNEL, Node, depends_on_parameters
 
 WIDEST = 64
 """Channels up to which a kernel's weights stay in the cache; measured: torch's convolution reaches
@@ -158,10 +158,11 @@ def with_blocks(nodes: Sequence[Node], shapes: Mapping[str, torch.Size]) -> list
                 out.pop()
                 names, constants = made.names | names, made.constants | constants
                 made_of = tuple(place[j] for j in made.inputs)
-                out.append(Node(Block(layer.block, True), made_of, names, constants, made.path))
+                whole = Block(layer.block, True)
+                out.append(Node(whole, made_of, names, constants, made.path, made.label, KERNEL))
             else:
                 block = Block(layer.block, False)
-                out.append(Node(block, inputs, names, constants, node.path))
+                out.append(Node(block, inputs, names, constants, node.path, node.label, KERNEL))
         else:
             out.append(replace(node, inputs=inputs))
         place.append(len(out))

@@ -27,9 +27,10 @@ from binomctl.curvature.analytic.recognise import recognise
 from binomctl.curvature.autograd import Memory, Order
 from binomctl.curvature.supported import check_model
 from binomctl.curvature.workers import Workers
-from binomctl.flat import Layout
+from binomctl.flat import Layout, trainable
 
 T = TypeVar("T")
+Kind = tuple[torch.Size, torch.dtype]
 Convolution = Literal["blocks", "per-task", "together", "grouped", "products"]
 """How convolutions with a weight per task are done: as kernels with what follows them (block.py)
 where they fit; one per task, tasks side by side in threads, or layer by layer together; as one
@@ -54,6 +55,8 @@ class AnalyticEngine:
             of threads where single convolutions run per task, and 1 otherwise: kernels use
             torch's threads by themselves.
         precision: of products with Hessians; see precision.py.
+        x: inputs of one task [N, ...], by which far more networks are known; inputs of another
+            shape are looked at when they come. None: layers that do the same to any inputs.
 
     Raises:
         Unsupported: a layer the algebra does not know, by its path.
@@ -71,15 +74,20 @@ class AnalyticEngine:
         conv: Convolution | None = None,
         threads: int | None = None,
         precision: Precision = "full",
+        x: Tensor | None = None,
     ) -> None:
         check_model(model)
-        first = next(model.parameters())
+        first = next(p for _, p in trainable(model))
         check_precision(precision, first.device, first.dtype)
         on_cpu = first.device.type == "cpu"
         conv = conv or ("blocks" if on_cpu else "grouped")
         method: Method = conv if conv in ("grouped", "products") else "per-task"
         kernels = on_cpu and conv == "blocks" and precision != "bf16"
-        self.program: Program = recognise(model, method, blocks=kernels)
+        self._recognise = partial(recognise, model, method, blocks=kernels)
+        self.program: Program = self._recognise(x=x)
+        self._programs: dict[Kind, Program] | None = None
+        if x is not None:
+            self._programs = {_kind(channels_last(x.unsqueeze(0))): self.program}
         self.layout = Layout.of(model)
         self.memory = memory
         self.loss = loss
@@ -118,6 +126,7 @@ class AnalyticEngine:
     def query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]."""
         x = channels_last(x)
+        self.program_for(x)
 
         def one(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
             loss, gradient, hessian = self.linearise(phi[rows], x[rows], y[rows], keep=False)
@@ -129,9 +138,10 @@ class AnalyticEngine:
     def predict(self, phi: Tensor, x: Tensor) -> Tensor:
         """The model's outputs [B, N, out_dim] at phi [B, d]."""
         x = channels_last(x)
+        program = self.program_for(x)
 
         def one(rows: slice) -> Tensor:
-            output, _ = self.program.forward(self.layout.unflatten(phi[rows]), x[rows])
+            output, _ = program.forward(self.layout.unflatten(phi[rows]), x[rows])
             return output
 
         return _cat(self.map(one, x))
@@ -152,12 +162,27 @@ class AnalyticEngine:
     ) -> tuple[Tensor, Tensor, Hessian]:
         """Loss [T], gradient [T, d] and Hessian of some tasks at phi [T, d]; without keep the
         Hessian has the outputs alone."""
-        output, point = self.program.forward(self.layout.unflatten(phi), x)
+        program = self.program_for(x)
+        output, point = program.forward(self.layout.unflatten(phi), x)
         loss, go, product = output_loss(self.loss, output, y).at(output, y)
-        gradient = self.layout.flatten(self.program.backward(point, go, keep=keep))
+        gradient = self.layout.flatten(program.backward(point, go, keep=keep))
         if keep and self.precision == "bf16":
             point = converted(point, torch.bfloat16)
-        return loss, gradient, Hessian(self, point, product, output)
+        return loss, gradient, Hessian(self, program, point, product, output)
+
+    def program_for(self, x: Tensor) -> Program:
+        """The program for inputs [B, N, ...], images channels last: sizes may be built into it.
+
+        Raises:
+            Unsupported: the network does to inputs of this shape what the algebra does not know.
+        """
+        if self._programs is None:
+            return self.program
+        kind = _kind(x)
+        if kind not in self._programs:
+            task = x[0].movedim(-1, 1) if x.dim() == 5 else x[0]
+            self._programs[kind] = self._recognise(x=task)
+        return self._programs[kind]
 
     def map(self, function: Callable[[slice], T], x: Tensor) -> list[T]:
         """function(rows) for every chunk of the tasks whose inputs are x, a few side by side."""
@@ -176,6 +201,7 @@ class Hessian:
     """The Hessians of some tasks, each at its own parameters, ready for products."""
 
     engine: AnalyticEngine
+    program: Program
     point: Point
     loss_product: LossProduct
     output: Tensor
@@ -186,12 +212,12 @@ class Hessian:
         engine, output = parts[0].engine, torch.cat([p.output for p in parts])
         targets = _times(len(parts), y)
         _, _, product = output_loss(engine.loss, output, targets).at(output, targets)
-        return cls(engine, join([p.point for p in parts]), product, output)
+        return cls(engine, parts[0].program, join([p.point for p in parts]), product, output)
 
     def times(self, v: Tensor) -> Tensor:
         """H v for v [T, d]."""
         layout, precision = self.engine.layout, self.engine.precision
-        product = partial(self.engine.program.product, self.point)
+        product = partial(self.program.product, self.point)
         if precision == "full":
             return layout.flatten(product(layout.unflatten(v), self.loss_product))
         if precision == "tf32":
@@ -210,6 +236,7 @@ class AnalyticCurvature:
     def __init__(self, engine: AnalyticEngine, x: Tensor, y: Tensor) -> None:
         self._engine = engine
         self._x, self._y = channels_last(x), y
+        self._program = engine.program_for(self._x)
         self._kept: dict[int, list[Hessian | None]] = {}  # by step, then by chunk of tasks
         self.order: Order = engine.order
 
@@ -266,7 +293,7 @@ class AnalyticCurvature:
                 at = Hessian.joined([self._at(phi, k, rows) for k in ks], y)
             else:
                 points = phi[rows, list(ks)].transpose(0, 1).flatten(0, 1)
-                seen = x if self._engine.program.shares_input else _times(P, x)
+                seen = x if self._program.shares_input else _times(P, x)
                 _, _, at = self._engine.linearise(points, seen, _times(P, y), keep=True)
             v = V[rows].transpose(0, 1)
             return at.times(v.flatten(0, 1)).view_as(v).transpose(0, 1)
@@ -277,6 +304,11 @@ class AnalyticCurvature:
 def _cat(parts: Sequence[Tensor]) -> Tensor:
     """The chunks' rows one after another; a single chunk without a copy."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _kind(x: Tensor) -> Kind:
+    """What a program of its own belongs to: one task's shape and type."""
+    return x.shape[1:], x.dtype
 
 
 def _times(P: int, rows: Tensor) -> Tensor:

@@ -65,7 +65,8 @@ class MeanSquaredError:
     def at(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor, LossProduct]:
         scale = 2 / math.prod(o.shape[1:])
         error = o - y
-        return error.square().mean((1, 2)), scale * error, lambda to: scale * to
+        values = error.square().mean(tuple(range(1, error.dim())))
+        return values, scale * error, lambda to: scale * to
 
 
 @dataclass(frozen=True)

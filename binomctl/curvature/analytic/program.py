@@ -11,6 +11,11 @@ from torch import Tensor
 
 from binomctl.curvature.analytic.layers import Cache, Curved, Layer, Parameters, add
 
+Way = str
+KERNEL, CLOSED, GENERIC = "kernel", "closed form", "torch.func"
+"""How a layer's maps are computed; "" for what is no layer of the network's own."""
+Constant = Tensor | Callable[[], Tensor]
+"""A tensor outside the flat vector, or what reads its present value."""
 Backward = tuple[Sequence[Tensor | None], Parameters]
 """Gradients of a node's inputs, None where they are not wanted, and of its parameters."""
 
@@ -18,20 +23,24 @@ Backward = tuple[Sequence[Tensor | None], Parameters]
 @dataclass(frozen=True)
 class Node:
     """One layer: which values it takes (0 is the input, i + 1 the output of node i), and where its
-    parameters come from: a name in the flat vector, or a constant of the module's."""
+    parameters come from: a name in the flat vector, or a constant of the module's, read anew at
+    every forward pass. `label` is the layer's type, for people."""
 
     layer: Layer
     inputs: tuple[int, ...]
     names: dict[str, str] = field(default_factory=dict)
-    constants: dict[str, Tensor] = field(default_factory=dict)
+    constants: dict[str, Constant] = field(default_factory=dict)
     path: str = ""
+    label: str = ""
+    way: Way = ""
 
 
 def depends_on_parameters(nodes: Sequence[Node]) -> list[bool]:
     """Whether each value does: the input's, then every node's output's."""
     depends = [False]
     for node in nodes:
-        depends.append(bool(node.names) or any(depends[j] for j in node.inputs))
+        stops = getattr(node.layer, "stops", False)
+        depends.append(not stops and (bool(node.names) or any(depends[j] for j in node.inputs)))
     return depends
 
 
@@ -147,7 +156,7 @@ class Program:
         tangents: list[Tensor | None] = [None]
         for i, node in enumerate(self.nodes):
             inputs = [tangents[j] for j in node.inputs]
-            if along[i] or any(t is not None for t in inputs):
+            if self._depends[i + 1] and (along[i] or any(t is not None for t in inputs)):
                 ty = node.layer.tangent(point.own[i], along[i], point.caches[i], inputs)
             else:
                 ty = point.caches[i].tangent = None
@@ -184,10 +193,18 @@ class Program:
                     out[name] = out[name] + g if name in out else g
         return out
 
+    def describe(self) -> list[tuple[str, str, Way]]:
+        """The layers in order: path, type, and "kernel", "closed form" or "torch.func"."""
+        rows = [(n.path, n.label, n.way) for n in self.nodes if n.way]
+        return list(dict.fromkeys(rows))
+
     def _own(self, node: Node, parameters: dict[str, Tensor]) -> Parameters:
         own = {role: parameters[name] for role, name in node.names.items()}
         if node.constants:
             like = next(iter(parameters.values()))
             for role, constant in node.constants.items():
-                own[role] = constant.to(like).expand(len(like), *constant.shape)
+                value = constant.detach() if isinstance(constant, Tensor) else constant()
+                dtype = like.dtype if value.is_floating_point() else value.dtype
+                value = value.detach().to(like.device, dtype)
+                own[role] = value.expand(len(like), *value.shape)
         return own

@@ -1,275 +1,112 @@
-"""From a torch module to a Program: its graph is traced, each operation looked up.
+"""From a torch module to a Program: its forward pass is recorded, each call looked up.
 
-What the algebra does not know is refused with the layer's path; nothing is ever approximated.
+A call without a closed form is derived by torch.func, alone; what cannot be is refused with the
+layer's path. Nothing is ever approximated.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
-import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
+from binomctl.curvature.analytic import of_elementwise, of_layers, of_products, of_shapes
 from binomctl.curvature.analytic.block import with_blocks
-from binomctl.curvature.analytic.conv import Conv, Method
-from binomctl.curvature.analytic.layers import (
-    FLATTEN,
-    GLOBAL_AVERAGE,
-    SAME,
-    SIGMOID,
-    TANH,
-    Layer,
-    Leaky,
-    Linear,
-    MaxPool,
-    Norm,
-    Sum,
-)
-from binomctl.curvature.analytic.norm_block import NormBlock, Pool
-from binomctl.curvature.analytic.program import Node, Program
-from binomctl.errors import ConfigError
+from binomctl.curvature.analytic.builder import Builder
+from binomctl.curvature.analytic.conv import Method
+from binomctl.curvature.analytic.fuse import fused
+from binomctl.curvature.analytic.of_elementwise import Maker
+from binomctl.curvature.analytic.program import Node, Program, depends_on_parameters
+from binomctl.curvature.analytic.refused import Unsupported
+from binomctl.curvature.analytic.trace import Call, Input, trace
+from binomctl.curvature.analytic.unseen import by_names
+from binomctl.flat import trainable
+
+__all__ = ["Unsupported", "recognise"]
+
+MAKERS: dict[str, Maker] = {
+    **of_elementwise.MAKERS,
+    **of_shapes.MAKERS,
+    **of_products.MAKERS,
+    **of_layers.MAKERS,
+}
+"""Closed forms by the function's name; "name_" is the same in place."""
 
 
-class Unsupported(ConfigError):
-    """A layer the algebra does not know, by its path."""
-
-
-def recognise(model: nn.Module, conv: Method = "per-task", *, blocks: bool = False) -> Program:
+def recognise(
+    model: nn.Module, conv: Method = "per-task", *, blocks: bool = False, x: Tensor | None = None
+) -> Program:
     """The program of a module.
 
     Args:
         conv: how convolutions are done.
         blocks: take the kernels of block.py where they fit.
+        x: inputs of one task [N, ...]; the program holds for inputs of this shape. None: the few
+            layers are known that do the same to any.
 
     Raises:
         Unsupported: naming the first layer that is not known, and why.
     """
-    try:
-        whole = nn.Sequential(model)  # so that a single layer is looked up like any other
-        graph = fx.Tracer().trace(whole)
-    except Exception as error:  # control flow on values, *args, anything a forward may do
-        raise Unsupported(
-            f"{type(model).__name__} cannot be traced: {type(error).__name__}: {error}"
-        ) from None
-    names = {id(p): n for n, p in model.named_parameters()}
-    places: dict[fx.Node, int] = {}
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            if places:
-                raise Unsupported(f"{type(model).__name__} takes more than one input")
-            places[node] = 0
-        elif node.op == "output":
-            _check_output(node, places, len(nodes))
-        else:
-            layer, module = _layer(node, whole, conv)
-            own, constants = _parameters(module, names)
-            inputs = tuple(places[a] for a in node.all_input_nodes)
-            nodes.append(Node(layer, inputs, own, constants, _path(node)))
-            places[node] = len(nodes)
-    reached = {name for n in nodes for name in n.names.values()}
-    if missing := sorted(set(names.values()) - reached):
-        raise Unsupported(f"the output does not depend on parameter '{missing[0]}'")
-    nodes = _fuse(nodes)
+    if x is None:
+        return by_names(model, conv, blocks=blocks)
+    if any(p.is_complex() for p in model.parameters()):
+        raise Unsupported("complex parameters are not known")
+    names = {id(p): name for name, p in trainable(model)}
+    known = frozenset(MAKERS) | {f"{name}_" for name in MAKERS}
+    traced = trace(model, x, names, known)
+    builder = Builder(x, conv)
+    for call in traced.calls:
+        builder.within(call)
+        for result, value in zip(call.results, _values(builder, call), strict=True):
+            builder.name(result, value)
+    builder.within(None)
+    if isinstance(traced.output, Input):
+        raise Unsupported("the output is the input")
+    output = builder.torch(traced.output)
+    nodes = _needed(builder.nodes, output)
+    _check_reached(nodes, set(names.values()))
+    nodes = fused(nodes)
     if blocks:
         nodes = with_blocks(nodes, {n: p.shape for n, p in model.named_parameters()})
     return Program(tuple(nodes))
 
 
-def _check_output(node: fx.Node, places: dict[fx.Node, int], count: int) -> None:
-    (value,) = node.args
-    if not isinstance(value, fx.Node) or places.get(value) != count:
-        raise Unsupported("the output is not that of the last layer")
+def _values(builder: Builder, call: Call) -> list[int]:
+    name = call.name
+    maker = MAKERS.get(name) or (MAKERS.get(name[:-1]) if name.endswith("_") else None)
+    made = None
+    if maker is not None and all(r.example.is_floating_point() for r in call.results):
+        made = maker(builder, call)
+    if made is None:
+        return builder.generic(call)
+    return made if isinstance(made, list) else [made]
 
 
-def _path(node: fx.Node) -> str:
-    name = getattr(node.target, "__name__", str(node.target))
-    if node.op in ("call_module", "get_attr"):
-        return str(node.target).removeprefix("0").removeprefix(".")
-    return f"{name} ({node.name})"
-
-
-def _parameters(
-    module: nn.Module | None, names: dict[int, str]
-) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """A layer's parameters: those in the flat vector by name, buffers and missing ones as such."""
-    own: dict[str, str] = {}
-    constants: dict[str, Tensor] = {}
-    for role in ("weight", "bias"):
-        value = getattr(module, role, None) if module is not None else None
-        if value is not None and id(value) in names:
-            own[role] = names[id(value)]
-        elif isinstance(value, Tensor):
-            constants[role] = value.detach()
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        for role, fill in (("weight", 1.0), ("bias", 0.0)):
-            if role not in own and role not in constants:
-                constants[role] = torch.full((module.num_features,), fill)
-    return own, constants
-
-
-def _layer(node: fx.Node, model: nn.Module, conv: Method) -> tuple[Layer, nn.Module | None]:
-    if node.op == "call_module":
-        module = model.get_submodule(str(node.target))
-        return _of_module(module, _path(node), conv), module
-    if node.op == "call_function" and node.target in _FUNCTIONS:
-        _check_inputs(node, 2 if _FUNCTIONS[node.target] is _sum else 1)
-        return _FUNCTIONS[node.target](node), None
-    if node.op == "call_method" and node.target in _METHODS:
-        return _METHODS[str(node.target)](node), None
-    raise Unsupported(f"the algebra does not know {_path(node)}")
-
-
-def _of_module(module: nn.Module, path: str, conv: Method) -> Layer:
-    what = f"{type(module).__name__} at '{path}'"
-    if type(module) is nn.Linear:
-        return Linear()
-    if type(module) is nn.Conv2d:
-        return _conv(module, what, conv)
-    if type(module) is nn.BatchNorm2d:
-        if module.track_running_stats or module.running_mean is not None:
-            raise Unsupported(f"{what} uses running statistics")
-        return Norm(NormBlock(module.eps))
-    if type(module) is nn.ReLU:
-        return Leaky(0.0)
-    if type(module) is nn.LeakyReLU:
-        return _leaky(module.negative_slope, what)
-    if type(module) is nn.Tanh:
-        return TANH
-    if type(module) is nn.Sigmoid:
-        return SIGMOID
-    if type(module) is nn.MaxPool2d:
-        return _pool(
-            module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode
-        )
-    if type(module) is nn.AdaptiveAvgPool2d and module.output_size in (1, (1, 1)):
-        return GLOBAL_AVERAGE
-    if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
-        return FLATTEN
-    if type(module) is nn.Identity:
-        return SAME
-    if isinstance(module, nn.modules.dropout._DropoutNd):
-        if module.p == 0 or not module.training:
-            return SAME
-        raise Unsupported(f"{what} draws at random")
-    raise Unsupported(f"the algebra does not know {what}")
-
-
-def _conv(module: nn.Conv2d, what: str, method: Method) -> Conv:
-    if module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise Unsupported(f"{what} has groups, a padding by name, or one that is not of zeros")
-    stride, padding, dilation = (_pair(v) for v in (module.stride, module.padding, module.dilation))
-    return Conv(stride, padding, dilation, method=method)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _pool(kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> MaxPool:
-    kernel = _pair(kernel)
-    stride = kernel if stride in (None, []) else _pair(stride)
-    return MaxPool(Pool(kernel, stride, _pair(padding), _pair(dilation), bool(ceil_mode)))
-
-
-def _leaky(slope: float, what: str) -> Leaky:
-    if slope < 0:
-        raise Unsupported(f"{what} has a negative slope")
-    return Leaky(float(slope))
-
-
-def _check_inputs(node: fx.Node, count: int) -> None:
-    if len(node.all_input_nodes) != count or node.kwargs.get("inplace", False):
-        raise Unsupported(f"{_path(node)} has other inputs than the algebra expects")
-
-
-def _argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
-    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
-
-
-def _sum(node: fx.Node) -> Layer:
-    if len(node.args) != 2 or node.kwargs:
-        raise Unsupported(f"{_path(node)} is not a plain sum of two values")
-    return Sum()
-
-
-def _function_flatten(node: fx.Node) -> Layer:
-    if (_argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1)) != (1, -1):
-        raise Unsupported(f"{_path(node)} flattens other than all but the first dimension")
-    return FLATTEN
-
-
-def _function_pool(node: fx.Node) -> Layer:
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    kernel, stride, padding, dilation, ceil = (
-        _argument(node, i, n, d)
-        for i, (n, d) in enumerate(zip(names, (None, None, 0, 1, False), strict=True), 1)
-    )
-    if _argument(node, 6, "return_indices", False):
-        raise Unsupported(f"{_path(node)} returns indices")
-    return _pool(kernel, stride, padding, dilation, ceil)
-
-
-_FUNCTIONS: dict[Any, Callable[[fx.Node], Layer]] = {
-    operator.add: _sum,
-    torch.add: _sum,
-    torch.relu: lambda node: Leaky(0.0),
-    F.relu: lambda node: Leaky(0.0),
-    F.leaky_relu: lambda node: _leaky(_argument(node, 1, "negative_slope", 0.01), _path(node)),
-    torch.tanh: lambda node: TANH,
-    torch.sigmoid: lambda node: SIGMOID,
-    torch.flatten: _function_flatten,
-    F.max_pool2d: _function_pool,
-}
-_METHODS: dict[str, Callable[[fx.Node], Layer]] = {
-    "relu": lambda node: Leaky(0.0),
-    "tanh": lambda node: TANH,
-    "flatten": _function_flatten,
-}
-
-
-def _fuse(nodes: list[Node]) -> list[Node]:
-    """Batch norm, ReLU and max-pool in a row become one block; a convolution whose only reader is
-    batch norm drops its bias."""
-    readers: dict[int, list[int]] = {}
-    for i, node in enumerate(nodes):
-        for j in node.inputs:
-            readers.setdefault(j, []).append(i)
-
-    def follower(value: int) -> int | None:
-        return readers[value][0] if len(readers.get(value, [])) == 1 else None
-
-    out: list[Node] = []
+def _needed(nodes: list[Node], output: int) -> list[Node]:
+    """The nodes on which the output depends, which comes last."""
+    needed, stack = set[int](), [output]
+    while stack:
+        value = stack.pop()
+        if value not in needed:
+            needed.add(value)
+            stack += nodes[value - 1].inputs if value else ()
     place = {0: 0}
-    skip: set[int] = set()
-    for i, node in enumerate(nodes):
-        if i in skip:
-            continue
-        layer, end = node.layer, i
-        if isinstance(layer, Conv):
-            after = follower(i + 1)
-            if after is not None and isinstance(nodes[after].layer, Norm):
-                layer = Conv(layer.stride, layer.padding, layer.dilation, False, layer.method)
-        if isinstance(layer, Norm):
-            slope, pool = 1.0, Pool()
-            after = follower(end + 1)
-            if after is not None and (found := _slope_of(nodes[after].layer)) is not None:
-                slope, end = found, after
-                skip.add(after)
-                after = follower(end + 1)
-                next_layer = nodes[after].layer if after is not None else None
-                if after is not None and isinstance(next_layer, MaxPool):
-                    pool, end = next_layer.pool, after
-                    skip.add(after)
-            layer = Norm(NormBlock(layer.block.eps, slope, pool))
-        inputs = tuple(place[j] for j in node.inputs)
-        out.append(Node(layer, inputs, node.names, node.constants, node.path))
-        place[end + 1] = len(out)
+    out = []
+    for value, node in enumerate(nodes, 1):
+        if value in needed:
+            out.append(replace(node, inputs=tuple(place[j] for j in node.inputs)))
+            place[value] = len(out)
     return out
 
 
-def _slope_of(layer: Layer) -> float | None:
-    return layer.slope if isinstance(layer, Leaky) else None
+def _check_reached(nodes: list[Node], names: set[str]) -> None:
+    """Refuse parameters without a gradient."""
+    depends = depends_on_parameters(nodes)
+    reached, wanted = set[str](), {len(nodes)} if depends[-1] else set[int]()
+    for value in range(len(nodes), 0, -1):
+        if value in wanted:
+            node = nodes[value - 1]
+            reached |= set(node.names.values())
+            wanted |= {j for j in node.inputs if depends[j]}
+    if missing := sorted(names - reached):
+        raise Unsupported(f"the output does not depend on parameter '{missing[0]}'")
