@@ -55,6 +55,10 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default runs/<data>-<estimator>-seed<N>.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, print what computes which layer, stop."),
+    ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the report as one JSON object on stdout.")
     ] = False,
@@ -104,6 +108,11 @@ recommends, that over the defaults.
         compiled, _ = compiles(problem), captures(problem)  # refused before there is a run
     except ConfigError as error:
         raise places.locate(error) from None
+    if dry_run:
+        from binomctl.cli.layers import print_layers
+
+        print_layers(problem.engine, type(problem.model).__name__, json_output)
+        return
     full = resolved(problem.config)
     run = RunDirectory.create(out or default_path(full), full)
     print_note(f"run {run.path} on {problem.device}, {problem.engine.layout.d:,} parameters")

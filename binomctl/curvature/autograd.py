@@ -84,6 +84,8 @@ class AutogradEngine:
         self.memory = memory
         self.order: Order = order
         self.allow_unused = allow_unused
+        self.why = ""
+        """Why no faster engine computes, in words; set by whoever chose."""
         self._loss = Criterion.of(loss)
         self._statistics = statistics or (lambda k: {})
         on_cpu = next(module.parameters()).device.type == "cpu"

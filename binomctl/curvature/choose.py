@@ -94,6 +94,7 @@ def choose_engine(
             compute the network.
     """
     chosen: Order | None = None if order == "auto" else order
+    why = ""
     if not isinstance(model, Network):
         check_model(model)
         model = Network(model)
@@ -141,6 +142,7 @@ def choose_engine(
                     key="engine.kind",
                 ) from None
             _LOG.debug("autograd engine: %s", error)
+            why = str(error)
     if precision != "full":
         raise ConfigError(
             f"engine.precision = {precision}: only the layer algebra has it, and this network is"
@@ -150,10 +152,12 @@ def choose_engine(
         )
 
     def autograd(batching: Batching) -> AutogradEngine:
-        return AutogradEngine(
+        made = AutogradEngine(
             model, loss, memory=memory, batching=batching, order=chosen or "rows",
             statistics=statistics, threads=threads, allow_unused=allow_unused,
         )  # fmt: skip
+        made.why = why
+        return made
 
     first = autograd(batching)
     if y is None:

@@ -120,7 +120,8 @@ class Builder:
     ) -> Generic:  # fmt: skip
         function = _alone(call, refs, i)
         reason = ""
-        for looped in (False, True):
+        # Indexing that knows no vmap gives each task a shape of its own.
+        for looped in (False, True) if call.name != "__getitem__" else (False,):
             stops = not result.example.is_floating_point()
             layer = Generic(call.name, function, smooth, looped, stops)
             try:

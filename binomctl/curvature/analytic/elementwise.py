@@ -14,28 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from binomctl.curvature.analytic.layers import Cache, Parameters, Smooth
+from binomctl.curvature.analytic.layers import Cache, Parameters
 
 Derivatives = tuple[Tensor, Tensor]
 Curve = Callable[[Tensor, Tensor], Derivatives]
 """x and y -> the first and the second derivative."""
-
-
-@dataclass(frozen=True)
-class Elementwise(Smooth):
-    """Smooth, with derivatives in terms of x and y."""
-
-    curve: Curve = lambda x, y: (y, y)
-
-    @classmethod
-    def of(cls, name: str, function: Callable[[Tensor], Tensor], curve: Curve) -> Elementwise:
-        """y = function(x) with its derivatives."""
-        return cls(name, function, function, function, curve)
-
-    def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
-        y = self.function(xs[0])
-        cache.primal = self.curve(xs[0], y)
-        return y
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from binomctl.curvature.analytic.layers import Cache, Parameters
 
 with warnings.catch_warnings():  # its scripts are deprecated, and torch imports it at the first jvp
     warnings.simplefilter("ignore")
-    import torch._decomp.decompositions_for_jvp  # noqa: F401
+    import torch._decomp.decompositions_for_jvp
 
 Function = Callable[..., Tensor]
 """Tensors of one task -> a tensor."""

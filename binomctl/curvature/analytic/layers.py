@@ -162,16 +162,15 @@ class Leaky:
 
 @dataclass(frozen=True)
 class Smooth:
-    """An elementwise function with its first two derivatives, all in terms of its value y."""
+    """An elementwise function y of x, and its first two derivatives, in terms of x and y."""
 
     name: str
     function: Callable[[Tensor], Tensor]
-    first: Callable[[Tensor], Tensor]
-    second: Callable[[Tensor], Tensor]
+    derivatives: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
     def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
         y = self.function(xs[0])
-        cache.primal = (self.first(y), self.second(y))
+        cache.primal = self.derivatives(xs[0], y)
         return y
 
     def backward(
@@ -203,13 +202,8 @@ class Smooth:
         return [tgx], {}
 
 
-TANH = Smooth("tanh", torch.tanh, lambda y: 1 - y.square(), lambda y: -2 * y * (1 - y.square()))
-SIGMOID = Smooth(
-    "sigmoid",
-    torch.sigmoid,
-    lambda y: y * (1 - y),
-    lambda y: y * (1 - y) * (1 - 2 * y),
-)
+TANH = Smooth("tanh", torch.tanh, lambda x, y: (1 - y.square(), -2 * y * (1 - y.square())))
+SIGMOID = Smooth("sigmoid", torch.sigmoid, lambda x, y: (y * (1 - y), y * (1 - y) * (1 - 2 * y)))
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from binomctl.curvature.analytic import elementwise as e
 from binomctl.curvature.analytic.bilinear import MULTIPLY
 from binomctl.curvature.analytic.builder import Builder
-from binomctl.curvature.analytic.elementwise import Elementwise, Piecewise, scaled
-from binomctl.curvature.analytic.layers import SIGMOID, TANH, Layer, Leaky
+from binomctl.curvature.analytic.elementwise import Piecewise, scaled
+from binomctl.curvature.analytic.layers import SIGMOID, TANH, Layer, Leaky, Smooth
 from binomctl.curvature.analytic.leaf import Stop
 from binomctl.curvature.analytic.trace import Call, Ref
 
@@ -30,7 +30,7 @@ def unary(b: Builder, call: Call, layer: Layer) -> Made:
 
 
 def _curve(name: str, function: Callable[[Tensor], Tensor], curve: e.Curve) -> Maker:
-    return lambda b, call: unary(b, call, Elementwise.of(name, function, curve))
+    return lambda b, call: unary(b, call, Smooth(name, function, curve))
 
 
 def _leaky(b: Builder, call: Call) -> Made:
@@ -48,21 +48,19 @@ def _leaky(b: Builder, call: Call) -> Made:
 def _gelu(b: Builder, call: Call) -> Made:
     how = call.get(1, "approximate", "none")
     curve = e.gelu if how == "none" else e.gelu_tanh
-    return unary(
-        b, call, Elementwise.of(f"gelu {how}", lambda x: F.gelu(x, approximate=how), curve)
-    )
+    return unary(b, call, Smooth(f"gelu {how}", lambda x: F.gelu(x, approximate=how), curve))
 
 
 def _elu(b: Builder, call: Call) -> Made:
     alpha = float(call.get(1, "alpha", 1.0))
     curve = e.exponential(alpha, 1.0, 1.0)
-    return unary(b, call, Elementwise.of(f"elu {alpha}", lambda x: F.elu(x, alpha), curve))
+    return unary(b, call, Smooth(f"elu {alpha}", lambda x: F.elu(x, alpha), curve))
 
 
 def _celu(b: Builder, call: Call) -> Made:
     alpha = float(call.get(1, "alpha", 1.0))
     curve = e.exponential(alpha, 1.0, 1 / alpha)
-    return unary(b, call, Elementwise.of(f"celu {alpha}", lambda x: F.celu(x, alpha), curve))
+    return unary(b, call, Smooth(f"celu {alpha}", lambda x: F.celu(x, alpha), curve))
 
 
 _SELU = e.exponential(1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0)
@@ -70,7 +68,7 @@ _SELU = e.exponential(1.6732632423543772848170429916717, 1.050700987355480493419
 
 def _softplus(b: Builder, call: Call) -> Made:
     beta, threshold = float(call.get(1, "beta", 1)), float(call.get(2, "threshold", 20))
-    layer = Elementwise.of(
+    layer = Smooth(
         f"softplus {beta}", lambda x: F.softplus(x, beta, threshold), e.softplus(beta, threshold)
     )
     return unary(b, call, layer)
@@ -103,7 +101,7 @@ def _pow(b: Builder, call: Call) -> Made:
     if not isinstance(n, Real) or not isinstance(x, Ref):
         return None
     number = float(n)
-    return unary(b, call, Elementwise.of(f"power {number}", lambda x: x**number, e.power(number)))
+    return unary(b, call, Smooth(f"power {number}", lambda x: x**number, e.power(number)))
 
 
 def _prelu(b: Builder, call: Call) -> Made:

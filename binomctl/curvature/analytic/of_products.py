@@ -11,9 +11,9 @@ from binomctl.curvature.analytic import elementwise as e
 from binomctl.curvature.analytic.bilinear import MATMUL, MULTIPLY, contraction
 from binomctl.curvature.analytic.builder import Builder, Operand
 from binomctl.curvature.analytic.conv import Conv
-from binomctl.curvature.analytic.elementwise import Elementwise, scaled
+from binomctl.curvature.analytic.elementwise import scaled
 from binomctl.curvature.analytic.general_conv import Shape, convolution
-from binomctl.curvature.analytic.layers import Linear, Sum
+from binomctl.curvature.analytic.layers import Linear, Smooth, Sum
 from binomctl.curvature.analytic.of_elementwise import Made, Maker
 from binomctl.curvature.analytic.of_shapes import reshaped
 from binomctl.curvature.analytic.shapes import Add, permute
@@ -106,7 +106,7 @@ def _rdiv(b: Builder, call: Call) -> Made:
 
 
 def _reciprocal(b: Builder, operand: Operand) -> int:
-    layer = Elementwise.of("reciprocal", *e.CURVES["reciprocal"])
+    layer = Smooth("reciprocal", *e.CURVES["reciprocal"])
     return b.add(layer, [b.value(operand)])
 
 

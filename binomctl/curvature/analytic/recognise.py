@@ -76,7 +76,10 @@ def _values(builder: Builder, call: Call) -> list[int]:
     maker = MAKERS.get(name) or (MAKERS.get(name[:-1]) if name.endswith("_") else None)
     made = None
     if maker is not None and all(r.example.is_floating_point() for r in call.results):
-        made = maker(builder, call)
+        try:
+            made = maker(builder, call)
+        except (AttributeError, IndexError, TypeError, ValueError):
+            made = None  # arguments that the closed form does not expect
     if made is None:
         return builder.generic(call)
     return made if isinstance(made, list) else [made]

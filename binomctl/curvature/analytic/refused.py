@@ -22,6 +22,8 @@ REFUSED = frozenset({
     "_make_subclass", "numpy", "__array__", "tolist", "item", "__setitem__", "share_memory_",
     "storage", "untyped_storage", "to_sparse",
     "data =", "grad =", "requires_grad =",
+    # as many numbers as the values say, another number for every task:
+    "masked_select", "nonzero", "argwhere", "unique", "unique_consecutive", "bincount",
 })  # fmt: skip
 """Functions on values that vary which no recording can replace."""
 

@@ -337,7 +337,9 @@ def _name(func: Callable[..., Any]) -> str:
     """One name for a function, a method and an operator that do the same."""
     if func in _NAMES:
         return _NAMES[func]
-    name = getattr(func, "__name__", type(func).__name__)
+    name: str = getattr(func, "__name__", type(func).__name__)
+    if isinstance(func, types.FunctionType) and not func.__module__.startswith("torch"):
+        return f"{func.__module__}.{name}"
     if name in ("__get__", "__set__"):
         attribute = getattr(getattr(func, "__self__", None), "__name__", "")
         return attribute if name == "__get__" else f"{attribute} ="
