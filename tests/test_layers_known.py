@@ -16,6 +16,15 @@ TOLERANCE = 1e-12
 WIDE = torch.float64
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Networks this small gain nothing from more, and wait where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def relative(found, wanted):
     return float((found - wanted).norm() / wanted.norm().clamp_min(1e-30))
 
@@ -33,10 +42,6 @@ def by_autograd(model, loss, phi, x, y, v):
         (gradient,) = torch.autograd.grad(value, phi, create_graph=True)
         (product,) = torch.autograd.grad((gradient * v).sum(), phi, materialize_grads=True)
     return value.detach(), gradient.detach(), product, output.detach()
-
-
-def targets(output, N):
-    return torch.randn_like(output)
 
 
 def agree(model, x, loss=F.mse_loss, y=None, tolerance=TOLERANCE, **options):
@@ -113,20 +118,24 @@ FUNCTIONS = {
     "over batch": lambda x: x - x.mean(0), "expand": lambda x: x * x[:, :1].expand(-1, 6),
     "expand as": lambda x: x[0].expand_as(x) * x, "norm": lambda x: x / x.norm(dim=1, keepdim=True),
     "normalize": lambda x: F.normalize(x, dim=-1), "transpose": lambda x: x @ (x.t() @ x).tanh(),
-    "transposed": lambda x: ((x.t() @ x).sin() @ x.T).T, "matmul 1d": lambda x: x * (x @ x[0])[:, None],
+    "transposed": lambda x: ((x.t() @ x).sin() @ x.T).T,
+    "matmul 1d": lambda x: x * (x @ x[0])[:, None],
     "einsum": lambda x: torch.einsum("nf,mf->nm", x, x).mean(1, keepdim=True) + x,
     "where": lambda x: torch.where(x > 0, x * x, x.sin()), "softmin": lambda x: F.softmin(x, 1),
-    "max": lambda x: x - x.max(1, keepdim=True).values, "var": lambda x: x / (1 + x.var(1)[:, None]),
+    "max": lambda x: x - x.max(1, keepdim=True).values,
+    "var": lambda x: x / (1 + x.var(1)[:, None]),
     "logsumexp": lambda x: x - x.logsumexp(1, keepdim=True), "cumsum": lambda x: x.cumsum(1),
     "topk": lambda x: x + x.topk(2, 1)[0].sum(1, keepdim=True), "glu": lambda x: F.glu(
         torch.cat([x, x * x], 1)), "roll": lambda x: x.roll(1, 1), "detach": lambda x:
     x * x.detach() + x, "sort": lambda x: x.sort(1)[0] * x, "clone": lambda x: x.clone().mul_(x),
-    "masked": lambda x: x.masked_fill(torch.eye(6).bool()[:1], 0.0) + x, "int power": lambda x: 2**x,
+    "masked": lambda x: x.masked_fill(torch.eye(6).bool()[:1], 0.0) + x,
+    "int power": lambda x: 2**x,
     "view of N": lambda x: (x.view(x.shape[0] * 2, -1).sin()).view(len(x), 6), "flip": lambda x:
     x.flip(1) * x, "unbind": lambda x: torch.stack(x.unbind(1)[::-1], 1), "arange": lambda x:
     x * torch.arange(x.size(1)) + torch.arange(len(x))[:, None] / 7, "iter": lambda x: torch.stack(
         [row.sin() for row in x]), "one hot": lambda x: x @ F.one_hot(torch.arange(6)).double(),
-    "pad": lambda x: F.pad(x, (1, 2))[:, 1:7] * x, "sqrt of size": lambda x: x / math.sqrt(x.size(1)),
+    "pad": lambda x: F.pad(x, (1, 2))[:, 1:7] * x,
+    "sqrt of size": lambda x: x / math.sqrt(x.size(1)),
 }  # fmt: skip
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_layers_known import Do, agree, relative, used, ways
+from test_layers_known import (  # noqa: F401
+    Do,
+    _one_thread,
+    agree, relative, used, ways
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm

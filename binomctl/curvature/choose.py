@@ -112,6 +112,8 @@ def choose_engine(
                 raise Unsupported(f"engine.batching = {batching} is the autograd engine's")
             if not isinstance(x, Tensor):
                 raise Unsupported("inputs are more than one tensor")
+            if not isinstance(y, Tensor | None):
+                raise Unsupported("targets are more than one tensor")
             if takes_parameters(loss):
                 raise Unsupported("the loss takes the parameters")
             if seen.hidden:

@@ -76,7 +76,7 @@ def differences(before: list[tuple[str, Any]], after: list[tuple[str, Any]]) -> 
     changed = []
     for (path, old), (other, now) in zip(before, after, strict=True):
         same = now is old
-        if path.endswith(".bits"):
+        if path == other and path.endswith(".bits"):
             same = old.dtype == now.dtype and old.shape == now.shape
             same = same and old.numpy().tobytes() == now.numpy().tobytes()
         if path != other or not same:
