@@ -1,16 +1,19 @@
 """The zoo's networks: which engine computes each, how exact it is, and what it costs.
 
-    python benchmarks/zoo.py [NAME ...]
+    python benchmarks/zoo.py [NAME ...]    these only, to the screen
+    python benchmarks/zoo.py --page        the page again from the last result
 
 Exact MAML through MetaGradient against the plain double-backward loop of tests/zoo/oracle.py, in
 the same type, on two tasks. Time is the median of the second and later calls of one object over the
 median of the loop, the two by turns; three rounds, one for the heavy ones. Writes
-benchmarks/results/zoo.json and docs/models.md.
+benchmarks/results/zoo.json and docs/models.md. On a machine that was busy with other work the page
+leaves the times out.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -84,8 +87,15 @@ def measured(entry: Entry) -> dict[str, Any]:
     return row
 
 
+def quiet(report: dict[str, Any]) -> bool:
+    """Whether nothing but the benchmark was running: its own load is 1."""
+    load = report.get("load_average")
+    return load is not None and max(load) < 1.5
+
+
 def page(report: dict[str, Any]) -> str:
     rows, where = report["models"], report["environment"]
+    timed = quiet(report)
     done = [row for row in rows if "rung" in row]
     right = [row for row in done if row["error"] < row["allowed_error"]]
     rungs = {rung: sum(row["rung"] == rung for row in done) for rung in
@@ -100,10 +110,14 @@ def page(report: dict[str, Any]) -> str:
         " (1e-8 in float64, 1e-4 in float32, 1e-6 where torch itself falls back to float32);"
         f" {', '.join(f'{n} {rung}' for rung, n in rungs.items())};"
         f" {sum('refused' in row for row in rows)} refused in words;"
-        f" {sum('failed' in row for row in rows)} failed. Median time ratio"
-        f" {statistics.median(row['time'] for row in done):.2g}.\n\n"
-        f"Measured {where['date'][:10]} on {where['cpu']}, {where['cores']} cores,"
-        f" {where['torch_threads']} threads; {packages}. Every network and its episodes come from a"
+        f" {sum('failed' in row for row in rows)} failed. "
+        + (
+            f"Median time ratio {statistics.median(row['time'] for row in done):.2g}.\n\n"
+            if timed
+            else "The machine was busy, so the times are left out.\n\n"
+        )
+        + f"Measured {where['date'][:10]} on {where['cpu']}, {where['cores']} cores,"
+        f" torch on one thread; {packages}. Every network and its episodes come from a"
         " seed of their own, in `benchmarks/results/zoo.json`, with K and alpha.\n"
     )
     for kind in dict.fromkeys(row["kind"] for row in rows):
@@ -111,7 +125,8 @@ def page(report: dict[str, Any]) -> str:
         text += "|---|---|---|---|---|\n"
         for row in (row for row in rows if row["kind"] == kind):
             if "rung" in row:
-                cells = f"{row['rung']} | {row['error']:.0e} | {row['time']:.2g}"
+                cells = f"{row['rung']} | {row['error']:.0e} | "
+                cells += f"{row['time']:.2g}" if timed else "-"
             else:
                 why = " ".join((row.get("refused") or row["failed"]).split()).replace("|", "/")
                 word = "refused" if "refused" in row else "failed"
@@ -121,7 +136,11 @@ def page(report: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--page"]:
+        PAGE.write_text(page(json.loads(RESULT.read_text())), encoding="utf-8")
+        return
     torch.set_num_threads(1)
+    load = [os.getloadavg()[0]]
     wanted = [e for e in ENTRIES.values() if e.refused is None and not e.missing]
     if len(sys.argv) > 1:
         wanted = [e for e in wanted if e.name in sys.argv[1:]]
@@ -131,7 +150,13 @@ def main() -> None:
         for entry in wanted:
             rows.append(measured(entry))
             print(entry.name, rows[-1].get("rung", "-"), rows[-1].get("error", "-"), flush=True)
-    report = {"schema": "binomctl/zoo/1", "environment": environment(), "models": rows}
+    load.append(os.getloadavg()[0])
+    report = {
+        "schema": "binomctl/zoo/1",
+        "environment": environment(),
+        "load_average": load,
+        "models": rows,
+    }
     for name in OPTIONAL:
         try:
             report["environment"]["packages"][name] = version(name)

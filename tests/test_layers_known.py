@@ -199,6 +199,10 @@ IMAGES = {
     "softmax": lambda: [nn.Softmax2d()],
     "dropout": lambda: [nn.Dropout2d(0.3).eval()],
     "to tokens": lambda: [Do(lambda x: x.flatten(2).transpose(1, 2)), nn.Linear(4, 3)],
+    "wide": lambda: [nn.Conv2d(4, 80, 3, stride=3), nn.ReLU(), nn.Conv2d(80, 80, 3, padding=1)],
+    "wide, one place": lambda: [nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 80, 1), nn.Tanh(),
+                                nn.Conv2d(80, 70, 3, 2, padding=1, bias=False), nn.GELU()],
+    "linear on grids": lambda: [nn.Linear(7, 3), nn.ReLU(), nn.LayerNorm(3)],
     "local response": lambda: [nn.LocalResponseNorm(2)],
 }  # fmt: skip
 

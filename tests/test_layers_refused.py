@@ -7,7 +7,11 @@ import torch
 from test_layers_known import (  # noqa: F401
     Do,
     _one_thread,
-    agree, relative, used, ways
+    agree,
+    relative,
+    used,
+    ways,
+)
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm
@@ -215,12 +219,8 @@ def test_frozen_parameters_are_constants():
     model = resnet()
     for p in (*model[0].parameters(), model[1].weight, model[5].bias):
         p.requires_grad_(False)
-    engine = agree_frozen(model, torch.randn(2, 4, 2, 5, 6, dtype=WIDE))
+    engine = agree(model, torch.randn(2, 4, 2, 5, 6, dtype=WIDE))
     assert engine.layout.names == ("1.bias", "5.weight")
-
-
-def agree_frozen(model, x):
-    return agree(model, x)
 
 
 @pytest.mark.parametrize("training", [False, True])

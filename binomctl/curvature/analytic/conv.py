@@ -26,6 +26,8 @@ class Conv:
 
     `bias` False leaves the bias out: batch norm with the statistics of the batch behind it takes
     any constant away, so that neither the output nor any other gradient depends on it.
+    `wide`: the weight has more numbers than the images, so that it is never copied, into another
+    memory format or beside its tangent.
     """
 
     stride: tuple[int, int] = (1, 1)
@@ -33,6 +35,7 @@ class Conv:
     dilation: tuple[int, int] = (1, 1)
     bias: bool = True
     method: Method = "per-task"
+    wide: bool = False
 
     def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
         (x,) = xs
@@ -55,6 +58,10 @@ class Conv:
             return None if tx is None else self._apply(tx, p["weight"], None)
         if tx is None:
             return self._apply(cache.primal, tp["weight"], bias)
+        if self.wide:
+            return self._apply(tx, p["weight"], None) + self._apply(
+                cache.primal, tp["weight"], bias
+            )
         # tx * w + x * tw as one convolution of twice the channels: half the calls, no sum after.
         both = torch.cat([tx, cache.primal], -1)
         return self._apply(both, torch.cat([p["weight"], tp["weight"]], 2), bias)
@@ -78,6 +85,8 @@ class Conv:
             return [None], gradients
         if "weight" not in tp:
             return [self._to_input(tgy, w, x)], gradients
+        if self.wide:
+            return [self._to_input(tgy, w, x) + self._to_input(gy, tp["weight"], x)], gradients
         both = torch.cat([tgy, gy], -1)
         return [self._to_input(both, torch.cat([w, tp["weight"]], 1), x)], gradients
 
@@ -103,11 +112,12 @@ class Conv:
             )  # fmt: skip
             return _images(out, len(w))
         outs = [
-            F.conv2d(_nchw(x[t]), _last(w[t]), None if b is None else b[t], self.stride,
+            F.conv2d(self._nchw(x[t]), self._weight(w[t]), None if b is None else b[t], self.stride,
                      self.padding, self.dilation)
             for t in range(len(w))
         ]  # fmt: skip
-        return _stack([o.permute(0, 2, 3, 1).contiguous() for o in outs])
+        images = [o.permute(0, 2, 3, 1) for o in outs]
+        return _stack(images if self.wide else [i.contiguous() for i in images])
 
     def _to_input(self, g: Tensor, w: Tensor, x: Tensor) -> Tensor:
         if self.method != "products":
@@ -147,11 +157,19 @@ class Conv:
         out = []
         for t in range(len(w)):
             gx, gw, _ = _backward(
-                _nchw(g[t]), _nchw(x[t]), _last(w[t]), None, self.stride, self.padding,
-                self.dilation, False, [0, 0], 1, which,
+                self._nchw(g[t]), self._nchw(x[t]), self._weight(w[t]), None, self.stride,
+                self.padding, self.dilation, False, [0, 0], 1, which,
             )  # fmt: skip
             out.append(gx.permute(0, 2, 3, 1) if which[0] else gw)
         return out
+
+    def _nchw(self, x: Tensor) -> Tensor:
+        """[N, H, W, C] as torch's [N, C, H, W]: channels last, or where the weight is wide not."""
+        return x.permute(0, 3, 1, 2).contiguous() if self.wide else x.permute(0, 3, 1, 2)
+
+    def _weight(self, w: Tensor) -> Tensor:
+        """In the images' memory format; with one channel torch would take it for the other."""
+        return w if self.wide else w.contiguous(memory_format=torch.channels_last)
 
     def _columns(self, x: Tensor, w: Tensor) -> Tensor:
         """What every output sees: [T, N, h, w, kh * kw * C]; channels last makes rows of kw * C
@@ -176,16 +194,6 @@ _backward = torch.ops.aten.convolution_backward
 def _as_matrix(w: Tensor) -> Tensor:
     """[T, O, C, kh, kw] -> [T, kh * kw * C, O]."""
     return w.permute(0, 3, 4, 2, 1).flatten(1, 3)
-
-
-def _nchw(x: Tensor) -> Tensor:
-    """[N, H, W, C] as torch's [N, C, H, W], channels last."""
-    return x.permute(0, 3, 1, 2)
-
-
-def _last(w: Tensor) -> Tensor:
-    """A weight in the images' memory format; with one channel torch would take it for the other."""
-    return w.contiguous(memory_format=torch.channels_last)
 
 
 def _channels(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from binomctl.curvature.analytic import elementwise as e
 from binomctl.curvature.analytic.bilinear import MATMUL, MULTIPLY, contraction
+from binomctl.curvature.analytic.block import WIDEST
 from binomctl.curvature.analytic.builder import Builder, Operand
 from binomctl.curvature.analytic.conv import Conv
 from binomctl.curvature.analytic.elementwise import scaled
@@ -206,7 +208,7 @@ def _conv(dims: int) -> Maker:
         if dims == 2 and groups == 1 and fixed and len(x.shape) == 4:
             layer = Conv(
                 (stride[0], stride[1]), (pads[0], pads[1]), (dilation[0], dilation[1]),
-                method=b.method,
+                method=b.method, wide=b.method == "per-task" and _is_wide(weight, x.shape, shape),
             )  # fmt: skip
             roles = {"weight": weight, "bias": bias}
             return b.add(layer, [b.image(x)], shape, image=True, roles=roles)
@@ -214,6 +216,12 @@ def _conv(dims: int) -> Maker:
         return _general(b, call, x, weight, bias, how)
 
     return make
+
+
+def _is_wide(weight: Ref, images: Sequence[int], out: Sequence[int]) -> bool:
+    """Whether a weight has more numbers than what it is applied to; the kernels take others."""
+    numbers = weight.shape.numel()
+    return max(weight.shape[:2]) > WIDEST and numbers > max(math.prod(images), math.prod(out))
 
 
 def _transposed_conv(dims: int) -> Maker:

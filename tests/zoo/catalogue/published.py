@@ -47,7 +47,7 @@ def clipped() -> nn.Module:
     return net
 
 
-vision("resnet18", of_torchvision("resnet18"))
+vision("resnet18", of_torchvision("resnet18"), K=1)
 for name in ("efficientnet_b0", "convnext_tiny", "densenet121"):
     vision(name, of_torchvision(name), K=1, sizes=(2, 2))
 vision("mobilenet_v3_small", of_torchvision("mobilenet_v3_small"), twin=clipped, may_refuse=True,
@@ -57,12 +57,14 @@ vision("shufflenet_v2_x0_5", of_torchvision("shufflenet_v2_x0_5"))
 vision(
     "resnet_group_norm",
     lambda: of_torchvision("resnet18", norm_layer=by_groups, width_per_group=64)().train(),
+    K=1,
 )
 vision(
     "resnet_batch_statistics",
     lambda: of_torchvision(
         "resnet18", norm_layer=partial(nn.BatchNorm2d, track_running_stats=False)
     )().train(),
+    K=1,
     sizes=(4, 4),
 )
 
