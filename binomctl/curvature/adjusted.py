@@ -26,7 +26,7 @@ def adjust(module: nn.Module) -> None:
             part.forward = types.MethodType(unrolled, part)
         for kind, forward in ((nn.Hardsigmoid, _hardsigmoid), (nn.EmbeddingBag, _bag)):
             if type(part) is kind:
-                part.forward = types.MethodType(forward, part)
+                part.forward = types.MethodType(forward, part)  # type: ignore[method-assign]
         if type(part).__name__ == "_WeightNorm" and hasattr(part, "dim"):
             part.forward = types.MethodType(_parametrized, part)
         for hook in part._forward_pre_hooks.values():

@@ -181,3 +181,8 @@ def _alone(call: Call, refs: list[Ref], i: int) -> Callable[..., Tensor]:
         return value
 
     return function
+
+
+Made = int | list[int] | None
+"""The values that a call makes; None: no closed form for such arguments."""
+Maker = Callable[[Builder, Call], Made]

@@ -11,16 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from binomctl.curvature.analytic import elementwise as e
-from binomctl.curvature.analytic.bilinear import MULTIPLY
-from binomctl.curvature.analytic.builder import Builder
+from binomctl.curvature.analytic.builder import Builder, Made, Maker
 from binomctl.curvature.analytic.elementwise import Piecewise, scaled
 from binomctl.curvature.analytic.layers import SIGMOID, TANH, Layer, Leaky, Smooth
 from binomctl.curvature.analytic.leaf import Stop
 from binomctl.curvature.analytic.trace import Call, Ref
-
-Made = int | list[int] | None
-"""The values that a call makes; None: no closed form for such arguments."""
-Maker = Callable[[Builder, Call], Made]
 
 
 def unary(b: Builder, call: Call, layer: Layer) -> Made:
@@ -104,22 +99,6 @@ def _pow(b: Builder, call: Call) -> Made:
     return unary(b, call, Smooth(f"power {number}", lambda x: x**number, e.power(number)))
 
 
-def _prelu(b: Builder, call: Call) -> Made:
-    x, weight = call.get(0, "input"), call.get(1, "weight")
-    value = b.torch(x)
-    shape = b.shape(value)
-    slope = b.torch(weight)
-    if len(shape) > 1 and b.shape(slope).numel() > 1:  # along the channels
-        from binomctl.curvature.analytic.of_shapes import reshaped
-
-        slope = reshaped(b, slope, (b.shape(slope).numel(), *[1] * (len(shape) - 2)))
-    below = Piecewise("negative part", lambda x: x.clamp(max=0), lambda x: (x <= 0).to(x.dtype))
-    from binomctl.curvature.analytic.of_products import added
-
-    negative = b.add(MULTIPLY, [b.add(below, [value]), slope], shape)
-    return added(b, b.add(Leaky(0.0), [value]), negative, shape)
-
-
 def same(b: Builder, call: Call) -> Made:
     """The value itself, under another name."""
     x = call.get(0, "input")
@@ -154,7 +133,6 @@ MAKERS: dict[str, Maker] = {
     "abs": lambda b, call: unary(b, call, Piecewise("abs", torch.abs, torch.sign)),
     "neg": lambda b, call: unary(b, call, scaled("negative", -1.0, torch.neg)),
     "pow": _pow,
-    "prelu": _prelu,
     "detach": lambda b, call: unary(b, call, Stop()),
     **dict.fromkeys(("clone", "contiguous", "to", "float", "double", "type_as", "type"), same),
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"), _dropout),

@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from binomctl.curvature.analytic.bilinear import MULTIPLY
-from binomctl.curvature.analytic.builder import Builder
+from binomctl.curvature.analytic.builder import Builder, Made, Maker
 from binomctl.curvature.analytic.layers import GLOBAL_AVERAGE, LinearMap, MaxPool, Norm
 from binomctl.curvature.analytic.norm_block import NormBlock, Pool
 from binomctl.curvature.analytic.normalise import FixedNorm, Normalise, Softmax
-from binomctl.curvature.analytic.of_elementwise import Made, Maker
 from binomctl.curvature.analytic.of_products import added, product, times, transposed
 from binomctl.curvature.analytic.of_shapes import reshaped
 from binomctl.curvature.analytic.shapes import Gather

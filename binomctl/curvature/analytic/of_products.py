@@ -11,12 +11,11 @@ import torch
 from binomctl.curvature.analytic import elementwise as e
 from binomctl.curvature.analytic.bilinear import MATMUL, MULTIPLY, contraction
 from binomctl.curvature.analytic.block import WIDEST
-from binomctl.curvature.analytic.builder import Builder, Operand
+from binomctl.curvature.analytic.builder import Builder, Made, Maker, Operand
 from binomctl.curvature.analytic.conv import Conv
-from binomctl.curvature.analytic.elementwise import scaled
+from binomctl.curvature.analytic.elementwise import Piecewise, scaled
 from binomctl.curvature.analytic.general_conv import Shape, convolution
-from binomctl.curvature.analytic.layers import Linear, Smooth, Sum
-from binomctl.curvature.analytic.of_elementwise import Made, Maker
+from binomctl.curvature.analytic.layers import Leaky, Linear, Smooth, Sum
 from binomctl.curvature.analytic.of_shapes import reshaped
 from binomctl.curvature.analytic.shapes import Add, permute
 from binomctl.curvature.analytic.trace import Call, Constant, Parameter, Ref
@@ -114,6 +113,18 @@ def _reciprocal(b: Builder, operand: Operand) -> int:
 
 def _floating(*refs: Ref) -> bool:
     return all(r.example.is_floating_point() for r in refs)
+
+
+def _prelu(b: Builder, call: Call) -> Made:
+    x, weight = call.get(0, "input"), call.get(1, "weight")
+    value = b.torch(x)
+    shape = b.shape(value)
+    slope = b.torch(weight)
+    if len(shape) > 1 and b.shape(slope).numel() > 1:  # along the channels
+        slope = reshaped(b, slope, (b.shape(slope).numel(), *[1] * (len(shape) - 2)))
+    below = Piecewise("negative part", lambda x: x.clamp(max=0), lambda x: (x <= 0).to(x.dtype))
+    negative = b.add(MULTIPLY, [b.add(below, [value]), slope], shape)
+    return added(b, b.add(Leaky(0.0), [value]), negative, shape)
 
 
 # Matrix products ---------------------------------------------------------------------------------
@@ -284,6 +295,7 @@ MAKERS: dict[str, Maker] = {
     **dict.fromkeys(("__rdiv__", "__rtruediv__"), _rdiv),
     **dict.fromkeys(("matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "mv", "dot"), _matmul),
     "linear": _linear,
+    "prelu": _prelu,
     "einsum": _einsum,
     **{f"conv{n}d": _conv(n) for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": _transposed_conv(n) for n in (1, 2, 3)},

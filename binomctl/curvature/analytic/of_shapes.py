@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from binomctl.curvature.analytic.builder import Builder, Operand
+from binomctl.curvature.analytic.builder import Builder, Made, Maker, Operand
 from binomctl.curvature.analytic.layers import FLATTEN
-from binomctl.curvature.analytic.of_elementwise import Made, Maker
 from binomctl.curvature.analytic.shapes import Concat, expand, index, permute, reduce, reshape
 from binomctl.curvature.analytic.trace import Call, Ref
 

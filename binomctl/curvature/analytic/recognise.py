@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from binomctl.curvature.analytic import of_elementwise, of_layers, of_products, of_shapes
 from binomctl.curvature.analytic.block import with_blocks
-from binomctl.curvature.analytic.builder import Builder
+from binomctl.curvature.analytic.builder import Builder, Maker
 from binomctl.curvature.analytic.conv import Method
 from binomctl.curvature.analytic.fuse import fused
-from binomctl.curvature.analytic.of_elementwise import Maker
 from binomctl.curvature.analytic.program import Node, Program, depends_on_parameters
 from binomctl.curvature.analytic.refused import Unsupported
 from binomctl.curvature.analytic.trace import Call, Input, trace
