@@ -60,9 +60,10 @@ class Network:
         return Network(self.module, self._dtype)
 
     def parameters(self) -> Tensor:
-        """The user's parameters as they are now, theta [d], detached."""
+        """The user's parameters as they are now, theta [d], detached, in the copy's type."""
         with torch.no_grad(), torch.inference_mode(False):
-            return self.layout.flatten({n: p.detach() for n, p in self._of.items()})
+            theta = self.layout.flatten({n: p.detach() for n, p in self._of.items()})
+            return theta if self._dtype is None else theta.to(self._dtype)
 
     def is_copy_of(self, model: nn.Module) -> bool:
         """Whether the module is still what was copied: its parts, attributes, hooks and flags;
