@@ -233,12 +233,11 @@ def _groups(episodes: Sequence[Part]) -> list[EpisodeBatch]:
         lengths = {len(part) if isinstance(part, list) else _tasks(part) for part in episodes}
         if len(lengths) != 1:
             raise ConfigError(f"the parts of episodes differ in their number of tasks: {lengths}")
-        add = torch.Tensor.unsqueeze
         tasks = [
             [part[b] if isinstance(part, list) else rows(part, b) for part in episodes]
             for b in range(lengths.pop())
         ]
-        batches = [[tree_map(lambda t: add(t, 0), part) for part in task] for task in tasks]
+        batches = [[tree_map(lambda t: t.unsqueeze(0), part) for part in task] for task in tasks]
     else:
         batches = [list(episodes)]
     out = []

@@ -20,6 +20,9 @@ from binomctl.episodes import EpisodeBatch
 from binomctl.errors import BinomctlError, ConfigError
 
 
+_FEW = 8  # shapes of tasks whose engines are kept
+
+
 class Prepared:
     """An engine for a model's episodes of one shape, made once and made anew when the model is
     another than it was. It holds copies of the model, never the model.
@@ -62,6 +65,8 @@ class Prepared:
             network = self._fresh(model)
             shapes = tuple((t.shape[1:], t.dtype) for t in tree_leaves(batch.x_trn))
             if shapes not in self._engines:
+                while len(self._engines) >= _FEW:  # tasks of ever new sizes must not add up
+                    self._engines.pop(next(iter(self._engines)))
                 x, y = rows(batch.x_trn, 0), rows(batch.y_trn, 0)
                 self._engines[shapes] = choose_engine(
                     network, self.loss, x, y, kind=self._kind, batching=self._batching, **self._how
