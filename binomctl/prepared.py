@@ -19,7 +19,6 @@ from binomctl.curvature.supported import check_model
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import BinomctlError, ConfigError
 
-
 _FEW = 8  # shapes of tasks whose engines are kept
 
 
