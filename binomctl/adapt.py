@@ -37,11 +37,14 @@ def adapt(
         keep: the k whose Hessians will be asked for later.
     """
     theta = theta.detach()
-    phi = theta.expand(B, -1)
-    path, losses, gradients = [phi], [], []
+    # Steps outermost: every phi^k is contiguous, written where it stays.
+    path = theta.new_empty(adaptation.K + 1, B, len(theta))
+    path[0] = theta
+    losses, gradients = [], []
     learns = adaptation.m.numel() > 0
     adam = _Adam(*adaptation.adam) if adaptation.adam else None
     for k in range(adaptation.K):
+        phi = path[k].data  # a version of its own: writing the next step is no change of this one
         loss, gradient = curvature.gradient(phi, k, keep=k in keep)
         if adaptation.scale != 1:
             gradient = adaptation.scale * gradient
@@ -52,11 +55,10 @@ def adapt(
         direction = adaptation.rule.apply(adaptation.m, gradient, adaptation.layout)
         if adam:
             direction = adam.direction(direction)
-        phi = torch.sub(phi, direction, alpha=adaptation.alpha)
-        path.append(phi)
+        torch.sub(phi, direction, alpha=adaptation.alpha, out=path[k + 1])
         losses.append(loss)
     kept = torch.stack(gradients, 1) if learns else None
-    return Trajectory(theta, torch.stack(path, 1), torch.stack(losses, 1), adaptation, kept)
+    return Trajectory(theta, path.transpose(0, 1), torch.stack(losses, 1), adaptation, kept)
 
 
 def adapt_and_validate(

@@ -70,7 +70,11 @@ def _rows(adapted: Adapted, L: int, C: int, alpha: float) -> Iterator[tuple[int,
         below = [S[j - 1] for j in orders]
         V = torch.stack(below, dim=1) if len(below) > 1 else below[0].unsqueeze(1)
         U = adapted.hvp([k] * len(orders), V)
-        S |= {j: S.get(j, S[j - 1]) - alpha * U[:, i] for i, j in enumerate(orders)}
+        scaled = alpha * U
+        S |= {
+            j: torch.sub(S.get(j, S[j - 1]), scaled[:, i], out=scaled[:, i])
+            for i, j in enumerate(orders)
+        }
         yield k, S[top]
         S = {j: v for j, v in S.items() if j >= L - (k - first)}  # what lower rows still take
 

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from binomctl.allocator import tune_allocator
 from binomctl.contracts import Engine
 from binomctl.curvature.autograd import AutogradEngine, Batching, Memory, rows
 from binomctl.curvature.choose import RUNGS, Kind, choose_engine
 from binomctl.curvature.criterion import Loss
-from binomctl.curvature.network import Network
+from binomctl.curvature.network import Network, matrix_attention
 from binomctl.curvature.supported import check_model
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import BinomctlError, ConfigError
 
+_KEPT_BY_GLIBC = 2**25
+"""Bytes of a block above which glibc gives it back when it is freed, and fetches it anew."""
 _FEW = 8  # shapes of tasks whose engines are kept
 
 
@@ -60,8 +63,11 @@ class Prepared:
         self, model: nn.Module, batch: EpisodeBatch, function: Callable[[Engine, Tensor], Any]
     ) -> Any:
         """function(engine, theta), with the next rung where one fails on these very data."""
-        with self._lock, torch.inference_mode(False):
+        with self._lock, torch.inference_mode(False), matrix_attention():
             network = self._fresh(model)
+            theta = network.parameters()
+            if theta.device.type == "cpu" and len(batch) * theta.nbytes > _KEPT_BY_GLIBC:
+                tune_allocator()
             shapes = tuple((t.shape[1:], t.dtype) for t in tree_leaves(batch.x_trn))
             if shapes not in self._engines:
                 while len(self._engines) >= _FEW:  # tasks of ever new sizes must not add up
@@ -75,7 +81,7 @@ class Prepared:
                 engine = self._engines[shapes]
                 self.rung = rung_of(engine)
                 try:
-                    return function(engine, network.parameters())
+                    return function(engine, theta)
                 except (RuntimeError, ValueError, IndexError, TypeError, ConfigError) as error:
                     lower = self._lower(network, self.rung)
                     if lower is None:
