@@ -6,12 +6,14 @@ import copy
 import gc
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
 from dense_oracle import backpropagated, flat_loss
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import binomctl
 from binomctl.curvature.network import Network, matrix_attention
@@ -62,6 +64,43 @@ def test_calls_leave_no_thread_and_no_memory():
     del model
     gc.collect()
     assert gone() is None
+
+
+def test_ten_thousand_calls_are_flat():
+    model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+    episodes = tuple(torch.randn(1, 3, 1) for _ in range(4))
+    sizes = []
+    for call in range(10_001):
+        binomctl.meta_gradient(model, F.mse_loss, episodes, estimator="maml", K=1)
+        if call % 5000 == 0:
+            gc.collect()
+            resident = int(Path("/proc/self/statm").read_text().split()[1])
+            sizes.append((len(gc.get_objects()), threading.active_count(), resident))
+    _, (objects, threads, pages), (objects_after, threads_after, pages_after) = sizes
+    assert threads_after == threads
+    assert objects_after - objects < 100
+    assert pages_after - pages < 2000  # 8 MB; 5,000 calls that left 2 KB each would be above
+
+
+def test_reentrant_checkpointing_is_refused_by_name():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(checkpoint(self.body, x, use_reentrant=True))
+
+    episodes = (torch.randn(1, 4, 3), torch.tensor([[0, 1, 2, 0]])) * 2
+    with pytest.raises(ConfigError, match="reentrant"):
+        binomctl.meta_gradient(Net(), F.cross_entropy, episodes)
+
+
+def test_a_token_without_a_row_is_named_with_the_table():
+    model = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(8, 3))
+    tokens = torch.tensor([[[0, 6], [1, 7]]])
+    with pytest.raises(ConfigError, match=r"Embedding at '0' \(rows 0 to 6\)"):
+        binomctl.meta_gradient(model, F.cross_entropy, (tokens, torch.tensor([[0, 1]])) * 2)
 
 
 def test_what_is_kept_follows_the_model():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import sys
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +36,8 @@ def observe(network: Network, x: Inputs) -> Observed:
     """Run a network on one task's inputs and look at what it does.
 
     Raises:
-        ConfigError: it draws at random, its output depends on a state that it changes itself, or
+        ConfigError: it draws at random, it checkpoints reentrantly, its output depends on a
+            state that it changes itself, or
             a part of it holds the user's module in a way that could not be followed.
     """
     module, name = network.module, type(network.module).__name__
@@ -43,7 +46,7 @@ def observe(network: Network, x: Inputs) -> Observed:
     states = _random_states(network)
     watch = _Watch()
     try:
-        with torch.enable_grad(), in_words(module), network.holding(leaves):
+        with torch.enable_grad(), in_words(module), network.holding(leaves), _warnings() as warned:
             before = [get() for get, _ in states]
             with watch:
                 one = network.forward(x)
@@ -78,10 +81,19 @@ def observe(network: Network, x: Inputs) -> Observed:
             hidden.append(f"{type(part).__name__} at '{path or name}' has hooks")
     outputs = [leaf for leaf in tree_leaves(one) if isinstance(leaf, Tensor)]
     check_inside(network, outputs, name)
+    # Without inputs that need gradients reentrant checkpointing drops its node, and warns.
+    checkpointed = any("None of the inputs have requires_grad" in str(w.message) for w in warned)
     for node in graph(outputs):
+        checkpointed = checkpointed or type(node).__name__ == "CheckpointFunctionBackward"
         if hasattr(type(node), "_forward_cls"):
             function = type(node).__name__.removesuffix("Backward")
             hidden.append(f"{function}, an autograd function of its own")
+    if checkpointed:
+        raise ConfigError(
+            f"{name} uses gradient checkpointing of the reentrant kind, which has no gradient with"
+            " respect to given parameters, let alone a second one",
+            "Call torch.utils.checkpoint.checkpoint(..., use_reentrant=False) in its forward.",
+        )
     return Observed(one, tuple(hidden))
 
 
@@ -140,6 +152,13 @@ class _Watch(TorchFunctionMode):
         if found:
             self.seen.append(found)
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _warnings() -> Iterator[list[warnings.WarningMessage]]:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        yield warned
 
 
 State = tuple[Callable[[], Any], Callable[[Any], Any]]

@@ -120,6 +120,9 @@ def _place(model: nn.Module, error: Exception) -> str:
         owner = trace.tb_frame.f_locals.get("self")
         if id(owner) in paths and paths[id(owner)]:
             place = f"{type(owner).__name__} at '{paths[id(owner)]}'"
+            rows = getattr(owner, "num_embeddings", None)
+            if isinstance(error, IndexError) and isinstance(rows, int):
+                place += f" (rows 0 to {rows - 1})"
         trace = trace.tb_next
     return place
 
