@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from binomctl.environment import environment
-from binomctl.statistics import mean_ci95
+from binomctl.machine.environment import environment
+from binomctl.reporting.intervals import mean_ci95
 
 METHODS: dict[str, dict[str, Any]] = {
     "maml": {"name": "maml"},
@@ -39,10 +39,10 @@ def measure(job: tuple[str, int, int, int]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    from binomctl.config import load_config
-    from binomctl.evaluate import evaluate
-    from binomctl.meta import MetaState, meta_train
-    from binomctl.problem import build_problem, evaluation_dataset, resolved
+    from binomctl.problem.build import build_problem, evaluation_dataset, resolved
+    from binomctl.settings.config import load_config
+    from binomctl.training.evaluate import evaluate
+    from binomctl.training.loop import MetaState, meta_train
 
     method, seed, steps, tasks = job
     overrides = {f"estimator.{k}": v for k, v in METHODS[method].items()}

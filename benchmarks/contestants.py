@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 from torch.nn import functional as F
 
-from binomctl import registry
 from binomctl.adapt import adapt_and_validate, estimate
 from binomctl.contracts import Adaptation
 from binomctl.curvature import AutogradEngine
@@ -21,7 +20,8 @@ from binomctl.episodes import EpisodeBatch
 from binomctl.flat import Layout, initial_parameters
 from binomctl.images.learn2learn import load as load_learn2learn
 from binomctl.models import build_model
-from binomctl.problem import LARGE
+from binomctl.problem.build import LARGE
+from binomctl.settings import registry
 
 K, L = 5, 2
 WORKLOADS: dict[str, dict[str, Any]] = {
@@ -210,6 +210,6 @@ class Case:
 
 
 def large_images(spec: dict[str, Any]) -> bool:
-    """As binomctl/problem.py has it for a run."""
+    """As binomctl/problem/build.py has it for a run."""
     places = 5 * spec.get("queries", 15) * math.prod(spec["shape"][1:])
     return len(spec["shape"]) == 3 and places > LARGE

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from binomctl.environment import environment
+from binomctl.machine.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "data.json"
 SPLITS = {"train": (351, 448_695), "val": (97, 124_261), "test": (160, 206_209)}

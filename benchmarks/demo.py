@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from binomctl.environment import environment
+from binomctl.machine.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "demo.json"
 RENDER = """

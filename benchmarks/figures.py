@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from binomctl.environment import environment
-from binomctl.figures_errors import draw_errors
+from binomctl.machine.environment import environment
+from binomctl.reporting.figure_errors import draw_errors
 
 ROOT = Path(__file__).parents[1]
 RESULTS, FIGURES = ROOT / "benchmarks" / "results", ROOT / "docs" / "figures"

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from binomctl.environment import environment
-from binomctl.statistics import MeanCI, mean_ci95
+from binomctl.machine.environment import environment
+from binomctl.reporting.intervals import MeanCI, mean_ci95
 
 HERE = Path(__file__).parent
 EXPANSIONS: dict[str, dict[str, Any]] = {
@@ -51,8 +51,8 @@ def problem_of(dataset: str, method: tuple[str, str], seed: int, steps: int | No
     import torch
 
     torch.set_num_threads(1)
-    from binomctl.config import load_config
-    from binomctl.problem import build_problem
+    from binomctl.problem.build import build_problem
+    from binomctl.settings.config import load_config
 
     estimator = {**EXPANSIONS, **PLAIN}[method[0]]
     overrides = {f"estimator.{k}": v for k, v in estimator.items()}
@@ -64,7 +64,7 @@ def problem_of(dataset: str, method: tuple[str, str], seed: int, steps: int | No
 
 def step_times(dataset: str, rounds: int) -> dict[str, dict[str, float]]:
     """Median, p10 and p90 of a meta-step in ms by method, all methods in turn."""
-    from binomctl.meta import MetaState, meta_train
+    from binomctl.training.loop import MetaState, meta_train
 
     loops = {}
     for method in METHODS:
@@ -91,9 +91,9 @@ def step_times(dataset: str, rounds: int) -> dict[str, dict[str, float]]:
 def measure(job: tuple[str, tuple[str, str], int, int, int]) -> dict[str, Any]:
     """Train one method with one seed, test it at two numbers of steps."""
     from binomctl.errors import NonFiniteError
-    from binomctl.evaluate import evaluate
-    from binomctl.meta import MetaState, meta_train
-    from binomctl.problem import evaluation_dataset, resolved
+    from binomctl.problem.build import evaluation_dataset, resolved
+    from binomctl.training.evaluate import evaluate
+    from binomctl.training.loop import MetaState, meta_train
 
     dataset, method, seed, equal_steps, affordable = job
     last = max(equal_steps, affordable)

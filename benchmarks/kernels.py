@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from binomctl.allocator import tune_allocator
 from binomctl.curvature.analytic.block import Block
 from binomctl.curvature.analytic.layers import Cache
 from binomctl.curvature.analytic.norm_block import NormBlock, Pool
-from binomctl.environment import environment
+from binomctl.machine.allocator import tune_allocator
+from binomctl.machine.environment import environment
 
 ROOT = Path(__file__).parents[1]
 RESULT, PAGE = ROOT / "benchmarks/results/kernels.json", ROOT / "docs/speed.md"

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from binomctl.adapt import adapt_and_validate
-from binomctl.config import load_config
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.engine import AnalyticEngine
-from binomctl.environment import environment
-from binomctl.problem import build_problem
+from binomctl.machine.environment import environment
+from binomctl.problem.build import build_problem
 from binomctl.profiling import peak_allocated
+from binomctl.settings.config import load_config
 
 ROOT = Path(__file__).parents[1]
 RESULT, FIGURE = ROOT / "benchmarks/results/memory.json", ROOT / "docs/figures/memory.svg"

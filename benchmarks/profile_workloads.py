@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from binomctl.figures_profile import draw_profile
+from binomctl.reporting.figure_profile import draw_profile
 
 ROOT = Path(__file__).parents[1]
 RESULTS, FIGURES = ROOT / "benchmarks/results", ROOT / "docs/figures"

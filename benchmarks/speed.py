@@ -3,7 +3,7 @@
     python benchmarks/speed.py [--rounds 3]
 
 Every workload runs in worker processes, with glibc's allocator as it is and tuned in turn
-(binomctl/allocator.py); within a worker all contestants run in turn, round after round, on the same
+(binomctl/machine/allocator.py); within a worker all contestants run in turn, round by round, on the same
 model, weights and random data. A step is everything from the parameters to the meta-gradient. The
 floor is the work (convolutions and matrix products, formulas below) at the rate of a 1024 x 1024
 sgemm measured in the same worker. Writes benchmarks/results/speed.json, docs/speed.md's table and
@@ -25,10 +25,10 @@ from typing import Any
 import torch
 from contestants import WORKLOADS, Case, K, L, large_images
 
-from binomctl.allocator import tune_allocator
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.engine import AnalyticEngine
-from binomctl.environment import environment
+from binomctl.machine.allocator import tune_allocator
+from binomctl.machine.environment import environment
 from binomctl.profiling import peak_allocated
 
 ROOT = Path(__file__).parents[1]
@@ -209,7 +209,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any]) -> None:
-    from binomctl.figures import new_figure, save
+    from binomctl.reporting.figures import new_figure, save
 
     figure = new_figure(8.6, 5.2)
     names = list(report["workloads"])

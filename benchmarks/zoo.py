@@ -34,8 +34,8 @@ from zoo.entry import Entry  # noqa: E402
 from zoo.oracle import oracle, tasks_of, worst_error  # noqa: E402
 
 import binomctl  # noqa: E402
-from binomctl.environment import environment  # noqa: E402
 from binomctl.errors import BinomctlError  # noqa: E402
+from binomctl.machine.environment import environment  # noqa: E402
 
 RESULT, PAGE = ROOT / "benchmarks/results/zoo.json", ROOT / "docs/models.md"
 OPTIONAL = ("torchvision", "timm", "transformers")

@@ -17,7 +17,7 @@ from binomctl.contracts import (
     PlainOnly,
     Trajectory,
 )
-from binomctl.curvature.stepped import SteppedCurvature
+from binomctl.curvature.mini_batches import SteppedCurvature
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
 

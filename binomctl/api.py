@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from binomctl import registry
 from binomctl.adapt import adapt_and_validate, check_pair, estimate
 from binomctl.contracts import Adaptation, Engine, Estimator, Proximal, Rule
 from binomctl.curvature.autograd import Batching, Memory, rows
 from binomctl.curvature.choose import Kind
 from binomctl.curvature.criterion import Loss, check_outside
+from binomctl.curvature.prepared import Prepared, plain
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, NonFiniteError, unknown
-from binomctl.prepared import Prepared, plain
+from binomctl.settings import registry
 
 Part = Any
 """Tensors [B, N, ...]: one, a tuple or a dict of them; or a list of B tasks' of unequal N."""

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from binomctl.adapt import adapt_and_validate
-from binomctl.config import Config, merge
 from binomctl.contracts import (
     Adaptation,
     Adapted,
@@ -36,6 +35,7 @@ from binomctl.episodes import EpisodeBatch
 from binomctl.errors import DataError
 from binomctl.flat import Layout, initial_parameters
 from binomctl.options import build, describe_options
+from binomctl.settings.config import Config, merge
 
 B, K, ALPHA = 3, 4, 0.1
 

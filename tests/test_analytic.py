@@ -17,7 +17,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import binomctl
-from binomctl import registry
 from binomctl.adapt import adapt_and_validate
 from binomctl.contracts import Adaptation
 from binomctl.curvature import AutogradEngine, choose_engine
@@ -34,6 +33,7 @@ from binomctl.flat import initial_parameters
 from binomctl.models.conv4 import Conv4
 from binomctl.models.mlp import MLP
 from binomctl.models.resnet12 import ResNet12
+from binomctl.settings import registry
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}
 

@@ -18,8 +18,8 @@ from binomctl.errors import (
     DamagedFile,
     ResourceError,
 )
-from binomctl.images import archives
-from binomctl.images.archives import unpack
+from binomctl.files import archives
+from binomctl.files.archives import unpack
 from binomctl.images.prepare import prepare
 
 

@@ -15,8 +15,8 @@ from command import in_a_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binomctl.bounds import Setting, curves, failed_assumption
-from binomctl.certify import (
+from binomctl.theory.bounds import Setting, curves, failed_assumption
+from binomctl.theory.certify import (
     certify,
     save_witness,
     spectrum_limits,

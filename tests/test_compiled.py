@@ -9,11 +9,11 @@ import pytest
 import torch
 from command import in_a_process
 
-from binomctl.allocator import tune_allocator
-from binomctl.compiled import PAYS_FROM, compiles, step_function
-from binomctl.config import load_config
 from binomctl.errors import ConfigError
-from binomctl.problem import build_problem
+from binomctl.machine.allocator import tune_allocator
+from binomctl.problem.build import build_problem
+from binomctl.settings.config import load_config
+from binomctl.training.step import PAYS_FROM, compiles, step_function
 
 TINY = {"dataset.name": "sinusoid", "training.meta_batch": 3, "model.width": 6}
 
@@ -90,7 +90,9 @@ def test_what_cannot_be_compiled_leaves_no_run_behind(tmp_path):
 
 
 def test_the_allocator_is_tuned_where_it_can_be_and_not_where_it_is_switched_off(monkeypatch):
-    code = "from binomctl.allocator import tune_allocator as t; print(t(), t(one_arena=True))"
+    code = (
+        "from binomctl.machine.allocator import tune_allocator as t; print(t(), t(one_arena=True))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["True", "True"]
     monkeypatch.setenv("BINOMCTL_MALLOC", "0")

@@ -12,10 +12,10 @@ from binomctl_datasets.sinusoid import Sinusoid
 from binomctl_estimators.binomial import BinomMAML
 from binomctl_estimators.fomaml import FOMAML
 
-from binomctl import registry
 from binomctl.contracts import FromFiles
 from binomctl.images.prepare import prepare
 from binomctl.options import has_option, option
+from binomctl.settings import registry
 from binomctl.testing import check_dataset, check_estimator
 
 

@@ -26,10 +26,11 @@ from binomctl.errors import (
     DataError,
     MissingDependencyError,
 )
+from binomctl.files import download
+from binomctl.files.download import Remote, fetch
 from binomctl.images import acquire as acquiring
-from binomctl.images import download, learn2learn
+from binomctl.images import learn2learn
 from binomctl.images.acquire import acquire
-from binomctl.images.download import Remote, fetch
 from binomctl.images.prepare import prepare
 
 

@@ -13,8 +13,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from binomctl.adapt import adapt_and_validate
-from binomctl.compiled import captures, step_function
-from binomctl.config import load_config
 from binomctl.contracts import Adaptation
 from binomctl.curvature import choose_engine
 from binomctl.curvature.analytic import measured
@@ -24,8 +22,10 @@ from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, ResourceError
 from binomctl.flat import initial_parameters
 from binomctl.models.conv4 import Conv4
-from binomctl.problem import build_problem
-from binomctl.registry import create
+from binomctl.problem.build import build_problem
+from binomctl.settings.config import load_config
+from binomctl.settings.registry import create
+from binomctl.training.step import captures, step_function
 
 SMALL = {"model.filters": 16, "training.meta_batch": 2, "dataset.queries": 2}
 

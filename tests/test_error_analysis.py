@@ -11,16 +11,16 @@ import torch
 from command import in_a_process
 from dense_oracle import flat_loss, inner_loop, product, subset_sum
 
-from binomctl import registry
 from binomctl.adapt import adapt_and_validate
-from binomctl.analysis_setup import cases_of, initial, settings_of
+from binomctl.analysis.errors import Case, Errors, analyse, matching_bounds
+from binomctl.analysis.setup import cases_of, initial, settings_of
+from binomctl.analysis.spectrum import spectrum
 from binomctl.contracts import Expansion
-from binomctl.error_analysis import Case, Errors, analyse, matching_bounds
 from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.expansion import binomial_expansion, combine, elementary_rows
-from binomctl.orders import orders
-from binomctl.problem import build_problem
-from binomctl.spectrum import spectrum
+from binomctl.problem.build import build_problem
+from binomctl.settings import registry
+from binomctl.settings.orders import orders
 
 SMALL = {"model.width": 5, "model.depth": 1, "training.meta_batch": 3, "adaptation.K": 4}
 

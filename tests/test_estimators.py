@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from binomctl import registry
 from binomctl.adapt import adapt_and_validate
 from binomctl.contracts import Adaptation
 from binomctl.curvature import AutogradEngine
@@ -18,6 +17,7 @@ from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
 from binomctl.flat import initial_parameters
 from binomctl.models.conv4 import Conv4
+from binomctl.settings import registry
 
 B = 2
 

@@ -23,11 +23,11 @@ from command import binomctl
 from PIL import Image
 
 from binomctl.cli.datasets import ensure_prepared
-from binomctl.config import load_config
 from binomctl.errors import ConfigError, DataError
 from binomctl.images.prepare import prepare
 from binomctl.images.store import NotPrepared, Store, open_store, verify
-from binomctl.problem import build_problem
+from binomctl.problem.build import build_problem
+from binomctl.settings.config import load_config
 from binomctl.testing import check_dataset
 
 CLASSES = {

@@ -9,13 +9,13 @@ from torch import nn
 from torch.nn import functional as F
 
 import binomctl
-from binomctl import registry
 from binomctl.adapt import adapt_and_validate
 from binomctl.contracts import Adaptation
 from binomctl.curvature import AutogradEngine
 from binomctl.episodes import EpisodeBatch, mini_batches
 from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.flat import initial_parameters
+from binomctl.settings import registry
 
 B, K, ALPHA = 2, 6, 0.1
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from binomctl.adapt import adapt_and_validate
-from binomctl.config import load_config
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.engine import AnalyticEngine
-from binomctl.evaluate import evaluate
-from binomctl.problem import build_problem
+from binomctl.problem.build import build_problem
 from binomctl.profiling import peak_allocated
+from binomctl.settings.config import load_config
+from binomctl.training.evaluate import evaluate
 
 
 def looped(memory="store", **overrides):

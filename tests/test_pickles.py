@@ -20,9 +20,9 @@ from command import in_a_process
 from binomctl.errors import (
     DataError,
 )
-from binomctl.images.plain_values import Forbidden
+from binomctl.files.pickles.plain_values import Forbidden
+from binomctl.files.pickles.unpickle import read_pickle
 from binomctl.images.prepare import prepare
-from binomctl.images.unpickle import read_pickle
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -138,7 +138,7 @@ def test_every_cut_and_every_flipped_byte_is_refused_or_plain(tmp_path):
 
 def test_opcodes_are_all_known_or_forbidden():
     """Every instruction of the format is either built here or refused by name."""
-    from binomctl.images.pickle_machine import _FORBIDDEN, _TABLE
+    from binomctl.files.pickles.machine import _FORBIDDEN, _TABLE
 
     published = {ord(op.code) for op in pickletools.opcodes} - {ord(".")}
     assert set(_TABLE) | _FORBIDDEN == published
@@ -195,7 +195,7 @@ def test_a_small_pickle_does_not_take_the_machine(tmp_path, name):
         "import resource, sys; from pathlib import Path\n"
         "resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))\n"
         "from binomctl.errors import DataError\n"
-        "from binomctl.images.unpickle import read_pickle\n"
+        "from binomctl.files.pickles.unpickle import read_pickle\n"
         "try:\n    read_pickle(Path(sys.argv[1]))\n"
         "except DataError as error:\n    assert len(str(error)) < 500; sys.exit(3)\n"
     )

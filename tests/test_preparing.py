@@ -179,7 +179,7 @@ def test_another_size_is_another_store(tmp_path):
 def test_a_recipe_needs_nothing_but_its_layouts(tmp_path):
     """An outside plugin's data set is prepared by the same code."""
     layouts.folders(tmp_path, size=12)
-    from binomctl.images.layouts_folders import SplitFolders
+    from binomctl.images.layouts.folders import SplitFolders
     from binomctl.images.sources import Shape
 
     store = prepare(Recipe("mine", (SplitFolders(),), Shape("L", None)), tmp_path)

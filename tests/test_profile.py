@@ -18,16 +18,16 @@ import torch
 from command import binomctl, in_a_process
 from torch import nn
 
-from binomctl import registry
-from binomctl.config import load_config
 from binomctl.models.conv4 import Conv4
-from binomctl.problem import build_problem
+from binomctl.problem.build import build_problem
 from binomctl.profiling import fresh, nvml, observed
 from binomctl.profiling.cells import Cell, cells_of
 from binomctl.profiling.measure import measure, prepare, spread
 from binomctl.profiling.plan import Model, best, choices, fit, size_of, time_of
 from binomctl.profiling.session import rates_and_work, report_of
 from binomctl.profiling.work import Work
+from binomctl.settings import registry
+from binomctl.settings.config import load_config
 
 SMALL = {
     "model.filters": 8, "training.meta_batch": 2, "dataset.queries": 2, "adaptation.K": 3,
@@ -90,7 +90,7 @@ def test_the_phases_are_the_whole_step(monkeypatch):
     took = 1e3 * (time.perf_counter() - start)
     assert tuple(phases) == observed.PHASES
     assert 0.9 * took < sum(phases.values()) <= took
-    from binomctl.compiled import step_function
+    from binomctl.training.step import step_function
 
     batch = one.problem.training_batch(range(2))
     wanted = step_function(one.problem)(one.problem.theta, one.problem.m, batch)
@@ -198,7 +198,7 @@ def test_a_cell_that_runs_out_of_memory_is_marked_and_the_others_go_on(monkeypat
     assert report["cells"][1]["step_ms"] is None
     assert all(c["step_ms"] and c["memory"] for i, c in enumerate(report["cells"]) if i != 1)
     from binomctl.cli.profile_table import print_profile
-    from binomctl.figures_profile import groups
+    from binomctl.reporting.figure_profile import groups
 
     print_profile(report)
     assert sum(len(g) for g in groups(report).values()) == len(cells) - 1
@@ -223,7 +223,7 @@ def test_memory_that_cannot_be_measured_leaves_the_time(monkeypatch):
 
 
 def test_nothing_measured_yet_still_draws(tmp_path):
-    from binomctl.figures_profile import draw_profile
+    from binomctl.reporting.figure_profile import draw_profile
 
     base = problem()
     report = report_of(base, prepare(base, cells_of(base)), *rates_and_work(base))

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import binomctl
-from binomctl import registry
 from binomctl.errors import ConfigError
+from binomctl.settings import registry
 
 B, ALPHA = 2, 0.1
 

@@ -9,12 +9,12 @@ import torch
 from binomctl_datasets.fc100 import FC100
 
 from binomctl.cli.datasets import ensure_prepared
-from binomctl.config import load_config
 from binomctl.errors import DataError
 from binomctl.images import sampling
 from binomctl.images.prepare import prepare
-from binomctl.prefetch import ahead
-from binomctl.problem import build_problem
+from binomctl.machine.prefetch import ahead
+from binomctl.problem.build import build_problem
+from binomctl.settings.config import load_config
 
 
 def test_a_draw_has_no_image_twice_and_reaches_every_image():
@@ -90,7 +90,7 @@ def test_workers_change_nothing(tmp_path, workers):
         "training.queries": 2, "evaluation.queries": 2, "training.meta_batch": 2,
         "model.filters": 4, "training.steps": 3, "adaptation.K": 2,
     }  # fmt: skip
-    from binomctl.meta import MetaState, meta_train
+    from binomctl.training.loop import MetaState, meta_train
 
     results = []
     for number in (0, workers):

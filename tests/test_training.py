@@ -12,16 +12,16 @@ import torch
 from binomctl_datasets.glyphs import Glyphs
 from torch.nn import functional as F
 
-from binomctl import registry
-from binomctl.config import load_config
 from binomctl.errors import ConfigError, NonFiniteError
-from binomctl.evaluate import evaluate
-from binomctl.meta import MetaState, meta_train
-from binomctl.outer import learning_rate
-from binomctl.problem import build_problem, evaluation_dataset
+from binomctl.problem.build import build_problem, evaluation_dataset
+from binomctl.reporting.intervals import mean_ci95, standard_error
 from binomctl.runs import RunDirectory
-from binomctl.statistics import mean_ci95, standard_error
-from binomctl.training import _checkpoint, restore, score, train
+from binomctl.settings import registry
+from binomctl.settings.config import load_config
+from binomctl.training.evaluate import evaluate
+from binomctl.training.loop import MetaState, meta_train
+from binomctl.training.optimiser import learning_rate
+from binomctl.training.run import _checkpoint, restore, score, train
 
 TINY = {
     "dataset.name": "glyphs",

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from binomctl.bounds import METHODS
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.theory.bounds import METHODS
 
 if TYPE_CHECKING:
-    from binomctl.bounds import Curve, Setting, Theorem
-    from binomctl.certify import Finding
+    from binomctl.theory.bounds import Curve, Setting, Theorem
+    from binomctl.theory.certify import Finding
 
 
 def bounds(
@@ -52,9 +52,9 @@ def bounds(
 commute, the corrected one stands beside it; --certify looks for a counterexample. The defaults \
 are those of Figure 2.
     """
-    from binomctl.bounds import Setting, curves, failed_assumption, normalized
     from binomctl.errors import ConfigError
-    from binomctl.figures import check_suffix
+    from binomctl.reporting.figures import check_suffix
+    from binomctl.theory.bounds import Setting, curves, failed_assumption, normalized
 
     setting = Setting(K, alpha, H, h, M)
     _check(setting)
@@ -71,7 +71,7 @@ are those of Figure 2.
     if csv is not None:
         write_csv(csv, _csv_rows(shown))
     if picture is not None:
-        from binomctl.figures import draw_bounds
+        from binomctl.reporting.figures import draw_bounds
 
         over = normalize is not False
         caption = f"K = {K}, alpha = {alpha:g}, H = {H:g}, h = {h:g}, M = {M}"
@@ -100,8 +100,8 @@ def _check(s: Setting) -> None:
 
 
 def _theorems(name: str) -> tuple[Theorem, ...]:
-    from binomctl.bounds import THEOREMS
     from binomctl.errors import ConfigError, unknown
+    from binomctl.theory.bounds import THEOREMS
 
     if name == "all":
         return THEOREMS
@@ -168,7 +168,7 @@ def _report(
 
 
 def _certify(s: Setting, found: list[Curve], seed: int) -> list[Finding]:
-    from binomctl.certify import certify, save_witness, verify_witness
+    from binomctl.theory.certify import certify, save_witness, verify_witness
 
     if s.K > 50:
         from binomctl.errors import ConfigError

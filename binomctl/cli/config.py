@@ -10,7 +10,7 @@ import typer
 from binomctl.cli.console import print_json
 
 if TYPE_CHECKING:
-    from binomctl.config import Config
+    from binomctl.settings.config import Config
 
 config_app = typer.Typer(help="Compare configurations and protocols.", no_args_is_help=True)
 
@@ -72,9 +72,9 @@ def diff(
 
 
 def _read(path: Path) -> Config:
-    from binomctl.config import load_config
-    from binomctl.problem import resolved
+    from binomctl.problem.build import resolved
     from binomctl.runs import RunDirectory
+    from binomctl.settings.config import load_config
 
     if path.is_dir():
         return resolved(RunDirectory.open(path).config())

@@ -82,8 +82,8 @@ def prepare(
 @data_app.command(name="list")
 def list_(root: Root = None, json_output: Json = False) -> None:
     """List the data sets, and what of them is under a folder."""
-    from binomctl import registry
     from binomctl.errors import BinomctlError
+    from binomctl.settings import registry
 
     listed = []
     for info in registry.describe():
@@ -186,9 +186,9 @@ def show(
     import dataclasses
 
     from binomctl.contracts import NamesClasses
-    from binomctl.figures import check_suffix
-    from binomctl.figures_episode import draw_images, draw_points
     from binomctl.options import has_option
+    from binomctl.reporting.figure_episode import draw_images, draw_points
+    from binomctl.reporting.figures import check_suffix
 
     check_suffix(output)
     options = {"dataset.ways": ways, "dataset.shots": shots}
@@ -226,8 +226,8 @@ def _dataset(
     assign: list[str] | None,
     more: dict[str, Any] | None = None,
 ) -> Dataset:
-    from binomctl.config import load_config
-    from binomctl.problem import build_dataset
+    from binomctl.problem.build import build_dataset
+    from binomctl.settings.config import load_config
 
     overrides: dict[str, Any] = {"dataset.name": name, **(more or {})}
     if root is not None and _has(name, "root"):
@@ -238,8 +238,8 @@ def _dataset(
 
 
 def _has(name: str, option: str) -> bool:
-    from binomctl import registry
     from binomctl.options import has_option
+    from binomctl.settings import registry
 
     return has_option(registry.load("dataset", name.partition(":")[0]), option)
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from binomctl.cli.console import print_note
 
 if TYPE_CHECKING:
-    from binomctl.config import Config
+    from binomctl.settings.config import Config
 
 
 class Conversion:
@@ -43,7 +43,7 @@ def ensure_prepared(config: Config) -> None:
     """Convert the data set's files if that was not done yet; see binomctl/images/prepare.py."""
     from binomctl.contracts import FromFiles
     from binomctl.images.prepare import prepare
-    from binomctl.problem import build_dataset
+    from binomctl.problem.build import build_dataset
 
     dataset = build_dataset(config)
     if isinstance(dataset, FromFiles):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from binomctl.bounds import METHODS
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.theory.bounds import METHODS
 
 if TYPE_CHECKING:
-    from binomctl.analysis_setup import Start
-    from binomctl.config import Config
+    from binomctl.analysis.setup import Start
+    from binomctl.settings.config import Config
 
 
 def error_analysis(
@@ -68,7 +68,7 @@ def error_analysis(
 --spectrum adds the bounds of Theorems 3.6, 3.8 and 3.10 whose assumptions hold there.
     """
     from binomctl.errors import ConfigError
-    from binomctl.figures import check_suffix
+    from binomctl.reporting.figures import check_suffix
 
     if checkpoint and along:
         raise ConfigError("--checkpoint and --along exclude each other")
@@ -93,7 +93,7 @@ def error_analysis(
     bare = not (spectrum or json_output or any(v is not None for v in (*given.values(), *others)))
     picture = check_suffix(output or Path("errors.png")) if plot or output or bare else None
 
-    from binomctl.analysis_setup import cases_of, settings_of, starts
+    from binomctl.analysis.setup import cases_of, settings_of, starts
     from binomctl.cli.datasets import ensure_prepared
 
     settings, places = settings_of(config, given, assign, checkpoint or along)
@@ -108,7 +108,7 @@ def error_analysis(
     if csv is not None:
         write_csv(csv, _csv_rows(reports))
     if picture is not None:
-        from binomctl.figures_errors import draw_errors
+        from binomctl.reporting.figure_errors import draw_errors
 
         draw_errors(reports, picture)
         print_note(f"wrote {picture}")
@@ -121,8 +121,8 @@ def error_analysis(
 def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from binomctl.error_analysis import analyse, matching_bounds, summary_of
-    from binomctl.problem import resolved
+    from binomctl.analysis.errors import analyse, matching_bounds, summary_of
+    from binomctl.problem.build import resolved
 
     problem = start.problem
     batches = problem.config.analysis.batches

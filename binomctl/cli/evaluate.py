@@ -40,10 +40,10 @@ def evaluate(
         settings = settings.model_copy(update={"device": device})
 
     from binomctl.cli.datasets import ensure_prepared, moved
-    from binomctl.normalization import MEANING
-    from binomctl.problem import build_problem
-    from binomctl.statistics import MeanCI
-    from binomctl.training import score
+    from binomctl.problem.batch_norm import MEANING
+    from binomctl.problem.build import build_problem
+    from binomctl.reporting.intervals import MeanCI
+    from binomctl.training.run import score
 
     trained = directory.load("last" if which == "last" else "best")
     print_note(f"evaluating step {trained.step} of {run}")

@@ -10,7 +10,7 @@ def print_layers(engine: Engine, model: str, json_output: bool) -> None:
     """The engine that was chosen, why it is no faster one, and its layers with their ways."""
     from binomctl.curvature.analytic.engine import AnalyticEngine
     from binomctl.curvature.autograd import AutogradEngine
-    from binomctl.prepared import rung_of
+    from binomctl.curvature.prepared import rung_of
 
     rung = rung_of(engine)
     layers = engine.program.describe() if isinstance(engine, AnalyticEngine) else []

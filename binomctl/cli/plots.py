@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from binomctl.bounds import Curve
+    from binomctl.theory.bounds import Curve
 
 STYLES = {"fomaml": "white", "truncmaml": "blue", "binommaml": "red"}
 ROWS = 12

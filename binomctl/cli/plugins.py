@@ -17,7 +17,7 @@ def plugins(
     """List estimators, data sets and rules with their options, and what failed to load."""
     import dataclasses
 
-    from binomctl.registry import describe
+    from binomctl.settings.registry import describe
 
     infos = describe()
     if json_output:

@@ -10,7 +10,7 @@ import typer
 from binomctl.cli.console import print_json, print_note, write_csv
 
 if TYPE_CHECKING:
-    from binomctl.problem import Problem
+    from binomctl.problem.build import Problem
     from binomctl.profiling.cells import Cell
 
 
@@ -74,7 +74,7 @@ GPU its workload (random images 84x84x3), on a CPU glyphs. Nothing is left out o
 tells which estimator, L and schedule fit a budget.
     """
     from binomctl.errors import ConfigError
-    from binomctl.figures import check_suffix
+    from binomctl.reporting.figures import check_suffix
 
     given: dict[str, Any] = {
         "profile.estimators": [e.strip() for e in estimators.split(",")] if estimators else None,
@@ -108,7 +108,7 @@ tells which estimator, L and schedule fit a budget.
             raise ConfigError(f"cannot write {path}: there is no folder {path.parent}")
 
     from binomctl.cli.datasets import ensure_prepared
-    from binomctl.problem import build_problem
+    from binomctl.problem.build import build_problem
     from binomctl.profiling.cells import cells_of
     from binomctl.profiling.session import settings_of
 
@@ -137,7 +137,7 @@ tells which estimator, L and schedule fit a budget.
     if csv is not None:
         write_csv(csv, _csv_rows(report))
     if picture is not None:
-        from binomctl.figures_profile import draw_profile
+        from binomctl.reporting.figure_profile import draw_profile
 
         draw_profile(report, picture)
         print_note(f"wrote {picture}")
@@ -151,9 +151,9 @@ def _measure(problem: Problem, cells: list[Cell]) -> tuple[dict[str, Any], int |
     """The report, and the signal that cut it short, if one did."""
     from rich.console import Console
 
+    from binomctl.machine.signals import StopRequest
     from binomctl.profiling.measure import measure, prepare
     from binomctl.profiling.session import rates_and_work, report_of
-    from binomctl.signals import StopRequest
 
     prepared = prepare(problem, cells)
     console = Console(stderr=True)

@@ -7,8 +7,8 @@ import sys
 from tqdm import tqdm
 
 from binomctl.cli.console import print_note
-from binomctl.meta import Step
-from binomctl.statistics import MeanCI
+from binomctl.reporting.intervals import MeanCI
+from binomctl.training.loop import Step
 
 WINDOW = 20  # meta-steps that the shown loss and metric are averaged over
 

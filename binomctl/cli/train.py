@@ -68,8 +68,8 @@ def train(
     Options on the command line win over the --config file, the file over what the data set \
 recommends, that over the defaults.
     """
-    from binomctl.config import load_config
     from binomctl.errors import ConfigError
+    from binomctl.settings.config import load_config
 
     overrides: dict[str, Any] = {
         "estimator.name": estimator,
@@ -95,12 +95,12 @@ recommends, that over the defaults.
 
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.cli.progress import Progress
-    from binomctl.compiled import captures, compiles
-    from binomctl.normalization import MEANING, norm_layers
-    from binomctl.problem import build_problem, resolved
+    from binomctl.problem.batch_norm import MEANING, norm_layers
+    from binomctl.problem.build import build_problem, resolved
     from binomctl.runs import RunDirectory
     from binomctl.runs.directory import default_path
-    from binomctl.training import train as run_training
+    from binomctl.training.run import train as run_training
+    from binomctl.training.step import captures, compiles
 
     try:
         ensure_prepared(settings)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from binomctl.curvature.network import Network
-from binomctl.op_threads import one_op_thread
+from binomctl.machine.op_threads import one_op_thread
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from binomctl.errors import ConfigError, DamagedFile, DataError
+from binomctl.files.download import Remote, fetch, wanted
 from binomctl.images import learn2learn
 from binomctl.images.convert import Progress, Silent
-from binomctl.images.download import Remote, fetch, wanted
 from binomctl.images.prepare import prepare
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Missing

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from binomctl.atomic import disk_full
 from binomctl.errors import DataError, ResourceError
+from binomctl.files.atomic import disk_full
 from binomctl.images.recipe import Recipe, made
 from binomctl.images.sources import Shape, Source, SourceClass, pixels, place
 from binomctl.images.store import IMAGES, ClassInfo, Index, fingerprint, overlaps

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from binomctl.episodes import generator
 from binomctl.errors import DataError, unknown
+from binomctl.files.yaml_source import read_yaml
 from binomctl.images.store import SPLITS, ClassInfo, overlaps
-from binomctl.yaml_source import read_yaml
 
 
 def at_random(

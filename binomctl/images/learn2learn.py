@@ -21,9 +21,9 @@ from typing import Any
 from unittest import mock
 
 from binomctl.errors import DataError, MissingDependencyError, unknown
-from binomctl.images.download import Remote
-from binomctl.images.plain_values import text
-from binomctl.images.unpickle import read_pickle
+from binomctl.files.download import Remote
+from binomctl.files.pickles.plain_values import text
+from binomctl.files.pickles.unpickle import read_pickle
 
 INSTALL = (
     "pip install torchvision gym requests && pip install --no-deps learn2learn==0.2.0"

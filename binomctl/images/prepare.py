@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from binomctl.atomic import disk_full, write_json
 from binomctl.errors import ConfigError, DamagedFile
+from binomctl.files.atomic import disk_full, write_json
 from binomctl.images.convert import JOURNAL, Progress, Silent, convert
 from binomctl.images.recipe import Recipe, blaming, checked, find, store_path
 from binomctl.images.sources import Missing

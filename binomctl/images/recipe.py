@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from binomctl.errors import DamagedFile, DataError
-from binomctl.images.archives import unpack
+from binomctl.files.archives import unpack
 from binomctl.images.sources import Layout, Missing, Shape, Source
 from binomctl.images.store import NotPrepared, Store, is_store, open_store
 

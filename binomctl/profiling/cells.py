@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from binomctl import registry
 from binomctl.adapt import check_pair
-from binomctl.config import Choice, Config
 from binomctl.contracts import Estimator
 from binomctl.errors import ConfigError
 from binomctl.options import has_option
-from binomctl.orders import orders
-from binomctl.problem import Problem
+from binomctl.problem.build import Problem
+from binomctl.settings import registry
+from binomctl.settings.config import Choice, Config
+from binomctl.settings.orders import orders
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from typing import Any
 
 import psutil
 
-from binomctl.allocator import release_freed
-from binomctl.config import Config
-from binomctl.devices import is_out_of_memory
+from binomctl.machine.allocator import release_freed
+from binomctl.machine.devices import is_out_of_memory
+from binomctl.settings.config import Config
 
 STEPS = 2
 
@@ -49,10 +49,10 @@ def peak_resident(config: Config) -> dict[str, int]:
 
 
 def main() -> None:
-    from binomctl.compiled import compiles, step_function
-    from binomctl.meta import MetaState
-    from binomctl.problem import build_problem
+    from binomctl.problem.build import build_problem
     from binomctl.profiling.observed import timed_step
+    from binomctl.training.loop import MetaState
+    from binomctl.training.step import compiles, step_function
 
     config = Config.model_validate_json(sys.stdin.read())
     problem = build_problem(config)

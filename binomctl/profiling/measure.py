@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from binomctl.compiled import StepFunction, captures, compiles, step_function
-from binomctl.devices import is_out_of_memory
 from binomctl.errors import BinomctlError
-from binomctl.meta import MetaState
-from binomctl.problem import Problem
+from binomctl.machine.devices import is_out_of_memory
+from binomctl.problem.build import Problem
 from binomctl.profiling.cells import Cell
 from binomctl.profiling.fresh import peak_resident
 from binomctl.profiling.observed import counted, timed_step
 from binomctl.profiling.utilization import Meter, meter
 from binomctl.profiling.work import Work
+from binomctl.training.loop import MetaState
+from binomctl.training.step import StepFunction, captures, compiles, step_function
 
 ROUNDS = 5
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from binomctl.adapt import adapt, estimate, support_curvature
-from binomctl.compiled import Computed, StepFunction
 from binomctl.contracts import Adapted, Curvature
-from binomctl.meta import MetaState, update
-from binomctl.problem import Problem
+from binomctl.problem.build import Problem
+from binomctl.training.loop import MetaState, update
+from binomctl.training.step import Computed, StepFunction
 
 PHASES = ("data", "adaptation", "query", "meta_gradient", "outer")
 

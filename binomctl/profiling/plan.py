@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from binomctl import registry
 from binomctl.contracts import Expands
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.errors import ConfigError
-from binomctl.problem import Problem, rebuilt
+from binomctl.problem.build import Problem, rebuilt
 from binomctl.profiling.cells import Cell
 from binomctl.profiling.measure import Measured, measured_memory, prepare
 from binomctl.profiling.observed import counted, timed_step
+from binomctl.settings import registry
 
 Memory = Literal["store", "recompute"]
 STEPS = 5

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from binomctl.config import Config, Places, load_config
-from binomctl.devices import choose_device
-from binomctl.environment import environment
-from binomctl.problem import Problem, resolved
+from binomctl.machine.devices import choose_device
+from binomctl.machine.environment import environment
+from binomctl.problem.build import Problem, resolved
 from binomctl.profiling.cells import Cell
 from binomctl.profiling.measure import Measured, prepare
 from binomctl.profiling.nvml import describe_gpu
 from binomctl.profiling.observed import timed_step
 from binomctl.profiling.work import Work, machine_rates
+from binomctl.settings.config import Config, Places, load_config
 
 SHORT = {"profile": {"seconds": 2.0}}
 FIGURE_4 = {"dataset": {"name": "random-images"}}

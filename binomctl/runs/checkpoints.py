@@ -13,8 +13,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from binomctl.atomic import write_atomic, write_json
 from binomctl.errors import CheckpointError
+from binomctl.files.atomic import write_atomic, write_json
 
 SCHEMA = "binomctl/checkpoint/1"
 PARAMETERS = "parameters.safetensors"

@@ -7,12 +7,12 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from binomctl.atomic import disk_full, write_atomic, write_json
-from binomctl.config import Config, load_config
-from binomctl.environment import environment
 from binomctl.errors import CheckpointError, ConfigError
+from binomctl.files.atomic import disk_full, write_atomic, write_json
+from binomctl.machine.environment import environment
 from binomctl.runs import checkpoints
 from binomctl.runs.checkpoints import Checkpoint
+from binomctl.settings.config import Config, load_config
 
 SCHEMA = "binomctl/run/1"
 

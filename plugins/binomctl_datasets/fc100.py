@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from binomctl.images.fewshot import FewShotImages
-from binomctl.images.layouts_folders import SplitFolders
-from binomctl.images.layouts_pickled import Pickles
+from binomctl.images.layouts.folders import SplitFolders
+from binomctl.images.layouts.pickled import Pickles
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
 

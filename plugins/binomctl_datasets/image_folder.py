@@ -9,7 +9,7 @@ from typing import Literal
 
 from binomctl.images.divide import at_random, by_file
 from binomctl.images.fewshot import FRACTIONS, FewShotImages, settle_paths
-from binomctl.images.layouts_folders import ALL, ClassFolder, SplitFolders
+from binomctl.images.layouts.folders import ALL, ClassFolder, SplitFolders
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
 from binomctl.images.store import ClassInfo, Index

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from binomctl.images.divide import at_random, by_group
 from binomctl.images.fewshot import FewShotImages
-from binomctl.images.layouts_folders import NestedFolders
+from binomctl.images.layouts.folders import NestedFolders
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
 from binomctl.images.store import ClassInfo, Index

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import binomctl
-from binomctl.config import load_config
-from binomctl.environment import environment
-from binomctl.meta import MetaState, meta_train
+from binomctl.machine.environment import environment
 from binomctl.models import build_model
-from binomctl.problem import build_problem
+from binomctl.problem.build import build_problem
+from binomctl.settings.config import load_config
+from binomctl.training.loop import MetaState, meta_train
 
 Case = Callable[[], list[Tensor]]
 

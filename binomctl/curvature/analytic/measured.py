@@ -19,12 +19,12 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from binomctl.atomic import write_json
 from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
-from binomctl.devices import is_out_of_memory
-from binomctl.environment import processor
 from binomctl.errors import ResourceError
+from binomctl.files.atomic import write_json
+from binomctl.machine.devices import is_out_of_memory
+from binomctl.machine.environment import processor
 
 CANDIDATES: dict[str, tuple[Convolution, ...]] = {
     "cpu": ("blocks", "per-task", "together", "products"),  # grouped: always slower there

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from binomctl.errors import DamagedFile, DataError
-from binomctl.images.download import is_html
-from binomctl.images.pickle_machine import Machine, release
-from binomctl.images.plain_values import Forbidden
+from binomctl.files.download import is_html
+from binomctl.files.pickles.machine import Machine, release
+from binomctl.files.pickles.plain_values import Forbidden
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from binomctl.figures import PALETTE, look, new_figure, save, style
+from binomctl.reporting.figures import PALETTE, look, new_figure, save, style
 
 BOUNDS = {"fomaml": 0, "truncmaml": 1, "binommaml": 2}
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate, estimate
-from binomctl.captured import Captured
 from binomctl.contracts import Adaptation, Adapted, Diagnosing
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
-from binomctl.problem import Problem
+from binomctl.problem.build import Problem
+from binomctl.training.cuda_graph import Captured
 
 _LOG = logging.getLogger("binomctl")
 PAYS_FROM = 20_000  # meta-steps: at 3 ms saved by each, twice what compiling takes

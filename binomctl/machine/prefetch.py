@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from binomctl.op_threads import one_op_thread
+from binomctl.machine.op_threads import one_op_thread
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate
-from binomctl.bounds import THEOREMS, Curve, Setting, curves, failed_assumption
+from binomctl.analysis.spectrum import Spectrum, spectrum
 from binomctl.contracts import Estimator, Expands, Expansion, Proximal
 from binomctl.errors import NonFiniteError
 from binomctl.expansion import combine, elementary_rows
-from binomctl.problem import Problem, at_full_precision
-from binomctl.spectrum import Spectrum, spectrum
-from binomctl.statistics import mean_ci95
+from binomctl.problem.build import Problem, at_full_precision
+from binomctl.reporting.intervals import mean_ci95
+from binomctl.theory.bounds import THEOREMS, Curve, Setting, curves, failed_assumption
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from binomctl.compiled import Computed, StepFunction, step_function
 from binomctl.contracts import Diagnosing, Trajectory
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import NonFiniteError
-from binomctl.normalization import Statistics, measure
-from binomctl.outer import build_optimizer, clip, learning_rate
-from binomctl.prefetch import ahead
-from binomctl.problem import Problem
+from binomctl.machine.prefetch import ahead
+from binomctl.problem.batch_norm import Statistics, measure
+from binomctl.problem.build import Problem
+from binomctl.training.optimiser import build_optimizer, clip, learning_rate
+from binomctl.training.step import Computed, StepFunction, step_function
 
 
 @dataclass(frozen=True)

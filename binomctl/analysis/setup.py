@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from binomctl import registry
 from binomctl.adapt import check_pair
-from binomctl.config import Config, Places, load_config
+from binomctl.analysis.errors import Case
 from binomctl.contracts import Adaptation, Expands, PseudoGradient
-from binomctl.error_analysis import Case
 from binomctl.errors import CheckpointError, ConfigError
 from binomctl.options import has_option
-from binomctl.orders import orders
-from binomctl.problem import Problem, build_problem, with_frozen
+from binomctl.problem.build import Problem, build_problem, with_frozen
 from binomctl.runs import Checkpoint, RunDirectory
-from binomctl.training import restore
+from binomctl.settings import registry
+from binomctl.settings.config import Config, Places, load_config
+from binomctl.settings.orders import orders
+from binomctl.training.run import restore
 
 DEFAULTS: dict[str, Any] = {
     "dataset": {"name": "sinusoid"},

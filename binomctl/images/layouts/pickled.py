@@ -1,5 +1,5 @@
 """Layouts that keep a split in a pickle or an array file. None of them is ever unpickled by
-Python; see binomctl/images/unpickle.py."""
+Python; see binomctl/files/pickles/unpickle.py."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from binomctl.atomic import disk_full
 from binomctl.errors import DamagedFile, DataError, ResourceError
-from binomctl.images.archives import MAX_RATIO
-from binomctl.images.plain_values import text
+from binomctl.files.archives import MAX_RATIO
+from binomctl.files.atomic import disk_full
+from binomctl.files.pickles.plain_values import text
+from binomctl.files.pickles.unpickle import PickleFile, read_pickle
 from binomctl.images.sources import Missing, Rows, Source, SourceClass, places_to_look
-from binomctl.images.unpickle import PickleFile, read_pickle
 
 _SYNSET = re.compile(r"n\d{8}$")
 

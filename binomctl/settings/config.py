@@ -10,10 +10,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from binomctl import registry
 from binomctl.errors import ConfigError
+from binomctl.files.yaml_source import parse_value, read_yaml
 from binomctl.options import IMPORT
-from binomctl.yaml_source import parse_value, read_yaml
+from binomctl.settings import registry
 
 
 class _Section(BaseModel):
@@ -48,7 +48,7 @@ class AdaptationSection(_Section):
     beta1: float = Field(0.9, ge=0, lt=1, description="of the inner Adam")
     beta2: float = Field(0.999, ge=0, lt=1, description="of the inner Adam")
     statistics: Literal["batch", "per-step", "frozen"] = Field(
-        "batch", description="what batch norm normalises with; see binomctl/normalization.py"
+        "batch", description="what batch norm normalises with; see binomctl/problem/batch_norm.py"
     )
 
 
@@ -93,7 +93,7 @@ class EngineSection(_Section):
         description="the meta-step as a CUDA graph; auto: where the layer algebra runs on a GPU",
     )
     allocator: Literal["tuned", "system"] = Field(
-        "tuned", description="tuned: glibc keeps freed blocks; see binomctl/allocator.py"
+        "tuned", description="tuned: glibc keeps freed blocks; see binomctl/machine/allocator.py"
     )
 
     @field_validator("compile", "capture", mode="before")

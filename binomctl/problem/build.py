@@ -9,23 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binomctl import registry
 from binomctl.adapt import check_pair
-from binomctl.allocator import tune_allocator
-from binomctl.config import Config, Reduction
 from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule
 from binomctl.curvature import AutogradEngine, choose_engine
 from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
 from binomctl.curvature.analytic.measured import measured_convolution
 from binomctl.curvature.analytic.precision import ieee_on_gpus
 from binomctl.curvature.network import Network
-from binomctl.devices import choose_device
 from binomctl.episodes import EpisodeBatch, mini_batches
 from binomctl.errors import ConfigError
 from binomctl.flat import initial_parameters
+from binomctl.machine.allocator import tune_allocator
+from binomctl.machine.devices import choose_device
 from binomctl.models import MODELS, build_model
-from binomctl.normalization import Statistics, measure, norm_layers, with_constants
 from binomctl.options import IMPORT, build, has_option
+from binomctl.problem.batch_norm import Statistics, measure, norm_layers, with_constants
+from binomctl.settings import registry
+from binomctl.settings.config import Config, Reduction
 
 LARGE = 250_000
 """Pixels of a query set from which its activations (32 channels, 4 bytes) near 64 MB."""

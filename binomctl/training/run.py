@@ -10,13 +10,13 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from binomctl.errors import CheckpointError, Interrupted, NonFiniteError
-from binomctl.evaluate import evaluate
-from binomctl.meta import MetaState, Step, meta_train
-from binomctl.normalization import Statistics, norm_layers
-from binomctl.problem import Problem, evaluation_dataset
+from binomctl.machine.signals import StopRequest
+from binomctl.problem.batch_norm import Statistics, norm_layers
+from binomctl.problem.build import Problem, evaluation_dataset
+from binomctl.reporting.intervals import MeanCI, mean_ci95, standard_error
 from binomctl.runs import Checkpoint, RunDirectory
-from binomctl.signals import StopRequest
-from binomctl.statistics import MeanCI, mean_ci95, standard_error
+from binomctl.training.evaluate import evaluate
+from binomctl.training.loop import MetaState, Step, meta_train
 
 
 class Observer(Protocol):

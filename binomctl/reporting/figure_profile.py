@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from binomctl.figures import look, new_figure, save, style
+from binomctl.reporting.figures import look, new_figure, save, style
 
 Cell = dict[str, Any]
 Pick = Callable[[Cell], tuple[float, float, float] | None]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from binomctl.atomic import disk_full
 from binomctl.errors import DataError
+from binomctl.files.atomic import disk_full
 
 CONNECT, STALL = 10.0, 30.0  # seconds until a server counts as unreachable, as stalled
 TRIES = 2  # per address

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from binomctl.allocator import tune_allocator
 from binomctl.contracts import Engine
 from binomctl.curvature.autograd import AutogradEngine, Batching, Memory, rows
 from binomctl.curvature.choose import RUNGS, Kind, choose_engine
@@ -19,6 +18,7 @@ from binomctl.curvature.network import Network, matrix_attention
 from binomctl.curvature.supported import check_model
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import BinomctlError, ConfigError
+from binomctl.machine.allocator import tune_allocator
 
 _KEPT_BY_GLIBC = 2**25
 """Bytes of a block above which glibc gives it back when it is freed, and fetches it anew."""

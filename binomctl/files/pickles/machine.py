@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from binomctl.images.plain_values import (
+from binomctl.files.pickles.plain_values import (
     CALLABLE,
     GLOBALS,
     LONG,

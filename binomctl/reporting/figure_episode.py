@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binomctl.errors import ConfigError
-from binomctl.figures import new_figure, save
+from binomctl.reporting.figures import new_figure, save
 
 MOST = 8  # query images shown per class
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from binomctl.config import TrainingSection
+from binomctl.settings.config import TrainingSection
 
 
 def build_optimizer(training: TrainingSection, parameters: list[Tensor]) -> torch.optim.Optimizer:

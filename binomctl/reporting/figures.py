@@ -11,7 +11,7 @@ from binomctl.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from binomctl.bounds import Curve
+    from binomctl.theory.bounds import Curve
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = {"fomaml": "#7f7f7f", "truncmaml": "#1f6fb2", "binommaml": "#c0392b"}

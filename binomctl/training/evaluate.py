@@ -8,8 +8,8 @@ from torch import Tensor
 
 from binomctl.adapt import adapt, support_curvature
 from binomctl.contracts import Dataset
-from binomctl.normalization import Statistics
-from binomctl.problem import Problem
+from binomctl.problem.batch_norm import Statistics
+from binomctl.problem.build import Problem
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from binomctl.bounds import METHODS, THEOREMS, Curve, Method, Setting, Theorem
+from binomctl.theory.bounds import METHODS, THEOREMS, Curve, Method, Setting, Theorem
 
 Array = NDArray[np.float64]
 RESTARTS, ITERATIONS, DIMENSIONS = 24, 400, (2, 3)

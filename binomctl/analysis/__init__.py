@@ -1,0 +1,1 @@
+"""Errors against the exact meta-gradient, and the spectrum of the Hessians."""

@@ -1,0 +1,1 @@
+"""This computer: allocator, devices, threads, signals, what a run records of it."""

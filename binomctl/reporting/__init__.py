@@ -1,0 +1,1 @@
+"""Intervals and pictures, from numbers alone."""

@@ -1,0 +1,1 @@
+"""Configurations and plugins: schema, layers, entry points."""

@@ -1,0 +1,1 @@
+"""Meta-training: step, loop, validation, run."""
