@@ -12,13 +12,14 @@ from command import in_a_process
 from dense_oracle import flat_loss, inner_loop, product, subset_sum
 
 from binomctl.adapt import adapt_and_validate
-from binomctl.analysis.errors import Case, Errors, analyse, matching_bounds
-from binomctl.analysis.setup import cases_of, initial, settings_of
+from binomctl.analysis.errors import Errors, analyse, matching_bounds
+from binomctl.analysis.setup import initial, measurable, settings_of
 from binomctl.analysis.spectrum import spectrum
 from binomctl.contracts import Expansion
 from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.expansion import binomial_expansion, combine, elementary_rows
 from binomctl.problem.build import build_problem
+from binomctl.problem.cases import Case
 from binomctl.settings import registry
 from binomctl.settings.orders import orders
 
@@ -87,7 +88,7 @@ def test_a_pass_takes_K_times_K_plus_1_over_2_products():
 def test_every_error_figure_equals_the_dense_oracle():
     p = problem(analysis__estimators=["fomaml", "trunc", "binom", "hybrid"], analysis__C=3,
                 analysis__alpha_scaling="both")  # fmt: skip
-    cases = cases_of(p)
+    cases = measurable(p)
     errors, _ = last(analyse(p, p.theta, p.m, cases, 2))
     K, alpha = p.config.adaptation.K, p.config.adaptation.alpha
     assert len(cases) == 1 + 5 + 2 * 5 + 2 * 4
@@ -116,9 +117,9 @@ def test_every_error_figure_equals_the_dense_oracle():
 
 def test_estimators_that_are_no_expansions_run_their_own_inner_loop():
     p = problem(analysis__estimators=["imaml", "neumann"], analysis__L="0-2")
-    cases = cases_of(p)
+    cases = measurable(p)
     assert [(c.name, c.L) for c in cases] == [
-        ("imaml", 1), ("imaml", 2), ("neumann", 1), ("neumann", 2),
+        ("imaml", 1), ("imaml", 2), ("neumann", 0), ("neumann", 1), ("neumann", 2),
     ]  # fmt: skip
     errors, _ = last(analyse(p, p.theta, p.m, cases, 1))
     a, batch = adapted(p)
@@ -152,7 +153,7 @@ def test_measured_errors_never_exceed_the_matching_bounds(alpha, depth):
 
 
 def check_under_bounds(p, expected):
-    errors, spectra = last(analyse(p, p.theta, p.m, cases_of(p), 4, with_spectrum=True))
+    errors, spectra = last(analyse(p, p.theta, p.m, measurable(p), 4, with_spectrum=True))
     summary, bounds = matching_bounds(p, spectra)
     assert expected <= set(summary["theorems"])
     for curve in bounds:
@@ -190,14 +191,14 @@ def test_the_spectrum_knows_the_reduction_of_the_loss():
     found = []
     for alpha, reduction in ((0.01, "mean"), (0.001, "sum")):
         p = problem(adaptation__alpha=alpha, adaptation__loss_reduction=reduction, analysis__L="1")
-        _, spectra = last(analyse(p, p.theta, p.m, cases_of(p), 1, with_spectrum=True))
+        _, spectra = last(analyse(p, p.theta, p.m, measurable(p), 1, with_spectrum=True))
         found.append(matching_bounds(p, spectra)[0]["alpha_H"])
     assert found[0] == pytest.approx(found[1], rel=1e-9)
 
 
 def test_an_estimator_that_gives_up_leaves_the_others_alone():
     p = problem(analysis__estimators=["imaml", "binom"], analysis__L="1")
-    record, other = last(analyse(p, p.theta, p.m, cases_of(p), 1))[0]
+    record, other = last(analyse(p, p.theta, p.m, measurable(p), 1))[0]
     assert record.undefined == 0
     record.add_failure(3)
     assert (record.undefined, record.task_undefined) == (1, 3)
@@ -205,7 +206,7 @@ def test_an_estimator_that_gives_up_leaves_the_others_alone():
 
 
 def test_a_zero_exact_gradient_is_undefined_and_not_nan():
-    record = Errors(Case("maml", None, None))
+    record = Errors(Case("maml", None))
     zero, one = torch.zeros(2, 3), torch.ones(2, 3)
     record.add(one, zero, one)
     report = record.report()
@@ -218,7 +219,7 @@ def test_a_zero_exact_gradient_is_undefined_and_not_nan():
 
 
 def test_a_zero_estimate_has_no_direction_but_an_error():
-    record = Errors(Case("maml", None, None))
+    record = Errors(Case("maml", None))
     zero, one = torch.zeros(2, 3), torch.ones(2, 3)
     record.add(zero, one, one)
     report = record.report()
@@ -227,7 +228,7 @@ def test_a_zero_estimate_has_no_direction_but_an_error():
 
 
 def test_an_estimate_that_is_not_finite_is_counted_and_json_stays_json():
-    record = Errors(Case("maml", None, None))
+    record = Errors(Case("maml", None))
     one = torch.ones(2, 3)
     record.add(torch.stack([one[0], one[0] * float("inf")]), one, one)
     report = record.report()
@@ -240,7 +241,7 @@ def test_an_estimate_that_is_not_finite_is_counted_and_json_stays_json():
 def test_an_inner_loop_that_diverges_is_named():
     p = problem(adaptation__alpha=1e30, analysis__L="0")
     with pytest.raises(NonFiniteError, match="batch 0 is not finite"):
-        last(analyse(p, p.theta, p.m, cases_of(p), 1))
+        last(analyse(p, p.theta, p.m, measurable(p), 1))
 
 
 @pytest.mark.parametrize(
@@ -339,8 +340,8 @@ def test_a_run_of_something_else_is_refused_with_the_difference(run, args, code,
         (["--estimators", "reptile"], 2, "takes no query loss into account"),
         (["--estimators", "binon"], 2, "Did you mean 'binom'"),
         (["--L", "9"], 2, "no order between 0 and K = 5"),
-        (["--estimators", "hybrid", "--C", "1", "--L", "3"], 2, "L = 3 and C = 1"),
-        (["--estimators", "imaml", "--L", "0"], 2, "nothing to measure"),
+        (["--estimators", "hybrid", "--C", "1", "--L", "3"], 2, "C = 1 is less than L = 3"),
+        (["--estimators", "imaml", "--L", "0"], 2, "L = 0 must be at least 1"),
         (["--set", "adaptation.optimizer=adam"], 2, "not linear in the gradient"),
         (["--init", "x"], 2, "neither 'model' nor"),
         (["--output", "e.gif"], 2, "unknown picture format"),

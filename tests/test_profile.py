@@ -20,8 +20,8 @@ from torch import nn
 
 from binomctl.models.conv4 import Conv4
 from binomctl.problem.build import build_problem
+from binomctl.problem.cases import Case, cases_of
 from binomctl.profiling import fresh, nvml, observed
-from binomctl.profiling.cells import Cell, cells_of
 from binomctl.profiling.measure import measure, prepare, spread
 from binomctl.profiling.plan import Model, best, choices, fit, size_of, time_of
 from binomctl.profiling.session import rates_and_work, report_of
@@ -72,7 +72,7 @@ def test_work_of_a_network_whose_input_is_flattened_first():
     ],
 )  # fmt: skip
 def test_products_and_depth_are_counted(name, options, products, depth):
-    cell = Cell(name, registry.create("estimator", name, options), options)
+    cell = Case(name, registry.create("estimator", name, options), options)
     seen = observed.counted(cell.problem(problem()), "columns")
     assert (seen.products, seen.levels) == (products, depth)
 
@@ -80,7 +80,7 @@ def test_products_and_depth_are_counted(name, options, products, depth):
 def test_the_phases_are_the_whole_step(monkeypatch):
     """What a step is timed at is the sum of its parts, and its meta-gradient is training's."""
     base = problem()
-    cell = Cell("binom", registry.create("estimator", "binom", {"L": 2}), {"L": 2})
+    cell = Case("binom", registry.create("estimator", "binom", {"L": 2}), {"L": 2})
     (one,) = prepare(base, [cell])
     found = []
     real = observed.update
@@ -179,7 +179,7 @@ def test_the_table_fits_the_terminal(columns, monkeypatch):
 
 def test_a_cell_that_runs_out_of_memory_is_marked_and_the_others_go_on(monkeypatch):
     base = problem()
-    cells = prepare(base, cells_of(base))
+    cells = prepare(base, cases_of(base, "profile"))
     bad = cells[1].problem.estimator
 
     real = observed.estimate
@@ -212,7 +212,7 @@ def test_memory_that_cannot_be_measured_leaves_the_time(monkeypatch):
 
     monkeypatch.setattr(module, "peak_resident", fails)
     base = problem()
-    cells = prepare(base, cells_of(base)[:1])
+    cells = prepare(base, cases_of(base, "profile")[:1])
     for _ in measure(cells, 0.02):
         pass
     (cell,) = report_of(base, cells, *rates_and_work(base))["cells"]
@@ -226,7 +226,7 @@ def test_nothing_measured_yet_still_draws(tmp_path):
     from binomctl.reporting.figure_profile import draw_profile
 
     base = problem()
-    report = report_of(base, prepare(base, cells_of(base)), *rates_and_work(base))
+    report = report_of(base, prepare(base, cases_of(base, "profile")), *rates_and_work(base))
     assert not any(c["step_ms"] for c in report["cells"])
     draw_profile(report, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 1000
@@ -234,7 +234,7 @@ def test_nothing_measured_yet_still_draws(tmp_path):
 
 def test_inner_mini_batches_are_the_work_that_is_counted():
     whole, few = (
-        prepare(p, cells_of(p)[:1])[0]
+        prepare(p, cases_of(p, "profile")[:1])[0]
         for p in (problem(dataset__shots=3), problem(dataset__shots=3, adaptation__batch=5))
     )
     for one in (whole, few):
@@ -327,7 +327,7 @@ def test_nothing_fits():
 def test_the_best_is_the_highest_order_that_fits():
     base = problem()
     model = Model(*[fitted(10.0)] * 3, 0.0, 0.0, 1e6, 1e6, 1.0)
-    found = choices(base, cells_of(base), model)
+    found = choices(base, cases_of(base, "profile"), model)
     everything = best(found, math.inf, math.inf)
     assert everything[0].exact
     labels = [c.cell.label for c in everything]

@@ -16,23 +16,13 @@ from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate
 from binomctl.analysis.spectrum import Spectrum, spectrum
-from binomctl.contracts import Estimator, Expands, Expansion, Proximal
+from binomctl.contracts import Expands, Expansion, Proximal
 from binomctl.errors import NonFiniteError
 from binomctl.expansion import combine, elementary_rows
 from binomctl.problem.build import Problem, at_full_precision
+from binomctl.problem.cases import Case
 from binomctl.reporting.intervals import mean_ci95
 from binomctl.theory.bounds import THEOREMS, Curve, Setting, curves, failed_assumption
-
-
-@dataclass(frozen=True)
-class Case:
-    """An estimator to measure: its registered name, and its L, C and scaling where it has them."""
-
-    name: str
-    estimator: Estimator
-    L: int | None
-    C: int | None = None
-    alpha_scaling: str | None = None
 
 
 @dataclass
@@ -88,6 +78,7 @@ class Errors:
             "L": self.case.L,
             "C": self.case.C,
             "alpha_scaling": self.case.alpha_scaling,
+            "options": self.case.others,
             "relative": summary_of(self.relative, values=True) | {"undefined": self.undefined},
             "absolute": summary_of(self.absolute, values=True),
             "cosine": summary_of(self.cosine, values=True),

@@ -9,16 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from binomctl.adapt import check_pair
-from binomctl.analysis.errors import Case
-from binomctl.contracts import Adaptation, Expands, PseudoGradient
+from binomctl.contracts import PseudoGradient
 from binomctl.errors import CheckpointError, ConfigError
-from binomctl.options import has_option
 from binomctl.problem.build import Problem, build_problem, with_frozen
+from binomctl.problem.cases import Case, cases_of
 from binomctl.runs import Checkpoint, RunDirectory
-from binomctl.settings import registry
 from binomctl.settings.config import Config, Places, load_config
-from binomctl.settings.orders import orders
 from binomctl.training.run import restore
 
 DEFAULTS: dict[str, Any] = {
@@ -112,15 +108,12 @@ def initial(problem: Problem, how: str) -> Tensor:
     )
 
 
-def cases_of(problem: Problem) -> list[Case]:
-    """Every estimator at every L that K allows.
+def measurable(problem: Problem) -> list[Case]:
+    """The cases of the analysis section; each estimates the meta-gradient.
 
     Raises:
-        ConfigError: an unknown name, one that estimates no meta-gradient, no L in range.
+        ConfigError: as `cases_of`; one that estimates no meta-gradient; Adam in the inner loop.
     """
-    section, K = problem.config.analysis, problem.config.adaptation.K
-    scalings = ["none", "paper"] if section.alpha_scaling == "both" else [section.alpha_scaling]
-    out: list[Case] = []
     if problem.config.adaptation.optimizer != "sgd":
         raise ConfigError(
             "the exact meta-gradient is not known with Adam in the inner loop: a step of Adam is"
@@ -128,44 +121,12 @@ def cases_of(problem: Problem) -> list[Case]:
             "Use adaptation.optimizer=sgd.",
             key="adaptation.optimizer",
         )
-    how = problem.adaptation(problem.training_batch(range(1)), problem.m)
-    for name in dict.fromkeys(section.estimators):
-        cls = registry.load("estimator", name)
-        for L in orders(section.L, K, "analysis.L") if has_option(cls, "L") else [None]:
-            for scaling in scalings if has_option(cls, "alpha_scaling") else [None]:
-                case = _case(problem, how, name, cls, L, scaling)
-                out += [case] if case else []
-    if not out:
-        reach = "" if section.C is None else f" and C = {section.C}"
-        raise ConfigError(
-            f"nothing to measure: no estimator of {', '.join(section.estimators)} has an order in"
-            f" L = {section.L}{reach}",
-            "The hybrid needs L <= C <= K, solvers at least one step.",
-            key="analysis.L",
-        )
-    return out
-
-
-def _case(
-    problem: Problem, how: Adaptation, name: str, cls: type, L: int | None, scaling: str | None
-) -> Case | None:
-    section = problem.config.analysis
-    options: dict[str, Any] = {} if L is None else {"L": L}
-    if scaling is not None:
-        options["alpha_scaling"] = scaling
-    C = section.C if has_option(cls, "C") else None
-    if C is not None:
-        if L is not None and C < L:
-            return None  # the hybrid at this C has no such order
-        options["C"] = C
-    if L == 0 and not issubclass(cls, Expands):
-        return None  # no step of a solver is no estimate
-    estimator = registry.create("estimator", name, options)
-    if isinstance(estimator, PseudoGradient):
-        raise ConfigError(
-            f"'{name}' does not estimate the meta-gradient: {estimator.no_estimate}",
-            "Leave it out; compare its accuracy instead.",
-            key="analysis.estimators",
-        )
-    check_pair(estimator, name, how, problem.config.rule.name)  # and that its order fits K
-    return Case(name, estimator, L, C, scaling)
+    cases = cases_of(problem, "analysis")
+    for case in cases:
+        if isinstance(case.estimator, PseudoGradient):
+            raise ConfigError(
+                f"'{case.name}' does not estimate the meta-gradient: {case.estimator.no_estimate}",
+                "Leave it out; compare its accuracy instead.",
+                key="analysis.estimators",
+            )
+    return cases

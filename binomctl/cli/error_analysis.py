@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.reporting.labels import named, options_text
 from binomctl.theory.bounds import METHODS
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def error_analysis(
     K: Annotated[int | None, typer.Option("--K", help="Inner gradient steps.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Inner step size.")] = None,
     estimators: Annotated[
-        str | None, typer.Option(help="Names with commas; default fomaml,trunc,binom.")
+        str | None,
+        typer.Option(
+            help="Names with commas, imaml:lam=50 for a variant; default fomaml,trunc,binom."
+        ),
     ] = None,
     L: Annotated[str | None, typer.Option("--L", help="Orders: 0-5, 2 or 1,3,5.")] = None,
     C: Annotated[int | None, typer.Option("--C", help="Reach of the hybrid; default K.")] = None,
@@ -93,15 +97,17 @@ def error_analysis(
     bare = not (spectrum or json_output or any(v is not None for v in (*given.values(), *others)))
     picture = check_suffix(output or Path("errors.png")) if plot or output or bare else None
 
-    from binomctl.analysis.setup import cases_of, settings_of, starts
+    from binomctl.analysis.setup import measurable, settings_of, starts
     from binomctl.cli.datasets import ensure_prepared
+    from binomctl.problem.cases import check_used
 
     settings, places = settings_of(config, given, assign, checkpoint or along)
     try:
+        check_used(settings, places, "analysis")
         ensure_prepared(settings)
         begun = starts(settings, checkpoint, along)
         problem = begun[0].problem
-        cases = cases_of(problem)
+        cases = measurable(problem)
     except ConfigError as error:
         raise places.locate(error) from None
     reports = [_measure(start, cases, spectrum, M) for start in begun]
@@ -170,13 +176,19 @@ def _joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _csv_rows(reports: list[dict[str, Any]]) -> Iterator[list[Any]]:
     keys, figures = ["estimator", "L", "C", "alpha_scaling"], ["mean", "ci95", "n", "max"]
-    yield ["step", *keys, "measure", *figures]
+    yield ["step", *keys, "options", "measure", *figures]
     for r in reports:
         for e in r["errors"]:
             measures = {k: e[k] for k in ("relative", "absolute", "cosine")}
             measures |= {f"per_task_{k}": v for k, v in e["per_task"].items()}
             for name, v in measures.items():
-                yield [r["step"], *(e[k] for k in keys), name, *(v[k] for k in figures)]
+                yield [
+                    r["step"],
+                    *(e[k] for k in keys),
+                    options_text(e),
+                    name,
+                    *(v[k] for k in figures),
+                ]
 
 
 def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
@@ -187,14 +199,14 @@ def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
     console = Console(highlight=False)
     a = settings.adaptation
     for report in reports:
+        scaled = {e["alpha_scaling"] == "paper" for e in report["errors"]}
         at = "" if report["step"] is None else f", checkpoint of step {report['step']}"
         n = settings.analysis.batches
         table = Table(
             title=f"Relative error of the meta-gradient, {settings.dataset.name}, K = {a.K}, alpha"
             f" = {a.alpha:g}, {settings.dtype}{at}\nmean (95% CI half-width) over n = {n} batches"
             f" of {settings.training.meta_batch} tasks; alpha'"
-            + (" = L alpha / K where so named" if settings.analysis.alpha_scaling != "none" else "")
-            + (" = alpha" if settings.analysis.alpha_scaling == "none" else ", else alpha"),
+            + (" = L alpha / K where so named, else alpha" if True in scaled else " = alpha"),
             title_justify="left",
             box=box.SIMPLE_HEAD,
         )
@@ -204,7 +216,7 @@ def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
         for name in names:
             table.add_column(name, justify="right", no_wrap=True)
         for e in report["errors"]:
-            label = e["estimator"] + (" alpha'" if e["alpha_scaling"] == "paper" else "")
+            label = named(e) + (" alpha'" if e["alpha_scaling"] == "paper" else "")
             L = "" if e["L"] is None else str(e["L"])
             label += f" C={e['C']}" if e["C"] is not None else ""
             cells = [_worded(e["relative"]), _cosine(e["cosine"])]

@@ -17,12 +17,12 @@ def run_plan(problem: Problem, memory: str | None, time: str | None, json_output
     """Fit, predict, print the best choices, measure the first of them."""
     from rich.console import Console
 
-    from binomctl.profiling.cells import cells_of
+    from binomctl.problem.cases import cases_of
     from binomctl.profiling.plan import best, check, choices, fit, size_of, tight, time_of
 
     size, seconds = size_of(memory), time_of(time)
     with Console(stderr=True).status("fitting") as status:
-        found = choices(problem, cells_of(problem), fit(problem, status.update))
+        found = choices(problem, cases_of(problem, "profile"), fit(problem, status.update))
         fitting = best(found, size, seconds)
         status.update("measuring the best")
         checked = check(problem, fitting[0]) if fitting else None
@@ -48,6 +48,7 @@ def _row(choice: Choice) -> dict[str, Any]:
         "estimator": choice.cell.name,
         "L": choice.cell.L,
         "C": choice.cell.C,
+        "options": choice.cell.others,
         "exact": choice.exact,
         "memory": choice.memory,
         "task_chunk": choice.chunk,

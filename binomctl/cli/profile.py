@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.reporting.labels import options_text
 
 if TYPE_CHECKING:
     from binomctl.problem.build import Problem
-    from binomctl.profiling.cells import Cell
+    from binomctl.problem.cases import Case
 
 
 def profile(
     estimators: Annotated[
-        str | None, typer.Option(help="Names with commas; default maml,fomaml,trunc,binom,imaml.")
+        str | None,
+        typer.Option(
+            help="Names with commas, imaml:lam=50 say; default maml,fomaml,trunc,binom,imaml."
+        ),
     ] = None,
     L: Annotated[str | None, typer.Option("--L", help="Orders: 0-5, 2 or 1,3,5.")] = None,
     C: Annotated[int | None, typer.Option("--C", help="Reach of the hybrid; default K.")] = None,
@@ -109,14 +113,15 @@ tells which estimator, L and schedule fit a budget.
 
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.problem.build import build_problem
-    from binomctl.profiling.cells import cells_of
+    from binomctl.problem.cases import cases_of, check_used
     from binomctl.profiling.session import settings_of
 
     settings, places = settings_of(config, given, assign)
     try:
+        check_used(settings, places, "profile")
         ensure_prepared(settings)
         problem = build_problem(settings)
-        cells = cells_of(problem)
+        cells = cases_of(problem, "profile")
     except ConfigError as error:
         raise places.locate(error) from None
     if trace is not None:
@@ -147,7 +152,7 @@ tells which estimator, L and schedule fit a budget.
         raise Interrupted("stopped; what was measured until then is above", stopped)
 
 
-def _measure(problem: Problem, cells: list[Cell]) -> tuple[dict[str, Any], int | None]:
+def _measure(problem: Problem, cells: list[Case]) -> tuple[dict[str, Any], int | None]:
     """The report, and the signal that cut it short, if one did."""
     from rich.console import Console
 
@@ -166,7 +171,7 @@ def _measure(problem: Problem, cells: list[Cell]) -> tuple[dict[str, Any], int |
     return report_of(problem, prepared, rates, work), stop.signal_number
 
 
-def _trace(problem: Problem, cell: Cell, path: Path) -> None:
+def _trace(problem: Problem, cell: Case, path: Path) -> None:
     from binomctl.errors import ConfigError
     from binomctl.profiling.session import trace
 
@@ -179,7 +184,17 @@ def _trace(problem: Problem, cell: Cell, path: Path) -> None:
 
 
 def _csv_rows(report: dict[str, Any]) -> Any:
-    plain = ("estimator", "L", "C", "engine", "failed", "peak_memory_bytes", "hvps", "depth")
+    plain = (
+        "estimator",
+        "L",
+        "C",
+        "options",
+        "engine",
+        "failed",
+        "peak_memory_bytes",
+        "hvps",
+        "depth",
+    )
     phases = sorted({p for c in report["cells"] for p in c["phases_ms"] or {}})
     figures = ("median", "p10", "p90", "n")
     yield [*plain, "flops", *(f"step_ms_{f}" for f in figures),
@@ -188,6 +203,7 @@ def _csv_rows(report: dict[str, Any]) -> Any:
     for cell in report["cells"]:
         step, parts = cell["step_ms"] or {}, cell["phases_ms"] or {}
         share = cell["share_of_peak"] or {}
+        cell = cell | {"options": options_text(cell)}
         yield [*(cell[name] for name in plain), cell["flops"], *(step.get(f) for f in figures),
                *(parts.get(p, {}).get("median") for p in phases),
                (cell["utilization"] or {}).get("value"), share.get("matrix_product"),

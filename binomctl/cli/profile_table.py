@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from binomctl.reporting.labels import named
+
 WIDE, NARROW = 114, 60
 
 
@@ -59,7 +61,7 @@ def print_profile(report: dict[str, Any]) -> None:
 
 
 def _label(cell: dict[str, Any]) -> str:
-    name: str = cell["estimator"]
+    name = named(cell)
     return name if cell["C"] is None else f"{name} C={cell['C']}"
 
 

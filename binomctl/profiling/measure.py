@@ -15,7 +15,7 @@ import torch
 from binomctl.errors import BinomctlError
 from binomctl.machine.devices import is_out_of_memory
 from binomctl.problem.build import Problem
-from binomctl.profiling.cells import Cell
+from binomctl.problem.cases import Case
 from binomctl.profiling.fresh import peak_resident
 from binomctl.profiling.observed import counted, timed_step
 from binomctl.profiling.utilization import Meter, meter
@@ -30,7 +30,7 @@ ROUNDS = 5
 class Measured:
     """One cell and what was found so far; `failed` says why there is no more."""
 
-    cell: Cell
+    cell: Case
     problem: Problem
     state: MetaState
     whole: StepFunction | None
@@ -54,6 +54,7 @@ class Measured:
             "estimator": cell.name,
             "L": cell.L,
             "C": cell.C,
+            "options": {k: v for k, v in cell.options.items() if k not in ("L", "C")},
             "engine": type(self.problem.engine).__name__.removesuffix("Engine").lower(),
             "failed": self.failed,
             "step_ms": None,
@@ -98,7 +99,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def prepare(base: Problem, cells: Sequence[Cell]) -> list[Measured]:
+def prepare(base: Problem, cells: Sequence[Case]) -> list[Measured]:
     """The cells, each with its own step; nothing runs yet."""
     out = []
     for cell in cells:

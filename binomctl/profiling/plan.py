@@ -24,7 +24,7 @@ from binomctl.contracts import Expands
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.errors import ConfigError
 from binomctl.problem.build import Problem, rebuilt
-from binomctl.profiling.cells import Cell
+from binomctl.problem.cases import Case
 from binomctl.profiling.measure import Measured, measured_memory, prepare
 from binomctl.profiling.observed import counted, timed_step
 from binomctl.settings import registry
@@ -37,7 +37,7 @@ STEPS = 5
 class Choice:
     """A cell under a schedule, with what is predicted of it."""
 
-    cell: Cell
+    cell: Case
     memory: Memory
     chunk: int
     products: int
@@ -101,8 +101,8 @@ def fit(base: Problem, say: Callable[[str], None] = lambda text: None) -> Model:
     B, K = base.config.training.meta_batch, base.config.adaptation.K
     batch = base.training_batch(range(1))
     support, query = batch.y_trn.shape[1], batch.y_val.shape[1]
-    exact = Cell("maml", registry.create("estimator", "maml", {}), {})
-    first = Cell("fomaml", registry.create("estimator", "fomaml", {}), {})
+    exact = Case("maml", registry.create("estimator", "maml", {}), {})
+    first = Case("fomaml", registry.create("estimator", "fomaml", {}), {})
     parts: dict[int, dict[str, float]] = {}
     for chunk in dict.fromkeys((B, 1)):
         say(f"fitting: time of an exact step, {_tasks(chunk)} at a time")
@@ -123,7 +123,7 @@ def fit(base: Problem, say: Callable[[str], None] = lambda text: None) -> Model:
     )  # fmt: skip
 
 
-def choices(base: Problem, cells: Sequence[Cell], model: Model) -> list[Choice]:
+def choices(base: Problem, cells: Sequence[Case], model: Model) -> list[Choice]:
     """Every cell under every schedule, with predictions."""
     config = base.config
     B, K = config.training.meta_batch, config.adaptation.K
@@ -182,7 +182,7 @@ def check(base: Problem, choice: Choice) -> dict[str, Any]:
     }
 
 
-def scheduled(base: Problem, cell: Cell, memory: Memory, chunk: int) -> Measured:
+def scheduled(base: Problem, cell: Case, memory: Memory, chunk: int) -> Measured:
     """A cell on the problem with its engine under another schedule."""
     update = {"memory": memory, "task_chunk": chunk, "compile": "off", "capture": "off"}
     section = base.config.engine.model_copy(update=update)
@@ -207,7 +207,7 @@ def _bytes(one: Measured) -> int:
     return size
 
 
-def _exact(cell: Cell, K: int) -> bool:
+def _exact(cell: Case, K: int) -> bool:
     if not isinstance(cell.estimator, Expands):
         return False
     which = cell.estimator.expansion(K, 1.0)

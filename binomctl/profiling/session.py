@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from binomctl.machine.devices import choose_device
 from binomctl.machine.environment import environment
 from binomctl.problem.build import Problem, resolved
-from binomctl.profiling.cells import Cell
+from binomctl.problem.cases import Case
 from binomctl.profiling.measure import Measured, prepare
 from binomctl.profiling.nvml import describe_gpu
 from binomctl.profiling.observed import timed_step
@@ -83,7 +83,7 @@ def _device_name(device: torch.device) -> str:
     return f"{torch.get_num_threads()} CPU threads"
 
 
-def trace(base: Problem, cell: Cell, path: Path) -> None:
+def trace(base: Problem, cell: Case, path: Path) -> None:
     """One warm meta-step as a Chrome trace, its ranges named after the paper's phases."""
     (one,) = prepare(base, [cell])
     B = base.config.training.meta_batch

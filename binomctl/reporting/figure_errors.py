@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from binomctl.reporting.figures import PALETTE, look, new_figure, save, style
+from binomctl.reporting.labels import named
 
 BOUNDS = {"fomaml": 0, "truncmaml": 1, "binommaml": 2}
 
@@ -39,7 +40,7 @@ def draw_errors(reports: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def _label(error: dict[str, Any]) -> str:
-    label = str(error["estimator"])
+    label = named(error)
     if error["C"] is not None:
         label += f", C = {error['C']}"
     return label + (", alpha' = L alpha/K" if error["alpha_scaling"] == "paper" else "")

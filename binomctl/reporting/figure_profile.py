@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from binomctl.reporting.figures import look, new_figure, save, style
+from binomctl.reporting.labels import named
 
 Cell = dict[str, Any]
 Pick = Callable[[Cell], tuple[float, float, float] | None]
@@ -41,7 +42,7 @@ def groups(report: dict[str, Any]) -> dict[str, list[Cell]]:
     out: dict[str, list[Cell]] = {}
     for cell in report["cells"]:
         if cell["failed"] is None and cell["step_ms"] is not None:
-            label = cell["estimator"] + (f", C = {cell['C']}" if cell["C"] is not None else "")
+            label = named(cell) + (f", C = {cell['C']}" if cell["C"] is not None else "")
             out.setdefault(label, []).append(cell)
     return out
 

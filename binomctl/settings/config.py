@@ -131,12 +131,13 @@ class AnalysisSection(_Section):
     """What `binomctl error-analysis` measures."""
 
     estimators: list[str] = Field(
-        ["fomaml", "trunc", "binom"], description="registered names, without options"
+        ["fomaml", "trunc", "binom"],
+        description="registered names; name:option=value:... for a variant",
     )
     L: str = Field("0-5", description="orders: a number, a range, or several with commas")
     C: int | None = Field(None, ge=0, description="reach of the hybrid; null: all K")
-    alpha_scaling: Literal["none", "paper", "both"] = Field(
-        "none", description="for estimators that have the option"
+    alpha_scaling: Literal["none", "paper", "both"] | None = Field(
+        None, description="of estimators that have the option; null: as they say themselves"
     )
     batches: int = Field(200, ge=1, description="meta-batches")
     init: str = Field("model", description="model: its own; a number: N(0, number^2) weights")
@@ -146,7 +147,7 @@ class ProfileSection(_Section):
     """What `binomctl profile` measures."""
 
     estimators: list[str] = Field(
-        ["maml", "fomaml", "trunc", "binom", "imaml"], description="registered names"
+        ["maml", "fomaml", "trunc", "binom", "imaml"], description="as in analysis.estimators"
     )
     L: str = Field("0-5", description="orders: a number, a range, or several with commas")
     C: int | None = Field(None, ge=0, description="reach of the hybrid; null: all K")
