@@ -77,11 +77,11 @@ def build(cls: type[T], options: Mapping[str, Any], what: str, key: str = "") ->
                 f"option '{name}' of {what} is {value!r}: expected {_type_name(hints[name])}"
                 f" ({error.errors()[0]['msg']}).",
                 key=place,
-            ) from None
+            ) from error
     try:
         return cls(**checked)
     except ConfigError as error:
-        raise ConfigError(f"{what}: {error}", error.hint, key=error.key or key) from None
+        raise ConfigError(f"{what}: {error}", error.hint, key=error.key or key) from error
 
 
 def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:

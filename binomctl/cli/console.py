@@ -43,7 +43,7 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
     print_note(f"wrote {path}")
 
 

@@ -109,7 +109,7 @@ def error_analysis(
         problem = begun[0].problem
         cases = measurable(problem)
     except ConfigError as error:
-        raise places.locate(error) from None
+        raise places.locate(error) from error
     reports = [_measure(start, cases, spectrum, M) for start in begun]
     if csv is not None:
         write_csv(csv, _csv_rows(reports))

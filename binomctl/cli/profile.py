@@ -123,7 +123,7 @@ tells which estimator, L and schedule fit a budget.
         problem = build_problem(settings)
         cells = cases_of(problem, "profile")
     except ConfigError as error:
-        raise places.locate(error) from None
+        raise places.locate(error) from error
     if trace is not None:
         _trace(problem, cells[0], trace)
         return
@@ -178,7 +178,7 @@ def _trace(problem: Problem, cell: Case, path: Path) -> None:
     try:
         path.open("a").close()
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
     trace(problem, cell, path)
     print_note(f"wrote {path}: one meta-step of {cell.label}, for chrome://tracing or Perfetto")
 

@@ -107,7 +107,7 @@ recommends, that over the defaults.
         problem = build_problem(settings)
         compiled, _ = compiles(problem), captures(problem)  # refused before there is a run
     except ConfigError as error:
-        raise places.locate(error) from None
+        raise places.locate(error) from error
     if dry_run:
         from binomctl.cli.layers import print_layers
 

@@ -142,7 +142,7 @@ def check_algebra(
     try:
         found = engine.predict(theta.unsqueeze(0), x.unsqueeze(0))[0]
     except _FAILURES as error:
-        raise Unsupported(f"inputs of shape {list(x.shape)} do not fit: {error}") from None
+        raise Unsupported(f"inputs of shape {list(x.shape)} do not fit: {error}") from error
     if found.shape != wanted.shape or not _close(found, wanted.detach()):
         raise Unsupported("traced, the network gives other outputs than itself")
     sides = [(at, 1e-9 if at.exact else 2e-3)]
@@ -160,12 +160,12 @@ def check_algebra(
             )
             right = answers(reference, side.phi, inputs, y)
         except ConfigError as error:
-            raise Unsupported(f"autograd has no product to compare with: {error}") from None
+            raise Unsupported(f"autograd has no product to compare with: {error}") from error
         try:
             other = make(side.network, side.x, F.mse_loss)
             left = answers(other, side.phi, inputs, y)
         except _FAILURES as error:
-            raise Unsupported(f"it fails on {theta.device}: {error}") from None
+            raise Unsupported(f"it fails on {theta.device}: {error}") from error
         if said := difference(left, right, loose):
             raise Unsupported(f"compared with autograd on {theta.device}, {said}")
 
@@ -184,7 +184,7 @@ def check_closed_form(loss: Loss, output: Tensor, y: Any) -> None:
             value, gradient, product = side.at(o, targets)
             sides.append({"v": value, "g": gradient, "p": product(directions(gradient))})
         except (RuntimeError, ValueError, IndexError, TypeError, ConfigError) as error:
-            raise Unsupported(f"the loss fails on these targets: {error}") from None
+            raise Unsupported(f"the loss fails on these targets: {error}") from error
     if difference(sides[0], sides[1], 1e-9):
         raise Unsupported("the loss by formula is another one than by autograd")
 
@@ -207,7 +207,7 @@ def check_loss(
                     f"a label does not fit: {str(error).partition('Error: ')[2]} The outputs are"
                     f" {classes} classes, 0 to {classes - 1}",
                     "Relabel the classes of each task, or give the model more outputs.",
-                ) from None
+                ) from error
             raise
     for warning in caught:
         message = str(warning.message)

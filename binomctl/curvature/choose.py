@@ -127,7 +127,7 @@ def choose_engine(
                     f"the analytic engine cannot compute this network: {error}",
                     "Use --engine auto or autograd, which computes any network.",
                     key="engine.kind",
-                ) from None
+                ) from error
             _LOG.debug("autograd engine: %s", error)
             why = str(error)
     if precision != "full":

@@ -66,14 +66,14 @@ def unpack(archive: Path, target: Path) -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(
                 f"no space left on the disk while unpacking {archive}", "Free some space."
-            ) from None
+            ) from error
         if isinstance(error, BinomctlError) or not isinstance(error, Exception):
             raise
         raise DamagedFile(  # encrypted, an unknown compression, a broken header or stream, ...
             f"{archive} is damaged or no archive at all: {str(error)[:200]}",
             "Fetch it again.",
             archive,
-        ) from None
+        ) from error
     os.replace(beside, target)
 
 

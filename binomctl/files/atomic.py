@@ -51,7 +51,7 @@ def disk_full(path: Path) -> Iterator[None]:
             raise ResourceError(
                 f"no space left on the disk while writing {path}",
                 "Free some space; the last checkpoint is intact.",
-            ) from None
+            ) from error
         raise
 
 

@@ -118,7 +118,7 @@ def _attempt(url: str, target: Path, md5: str | None, progress: Progress, stall:
                     os.fsync(file.fileno())
             page = "html" in answer.headers.get("Content-Type", "")
     except requests.RequestException as error:
-        raise _Failed(_worded(error)) from None
+        raise _Failed(_worded(error)) from error
     if total is not None and have != total:
         raise _Failed(f"cut off after {have:,} of {total:,} bytes")
     with part.open("rb") as file:

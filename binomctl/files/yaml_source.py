@@ -32,9 +32,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a UTF-8 text file") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a UTF-8 text file") from error
     places: dict[str, str] = {}
     value = _parse(text, str(path), places)
     if value is None:
@@ -60,9 +60,9 @@ def _parse(text: str, source: str, places: dict[str, str]) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{source}:{mark.line + 1}" if mark else source
-        raise ConfigError(f"{place}: {error.problem or 'not valid YAML'}") from None
+        raise ConfigError(f"{place}: {error.problem or 'not valid YAML'}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from None
+        raise ConfigError(f"{source}: not valid YAML: {error}") from error
     finally:
         loader.dispose()
 

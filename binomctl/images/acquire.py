@@ -46,7 +46,7 @@ def acquire(
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make the folder {root}: {error.strerror}") from None
+        raise ConfigError(f"cannot make the folder {root}: {error.strerror}") from error
     try:
         return prepare(recipe, root, to, progress)
     except DamagedFile as damage:
@@ -85,7 +85,7 @@ def _fetch_all(
     except DataError as error:
         raise DataError(
             f"{error}", f"{error.hint}\nThe files that {recipe.name} wants:\n{missing}"
-        ) from None
+        ) from error
 
 
 def _with_mirrors(remotes: Sequence[Remote], mirrors: Sequence[str]) -> list[Remote]:

@@ -48,7 +48,7 @@ def load() -> Any:
         raise MissingDependencyError(
             f"learn2learn cannot be loaded: {type(error).__name__}: {error}",
             f"Install it with: {INSTALL}",
-        ) from None
+        ) from error
 
 
 def files_of(class_name: str) -> list[Remote]:
@@ -221,4 +221,4 @@ def _guarded(name: str, root: Path) -> Iterator[None]:
             raise DataError(
                 f"learn2learn cannot load '{name}' from {root}: {type(error).__name__}: {error}",
                 "Put its files there; 'binomctl data prepare NAME --download' fetches them.",
-            ) from None
+            ) from error

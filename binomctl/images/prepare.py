@@ -54,7 +54,7 @@ def prepare(
             f"cannot write to {lock.parent}: {error.strerror}",
             f"Run 'binomctl data prepare {recipe.name} --root {root} --to FOLDER' with a folder of"
             " yours, and give that folder as --root afterwards.",
-        ) from None
+        ) from error
     with _alone(lock, progress):
         if (store := _there(recipe, root, target)) is not None:
             return store  # made by another process while this one waited

@@ -88,7 +88,7 @@ def blaming(archives: Sequence[Path], unpacked: Path) -> Iterator[None]:
         parts = damage.path.parts
         archive = next((a for a in archives if a.name.split(".")[0] in parts), archives[0])
         shutil.rmtree(unpacked, ignore_errors=True)
-        raise DamagedFile(f"{archive}: {damage}", damage.hint, archive) from None
+        raise DamagedFile(f"{archive}: {damage}", damage.hint, archive) from damage
 
 
 def _look(recipe: Recipe, folders: list[Path], incomplete: list[Missing]) -> Source | None:
@@ -101,7 +101,7 @@ def _look(recipe: Recipe, folders: list[Path], incomplete: list[Missing]) -> Sou
             except Missing as error:
                 incomplete.append(error)
             except OSError as error:
-                raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
+                raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
     return None
 
 
@@ -135,7 +135,7 @@ def open_prepared(recipe: Recipe, root: Path) -> Store:
         raise NotPrepared(
             f"{recipe.name} is not prepared: {error}",
             f"Run 'binomctl data prepare {recipe.name} --root {root}{size}'.",
-        ) from None
+        ) from error
 
 
 def checked(recipe: Recipe, store: Store) -> Store:

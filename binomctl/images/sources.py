@@ -130,7 +130,7 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
             f"{place(owner, i)} is not a readable image ({str(error)[:200]})",
             "Fetch it again, or take it out of the data set.",
             raw if isinstance(raw, Path) else owner.where,
-        ) from None
+        ) from error
     return 255 - out if shape.invert else out
 
 

@@ -98,7 +98,7 @@ def _open(path: Path, *_: int) -> Store:
         raw = json.loads((path / INDEX).read_text(encoding="utf-8"))
         schema = raw.pop("schema")
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise _damaged(path, f"{INDEX} is not readable ({error})") from None
+        raise _damaged(path, f"{INDEX} is not readable ({error})") from error
     if schema != SCHEMA:
         raise DataError(
             f"{path} has schema '{schema}', this version reads '{SCHEMA}'",
@@ -109,7 +109,7 @@ def _open(path: Path, *_: int) -> Store:
         index = Index(splits=splits, **{**raw, "shape": tuple(raw["shape"])})
         images = np.load(path / IMAGES, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError) as error:
-        raise _damaged(path, str(error)) from None
+        raise _damaged(path, str(error)) from error
     if images.dtype != np.uint8 or images.shape != (index.total, *index.shape):
         raise _damaged(
             path,

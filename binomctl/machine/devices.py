@@ -25,10 +25,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except RuntimeError as error:
         raise ConfigError(
             f"unknown device '{name}'", "Valid: auto, cpu, cuda, cuda:N.", key="device"
-        ) from None
+        ) from error
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(
             f"device '{name}' is not supported", "Valid: auto, cpu, cuda, cuda:N.", key="device"

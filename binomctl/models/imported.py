@@ -37,13 +37,13 @@ def build_imported(
             f"{target} does not take these options: {error}",
             f"Its signature is {inspect.signature(factory)}.",
             key="model.import",
-        ) from None
+        ) from error
     try:
         model = factory(**given)
     except Exception as error:
         raise ConfigError(
             f"{target} fails: {type(error).__name__}: {error}", key="model.import"
-        ) from None
+        ) from error
     if not isinstance(model, nn.Module):
         raise ConfigError(
             f"{target} gives {type(model).__name__}, not a torch.nn.Module", key="model.import"
@@ -67,7 +67,13 @@ def _find(target: str) -> Callable[..., Any]:
             f"cannot import '{module_name}': {error}",
             "Install it, or run in the folder that holds it.",
             key="model.import",
-        ) from None
+        ) from error
+    except Exception as error:
+        raise ConfigError(
+            f"'{module_name}' fails when imported: {type(error).__name__}: {error}",
+            "--debug shows where.",
+            key="model.import",
+        ) from error
     factory: Callable[..., Any] | None = getattr(module, name, None)
     if factory is None:
         raise ConfigError(f"module '{module_name}' has no '{name}'", key="model.import")

@@ -228,7 +228,7 @@ def _check_runs(problem: Problem, batch: EpisodeBatch) -> None:
         with torch.no_grad():
             network(theta, batch.x_trn[0])
     except _NETWORK_ERRORS as error:
-        raise _misfit(problem, batch, error) from None
+        raise _misfit(problem, batch, error) from error
 
 
 def _check_network(problem: Problem, batch: EpisodeBatch) -> None:
@@ -237,7 +237,7 @@ def _check_network(problem: Problem, batch: EpisodeBatch) -> None:
     try:
         _, _, output = problem.engine.query(theta, batch.x_val[:1], batch.y_val[:1])
     except _NETWORK_ERRORS as error:
-        raise _misfit(problem, batch, error) from None
+        raise _misfit(problem, batch, error) from error
     wanted = (batch.y_val.shape[1], problem.dataset.out_dim)
     # What is no tensor is the data set's metric's to read.
     if isinstance(output, Tensor) and tuple(output.shape[1:]) != wanted:

@@ -53,7 +53,7 @@ def save(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(path, dpi=150, metadata=metadata)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 
 
 def style(axes: Any, title: str, xlabel: str, ylabel: str = "") -> None:

@@ -72,7 +72,7 @@ def _tensors(path: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != manifest["sha256"].get(path.name):
         raise CheckpointError(
             f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}",
@@ -81,7 +81,7 @@ def _tensors(path: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
     return tensors
 
 
@@ -97,9 +97,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text())
         schema = manifest["schema"]
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is damaged: not the manifest of a checkpoint") from None
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: not the manifest of a checkpoint") from error
     if schema != SCHEMA:
         raise CheckpointError(
             f"{path} has schema '{schema}', this version reads '{SCHEMA}'",

@@ -50,7 +50,7 @@ class RunDirectory:
                 write_json(path / "environment.json", environment())
                 write_json(path / "run.json", {"schema": SCHEMA})
         except OSError as error:
-            raise ConfigError(f"cannot write to {path}: {error.strerror}", key="out") from None
+            raise ConfigError(f"cannot write to {path}: {error.strerror}", key="out") from error
         return cls(path)
 
     @classmethod
@@ -66,11 +66,11 @@ class RunDirectory:
             )
         try:
             schema = json.loads((path / "run.json").read_text())["schema"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{path} is not a run of binomctl: it has no readable run.json",
                 "Give the folder that 'binomctl train' printed.",
-            ) from None
+            ) from error
         if schema != SCHEMA:
             raise CheckpointError(
                 f"{path} has schema '{schema}', this version reads '{SCHEMA}'",
@@ -83,7 +83,7 @@ class RunDirectory:
         try:
             return load_config(self.path / "config.yaml")[0]
         except ConfigError as error:
-            raise CheckpointError(f"the run's configuration is unusable: {error}") from None
+            raise CheckpointError(f"the run's configuration is unusable: {error}") from error
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl; what is not finite becomes null."""
@@ -142,8 +142,8 @@ class RunDirectory:
             index: dict[str, str] = json.loads(path.read_text())
         except FileNotFoundError:
             return {}
-        except ValueError:
-            raise CheckpointError(f"{path} is damaged: not JSON") from None
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged: not JSON") from error
         return index
 
 

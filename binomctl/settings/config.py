@@ -243,7 +243,7 @@ def load_config(
             recommended = merge(recommended, getattr(plugin, "recommended", {}))
         return _validate(merge(recommended, user)), places
     except ConfigError as error:
-        raise places.locate(error) from None
+        raise places.locate(error) from error
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -323,8 +323,8 @@ def _validate(data: dict[str, Any]) -> Config:
         first = invalid.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise ConfigError(_unknown_key(key), key=key) from None
-        raise ConfigError(f"{key} is {first['input']!r}: {first['msg']}.", key=key) from None
+            raise ConfigError(_unknown_key(key), key=key) from invalid
+        raise ConfigError(f"{key} is {first['input']!r}: {first['msg']}.", key=key) from invalid
 
 
 def _unknown_key(key: str) -> str:

@@ -16,10 +16,10 @@ def orders(text: str, K: int, key: str) -> list[int]:
         for part in text.split(","):
             low, dash, high = part.strip().partition("-")
             found += range(int(low), int(high if dash else low) + 1)
-    except ValueError:
+    except ValueError as error:
         raise ConfigError(
             f"L = '{text}' is no list of orders", "Write 0-5, 2 or 1,3,5.", key=key
-        ) from None
+        ) from error
     kept = sorted({L for L in found if 0 <= L <= K})
     if not kept:
         raise ConfigError(f"L = '{text}' holds no order between 0 and K = {K}", key=key)

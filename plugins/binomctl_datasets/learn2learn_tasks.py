@@ -76,7 +76,7 @@ class Learn2Learn(Classification):
                     f"learn2learn cannot draw {self.ways} classes of {samples} images from split"
                     f" '{split}' of {self.source}: {error}",
                     "Lower dataset.ways, dataset.shots or the queries.",
-                ) from None
+                ) from error
         order = y.argsort(stable=True).reshape(self.ways, samples)
         labels = y[order]
         trn, val = order[:, : self.shots].flatten(), order[:, self.shots :].flatten()

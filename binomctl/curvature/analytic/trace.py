@@ -119,7 +119,7 @@ def trace(model: nn.Module, x: Tensor, names: dict[int, str], known: frozenset[s
             if not recorder.refused:
                 raise Unsupported(
                     f"{type(model).__name__} cannot be traced: {type(error).__name__}: {error}"
-                ) from None
+                ) from error
         finally:
             changed = before.restore()
     if recorder.refused:

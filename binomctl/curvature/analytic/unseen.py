@@ -49,7 +49,7 @@ def by_names(model: nn.Module, conv: Method, *, blocks: bool) -> Program:
     except Exception as error:  # control flow on values, *args, anything a forward may do
         raise Unsupported(
             f"{type(model).__name__} cannot be traced: {type(error).__name__}: {error}"
-        ) from None
+        ) from error
     names = {id(p): n for n, p in trainable(model)}
     places: dict[fx.Node, int] = {}
     nodes: list[Node] = []

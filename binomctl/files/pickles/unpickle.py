@@ -45,10 +45,10 @@ def read_pickle(path: Path) -> PickleFile:
     try:
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError:
-        raise DamagedFile(f"{path} is empty", "Fetch it again.", path) from None
+    except ValueError as error:
+        raise DamagedFile(f"{path} is empty", "Fetch it again.", path) from error
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     reader = Machine(data)
     try:
         return PickleFile(path, reader.run(), data)
@@ -58,13 +58,13 @@ def read_pickle(path: Path) -> PickleFile:
             " it could run any code",
             "Nothing of it was run. Fetch the file from a source you trust.",
             path,
-        ) from None
+        ) from error
     except Exception as error:  # a damaged file may make any constructor fail in any way
         if is_html(data[:512]):
-            raise DamagedFile(f"{path} is a web page, not data", "Fetch it again.", path) from None
+            raise DamagedFile(f"{path} is a web page, not data", "Fetch it again.", path) from error
         raise DamagedFile(
             f"{path} is damaged or no pickle at all: byte {reader.at:,} of {len(data):,}"
             f" ({str(error)[:80]})",
             "Fetch it again.",
             path,
-        ) from None
+        ) from error

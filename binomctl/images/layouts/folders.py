@@ -100,7 +100,7 @@ class ListedClasses:
         try:
             names = [n.strip() for n in path.read_text(encoding="utf-8").splitlines() if n.strip()]
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read {path}: {error}") from None
+            raise DataError(f"cannot read {path}: {error}") from error
         for name in names:
             if Path(name).name != name or not (data / name).is_dir():
                 raise DataError(f"{path} names class '{name}', which {data} does not have")

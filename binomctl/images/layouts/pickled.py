@@ -235,7 +235,7 @@ def _sound(path: Path) -> Iterator[None]:
     except Exception as error:
         raise DamagedFile(
             f"{path} does not hold what it should: {str(error)[:200]}", "Fetch it again.", path
-        ) from None
+        ) from error
 
 
 def _rows(rows: Iterable[Any], n: int, path: Path) -> list[int]:
@@ -280,4 +280,4 @@ def _member(path: Path, name: str) -> Any:
             f"{path} is damaged or has no array '{name}' ({str(error)[:200]})",
             "Fetch it again.",
             path,
-        ) from None
+        ) from error
