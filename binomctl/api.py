@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from binomctl.adapt import adapt_and_validate, check_pair, estimate
-from binomctl.contracts import Adaptation, Engine, Estimator, Proximal, Rule
-from binomctl.curvature.autograd import Batching, Memory, rows
+from binomctl.contracts import Adaptation, Engine, Estimator, Proximal, Rule, Update
+from binomctl.curvature.autograd import Batching, Memory
 from binomctl.curvature.choose import Kind
 from binomctl.curvature.criterion import Loss, check_outside
-from binomctl.curvature.prepared import Prepared, plain
+from binomctl.curvature.handed_in import Part, batches
+from binomctl.curvature.prepared import Prepared
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, NonFiniteError, unknown
 from binomctl.settings import registry
 
-Part = Any
-"""Tensors [B, N, ...]: one, a tuple or a dict of them; or a list of B tasks' of unequal N."""
 Schedule = Literal["auto", "rows", "columns"]
 
 
@@ -51,12 +50,18 @@ class MetaGradient:
             is dropped. Parameters with requires_grad = False are constants.
         loss: maps one task's outputs, whatever the module returns, and targets [N, ...] to a
             scalar. With a third argument it gets the task's parameters by name.
-        estimator: a registered estimator; its options follow by keyword (L=2, say).
+        estimator: a registered estimator, whose options follow by keyword (L=2, say), or one
+            constructed with options of its own.
         K: inner gradient steps, at least 1.
-        alpha: inner step size, positive.
+        alpha: inner step size, positive; alphas: the K steps' own.
         rule: a registered adaptation rule, or one constructed with options of its own.
         rule_parameters: the rule's meta-parameters m [n] (Meta-SGD, Meta-Curvature); None: those
             it starts with.
+        optimizer: a registered inner optimiser ("sgd", "adam", ...) with its optimizer_options, or
+            one constructed: every task starts with empty slots.
+        clip_value, clip_norm: bounds of the inner gradient's entries and of its norm.
+        weights: c_0 .. c_K of the outer loss sum c_k l_val(phi^k); None: l_val(phi^K).
+        outer_loss: of the query sets, where it is another than the inner loss.
         per_task: return one gradient per task, with a leading axis B, instead of their mean.
         memory: "store" the linearisations of the inner loop, or "recompute" them.
         engine: "analytic", the layer algebra; "autograd", any module; "auto", the first where it
@@ -77,11 +82,18 @@ class MetaGradient:
         model: nn.Module,
         loss: Loss,
         *,
-        estimator: str = "binom",
+        estimator: str | Estimator = "binom",
         K: int = 5,
         alpha: float = 0.01,
+        alphas: Sequence[float] | None = None,
         rule: str | Rule = "gd",
         rule_parameters: Tensor | None = None,
+        optimizer: str | Update = "sgd",
+        optimizer_options: Mapping[str, Any] | None = None,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        weights: Sequence[float] | None = None,
+        outer_loss: Loss | None = None,
         per_task: bool = False,
         memory: Memory = "store",
         engine: Kind = "auto",
@@ -93,8 +105,13 @@ class MetaGradient:
     ) -> None:
         if not isinstance(K, int) or isinstance(K, bool) or K < 1:
             raise ConfigError(f"K = {K!r} must be a whole number, at least 1")
-        if not isinstance(alpha, int | float) or not 0 < alpha < float("inf"):
+        if not isinstance(alpha, int | float) or not 0 < alpha < inf:
             raise ConfigError(f"alpha = {alpha!r} must be positive and finite")
+        if alphas is not None and (len(alphas) != K or not all(0 < a < inf for a in alphas)):
+            raise ConfigError(f"alphas must be K = {K} positive step sizes, not {list(alphas)}")
+        for name, bound in (("clip_value", clip_value), ("clip_norm", clip_norm)):
+            if bound is not None and not 0 < bound < inf:
+                raise ConfigError(f"{name} = {bound!r} must be positive and finite")
         for name, value, known in (
             ("memory", memory, Memory),
             ("engine", engine, Kind),
@@ -103,17 +120,30 @@ class MetaGradient:
         ):
             if value not in get_args(known):
                 raise ConfigError(unknown(name, str(value), get_args(known)))
-        self._estimator: Estimator = registry.create("estimator", estimator, estimator_options)
-        self._rule: Rule = registry.create("rule", rule, {}) if isinstance(rule, str) else rule
-        self._names = (estimator, rule if isinstance(rule, str) else type(rule).__name__)
+        self._estimator: Estimator = _made("estimator", estimator, estimator_options)
+        self._rule: Rule = _made("rule", rule, {})
+        self._names = (_name(estimator), _name(rule))
         self._steps = self._estimator.steps(K)
-        check_outside(loss, model)
+        for one in (loss, outer_loss):
+            if one is not None:
+                check_outside(one, model)
         self.model = model
         self._K, self._alpha, self._m = K, alpha, rule_parameters
+        proximal = self._estimator.proximal if isinstance(self._estimator, Proximal) else 0.0
+        self._how: dict[str, Any] = {
+            "proximal": proximal,
+            "update": _update(optimizer, optimizer_options or {}),
+            "clip_value": clip_value,
+            "clip_norm": clip_norm,
+            "alphas": None if alphas is None else tuple(alphas),
+            "weights": None if weights is None else tuple(map(float, weights)),
+        }
         self._per_task, self._with_loss = per_task, with_loss
-        self._prepared = _prepared(
-            model, loss, engine, memory, batching, order, allow_unused, len(self._steps) > 0
-        )
+        how = (engine, memory, batching, order, allow_unused)
+        self._prepared = _prepared(model, loss, *how, len(self._steps) > 0)
+        self._outer = None if outer_loss is None else _prepared(model, outer_loss, *how, False)
+        self.state: Mapping[str, Tensor] | None = None
+        """Of an estimator that remembers; None before its first call."""
 
     @property
     def rung(self) -> str:
@@ -132,7 +162,7 @@ class MetaGradient:
             ConfigError: episodes that do not fit, or a network that no engine can compute.
             NonFiniteError: the result is not finite.
         """
-        parts = [self._part(group) for group in _groups(episodes)]
+        parts = [self._part(group) for group in batches(episodes)]
         gradients = torch.cat([part[0] for part in parts])
         m_rows = torch.cat([part[1] for part in parts])
         if not (torch.isfinite(gradients).all() and torch.isfinite(m_rows).all()):
@@ -158,17 +188,28 @@ class MetaGradient:
                         " meta-parameters for this model"
                     )
                 m = self._m.detach().to(theta)
-            proximal = self._estimator.proximal if isinstance(self._estimator, Proximal) else 0.0
-            how = Adaptation(self._K, self._alpha, self._rule, m, engine.layout, proximal=proximal)
+            how = Adaptation(self._K, self._alpha, self._rule, m, engine.layout, **self._how)
             check_pair(self._estimator, self._names[0], how, self._names[1])
-            adapted, loss, outputs = adapt_and_validate(engine, theta, batch, how, self._steps)
-            gradients, m_rows = estimate(self._estimator, adapted)
-            return gradients, m_rows, loss, outputs, engine.layout
+            if self._outer is None:
+                return self._computed(engine, theta, batch, how, None)
+            return self._outer.compute(  # type: ignore[no-any-return]
+                self.model, batch, lambda outer, _: self._computed(engine, theta, batch, how, outer)
+            )
 
         found: tuple[Tensor, Tensor, Tensor, Any, Any] = self._prepared.compute(
             self.model, batch, compute
         )
         return found
+
+    def _computed(
+        self, engine: Engine, theta: Tensor, batch: EpisodeBatch, how: Adaptation, outer: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
+        adapted, loss, outputs = adapt_and_validate(
+            engine, theta, batch, how, self._steps, query=outer
+        )
+        found = estimate(self._estimator, adapted, self.state)
+        self.state = found.state
+        return found.theta, found.m, loss, outputs, engine.layout
 
 
 def meta_gradient(
@@ -192,6 +233,36 @@ def meta_gradient(
         ConfigError, NonFiniteError: as MetaGradient.
     """
     return MetaGradient(model, loss, **options)(episodes)
+
+
+def _made(kind: Literal["estimator", "rule"], one: Any, options: Mapping[str, Any]) -> Any:
+    """A plugin by its name, or one that was constructed already."""
+    if isinstance(one, str):
+        return registry.create(kind, one, dict(options))
+    if options:
+        raise ConfigError(
+            f"options {sorted(options)} beside an {kind} that is constructed already",
+            f"Give them to {type(one).__name__}.",
+        )
+    if isinstance(one, type):
+        raise ConfigError(f"{kind} = {one.__name__} is a class", f"Construct it: {one.__name__}()")
+    return one
+
+
+def _name(one: Any) -> str:
+    return one if isinstance(one, str) else type(one).__name__
+
+
+def _update(one: str | Update, options: Mapping[str, Any]) -> Update | None:
+    if isinstance(one, str):
+        made: Update | None = registry.create_update(one, dict(options))
+        return made
+    if options:
+        raise ConfigError(
+            f"optimizer_options {sorted(options)} beside an optimiser that is constructed already",
+            f"Give them to {type(one).__name__}.",
+        )
+    return None if one.plain else one
 
 
 _KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, Prepared]] = weakref.WeakKeyDictionary()
@@ -222,51 +293,3 @@ def _prepared(
     while len(kept) > _FEW:
         kept.pop(next(iter(kept)))
     return found
-
-
-def _groups(episodes: Sequence[Part]) -> list[EpisodeBatch]:
-    """The episodes as batches of tasks of equal shapes: one, unless tasks come as lists."""
-    if not isinstance(episodes, tuple | list) or len(episodes) != 4:
-        raise ConfigError("episodes must be four tensors: (x_trn, y_trn, x_val, y_val)")
-    names = ("x_trn", "y_trn", "x_val", "y_val")
-    if any(isinstance(part, list) for part in episodes):
-        lengths = {len(part) if isinstance(part, list) else _tasks(part) for part in episodes}
-        if len(lengths) != 1:
-            raise ConfigError(f"the parts of episodes differ in their number of tasks: {lengths}")
-        tasks = [
-            [part[b] if isinstance(part, list) else rows(part, b) for part in episodes]
-            for b in range(lengths.pop())
-        ]
-        batches = [[tree_map(lambda t: t.unsqueeze(0), part) for part in task] for task in tasks]
-    else:
-        batches = [list(episodes)]
-    out = []
-    for parts in batches:
-        for name, part in zip(names, parts, strict=True):
-            leaves = tree_leaves(part)
-            if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
-                raise ConfigError(
-                    f"episodes must be four tensors (or tuples, dicts of them): {name} is"
-                    f" {type(part).__name__}"
-                )
-            if any(leaf.dim() == 0 for leaf in leaves):
-                raise ConfigError(f"{name} has no leading axis of tasks")
-        sizes = {len(leaf) for part in parts for leaf in tree_leaves(part)}
-        if sizes == {0}:
-            raise ConfigError("episodes hold no task: their leading axis is 0")
-        if len(sizes) != 1:
-            raise ConfigError(
-                f"the four parts of episodes differ in their number of tasks: {sizes}"
-            )
-        for name, part in zip(names, parts, strict=True):
-            if any(leaf.dim() > 1 and leaf.shape[1] == 0 for leaf in tree_leaves(part)):
-                raise ConfigError(f"{name} is empty: its tasks have no example")
-        out.append(EpisodeBatch(*map(plain, parts)))
-    if not out:
-        raise ConfigError("episodes hold no task")
-    return out
-
-
-def _tasks(part: Part) -> int:
-    leaves = tree_leaves(part)
-    return len(leaves[0]) if leaves else 0

@@ -1,14 +1,20 @@
 """The truncated binomial expansion that every expansion estimator is a case of.
 
-With A_k = I - alpha H_k, and S_j(k) the part of A_k A_{k+1} ... A_{K-1} g of order at most j in
-alpha, the recursion S_j(k) = S_j(k+1) - alpha H_k S_{j-1}(k+1), S_0 = g, gives
+The adjoint of an inner step is A_k = P_k - alpha B_k: P_k the part that passes by the Hessian
+(`carry`, the identity under gradient descent), B_k the part through it (`hvp`, H_k M^T there). With
+S_j(k) the part of A_k A_{k+1} ... A_{K-1} g of order at most j in B, and outer losses c_k g_k on
+the way,
 
-    S_L(K-C) = sum over j = 0..L of (-alpha)^j sum over K-C <= k_1 < ... < k_j < K of
-               H_{k_1} ... H_{k_j} g,
+    S_j(k) = P_k S_j(k+1) - alpha B_k S_{j-1}(k+1) + c_k g_k,    S_j(K) = c_K g_K.
+
+Under gradient descent with one outer loss S_L(K-C) is
+
+    sum over j = 0..L of (-alpha)^j sum over K-C <= k_1 < ... < k_j < K of H_{k_1} ... H_{k_j} g,
 
 equation (39) of BinomGBML: equation (8) for C = K, the truncated product for L = C, the exact
 meta-gradient for L = C = K and g for L = 0. Every legal order of evaluation costs L (C-L+1)
 Hessian-vector products; two of them are written down here and the engine says which suits it.
+Steps before the last C have no Hessian, and are passed by P_k alone.
 """
 
 from __future__ import annotations
@@ -23,12 +29,29 @@ from binomctl.errors import ConfigError
 
 
 def binomial_expansion(adapted: Adapted, which: Expansion) -> Tensor:
-    """S_L(K-C) [B, d]: order L of the expansion over the last C inner steps, 0 <= L <= C <= K."""
-    L, C, alpha = which.L, which.C, which.alpha
+    """S_L(0) [B, D]: order L of the expansion over the last C inner steps, 0 <= L <= C <= K."""
+    L, C = which.L, which.C
     if L == 0:
-        return adapted.g
+        return passed_by(adapted, adapted.g, adapted.K)
     expand = _by_rows if adapted.curvature.order == "rows" else _by_columns
-    return expand(adapted, L, C, alpha)
+    return passed_by(adapted, expand(adapted, L, C, which.alpha), adapted.K - C)
+
+
+def passed_by(adapted: Adapted, w: Tensor, k: int) -> Tensor:
+    """P_0 ... P_{k-1} w [B, D], with the outer losses on the way: steps without their Hessians."""
+    if adapted.still and not adapted.sources:
+        return w
+    for at in reversed(range(k)):
+        w = _with_source(adapted, adapted.carry([at], w.unsqueeze(1))[:, 0], at)
+    return w
+
+
+def _with_source(adapted: Adapted, w: Tensor, k: int) -> Tensor:
+    """w [B, D] with the outer loss at phi^k."""
+    source = adapted.sources.get(k)
+    if source is None:
+        return w
+    return torch.cat([w[:, : source.shape[1]] + source, w[:, source.shape[1] :]], 1)
 
 
 def _by_columns(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
@@ -39,14 +62,34 @@ def _by_columns(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
     """
     first = adapted.K - C
     P = C - L + 1
-    V = adapted.g.unsqueeze(1).expand(-1, P, -1)
+    sums = adapted.still and not adapted.sources
+    V = _first_level(adapted, first + L, P)
     for level in range(L):
         k = first + L - 1 - level
         U = adapted.hvp(range(k, k + P), V)
-        # Column p subtracts U[:, p] + ... + U[:, P-1]; one column needs no sum.
-        total = U.flip(1).cumsum(1).flip(1) if P > 1 else U
-        V = torch.sub(V[:, -1:], total, alpha=alpha)
+        if sums:
+            # Column p subtracts U[:, p] + ... + U[:, P-1]; one column needs no sum.
+            total = U.flip(1).cumsum(1).flip(1) if P > 1 else U
+            V = torch.sub(V[:, -1:], total, alpha=alpha)
+            continue
+        w, columns = V[:, -1], []  # orders l and l+1 agree where only l Hessians were met
+        for p in reversed(range(P)):
+            w = adapted.carry([k + p], w.unsqueeze(1))[:, 0] - alpha * U[:, p]
+            w = _with_source(adapted, w, k + p)
+            columns.append(w)
+        V = torch.stack(columns[::-1], 1)
     return V[:, 0]
+
+
+def _first_level(adapted: Adapted, k: int, P: int) -> Tensor:
+    """S_0 at k .. k + P - 1 = K, [B, P, D]."""
+    if adapted.still and not adapted.sources:
+        return adapted.g.unsqueeze(1).expand(-1, P, -1)
+    columns = [adapted.g]
+    for at in reversed(range(k, k + P - 1)):
+        w = adapted.carry([at], columns[-1].unsqueeze(1))[:, 0]
+        columns.append(_with_source(adapted, w, at))
+    return torch.stack(columns[::-1], 1)
 
 
 def _by_rows(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
@@ -57,7 +100,7 @@ def _by_rows(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
 
 
 def _rows(adapted: Adapted, L: int, C: int, alpha: float) -> Iterator[tuple[int, Tensor]]:
-    """k and S_L(k) [B, d] for k = K-1 down to K-C: one H_k at a time, applied to all it is owed.
+    """k and S_L(k) [B, D] for k = K-1 down to K-C: one H_k at a time, applied to all it is owed.
 
     At row k only orders j with L - (k - (K-C)) <= j <= K-k are new or still needed; orders above
     K-k coincide with order K-k, because only K-k Hessians have been met.
@@ -69,32 +112,47 @@ def _rows(adapted: Adapted, L: int, C: int, alpha: float) -> Iterator[tuple[int,
         orders = range(max(L - (k - first), 1), top + 1)
         below = [S[j - 1] for j in orders]
         V = torch.stack(below, dim=1) if len(below) > 1 else below[0].unsqueeze(1)
-        U = adapted.hvp([k] * len(orders), V)
-        scaled = alpha * U
+        scaled = alpha * adapted.hvp([k] * len(orders), V)
+        S = _carried(adapted, S, k)
         S |= {
             j: torch.sub(S.get(j, S[j - 1]), scaled[:, i], out=scaled[:, i])
             for i, j in enumerate(orders)
         }
+        if k in adapted.sources:
+            S = {j: _with_source(adapted, v, k) for j, v in S.items()}
         yield k, S[top]
         S = {j: v for j, v in S.items() if j >= L - (k - first)}  # what lower rows still take
 
 
-def binomial_adjoints(adapted: Adapted, which: Expansion) -> Tensor:
-    """w_0 .. w_K [B, K+1, d] of the expansion: the same order L of every tail product.
+def _carried(adapted: Adapted, S: dict[int, Tensor], k: int) -> dict[int, Tensor]:
+    if adapted.still:
+        return S
+    V = adapted.carry([k] * len(S), torch.stack(list(S.values()), 1))
+    return dict(zip(S, V.unbind(1), strict=True))
 
-    w_k = S_L(k) for k > K-C; w_0 = S_L(K-C), the meta-gradient. Steps before the last C are cut
+
+def binomial_adjoints(adapted: Adapted, which: Expansion) -> Tensor:
+    """w_0 .. w_K [B, K+1, D] of the expansion: the same order L of every tail product.
+
+    w_k = S_L(k) for k > K-C; w_0 = S_L(0), the meta-gradient. Steps before the last C are cut
     off, as in truncated backpropagation: their w is zero. The rows of the meta-gradient pass by
     all of them, so they cost nothing more.
     """
     L, C, K = which.L, which.C, adapted.K
     w = adapted.g.new_zeros(adapted.g.shape[0], K + 1, adapted.g.shape[1])
-    if L == 0:
-        w[:, 0] = adapted.g
-        w[:, K - C + 1 :] = adapted.g.unsqueeze(1)
-        return w
     w[:, K] = adapted.g
-    for k, top in _rows(adapted, L, C, which.alpha):
-        w[:, k if k > K - C else 0] = top
+    last = adapted.g
+    if L:
+        for k, last in _rows(adapted, L, C, which.alpha):
+            w[:, k] = last
+    else:
+        for k in reversed(range(K - C, K)):
+            carried = adapted.carry([k], last.unsqueeze(1))[:, 0]
+            last = _with_source(adapted, carried, k)
+            w[:, k] = last
+    if K > C:
+        w[:, K - C] = 0
+    w[:, 0] = passed_by(adapted, last, K - C)
     return w
 
 
@@ -104,16 +162,19 @@ def scaled_alpha(K: int, alpha: float, L: int, scaling: str) -> float:
 
 
 def elementary_rows(adapted: Adapted) -> list[Tensor]:
-    """e_j(k), j = 0..K-k, for k = 0..K: [B, K-k+1, d] each, by K (K+1) / 2 products.
+    """e_j(k), j = 0..K-k, for k = 0..K: [B, K-k+1, D] each, by K (K+1) / 2 products.
 
-    e_j(k) is the sum over k <= k_1 < ... < k_j < K of H_{k_1} ... H_{k_j} g, by the recursion
-    e_j(k) = e_j(k+1) + H_k e_{j-1}(k+1). `combine` makes any expansion of them.
+    e_j(k) is the part of order j: under gradient descent the sum over k <= k_1 < ... < k_j < K of
+    H_{k_1} ... H_{k_j} g, by e_j(k) = P_k e_j(k+1) + B_k e_{j-1}(k+1). `combine` makes any
+    expansion of them.
     """
     rows = [adapted.g.unsqueeze(1)]
     for k in reversed(range(adapted.K)):
         below = rows[-1]
         products = adapted.hvp([k] * below.shape[1], below)
-        padded = torch.cat([below, torch.zeros_like(below[:, :1])], dim=1)
+        carried = adapted.carry([k] * below.shape[1], below)
+        padded = torch.cat([carried, torch.zeros_like(below[:, :1])], dim=1)
+        padded[:, 0] = _with_source(adapted, padded[:, 0], k)
         rows.append(torch.cat([padded[:, :1], padded[:, 1:] + products], dim=1))
     return rows[::-1]
 

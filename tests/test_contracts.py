@@ -12,7 +12,7 @@ from binomctl_datasets.sinusoid import Sinusoid
 from binomctl_estimators.binomial import BinomMAML
 from binomctl_estimators.fomaml import FOMAML
 
-from binomctl.contracts import FromFiles
+from binomctl.images.contract import FromFiles
 from binomctl.images.prepare import prepare
 from binomctl.options import has_option, option
 from binomctl.settings import registry

@@ -197,7 +197,8 @@ def test_the_inner_adam_is_torch_s(case):
     model, batch = case
     rule, theta = registry.create("rule", "gd", {}), initial_parameters(model)
     engine = AutogradEngine(model, F.mse_loss)
-    how = Adaptation(K, 1e-2, rule, rule.initial(engine.layout), engine.layout, adam=(0.3, 0.99))
+    update = registry.create_update("adam", {"beta1": 0.3, "beta2": 0.99})
+    how = Adaptation(K, 1e-2, rule, rule.initial(engine.layout), engine.layout, update=update)
     adapted, _, _ = adapt_and_validate(engine, theta, batch, how, range(0))
     for b in range(B):
         phi = theta.clone().requires_grad_()

@@ -18,7 +18,7 @@ from binomctl.adapt import adapt_and_validate
 from binomctl.analysis.spectrum import Spectrum, spectrum
 from binomctl.contracts import Expands, Expansion, Proximal
 from binomctl.errors import NonFiniteError
-from binomctl.expansion import combine, elementary_rows
+from binomctl.expansion import combine, elementary_rows, passed_by
 from binomctl.problem.build import Problem, at_full_precision
 from binomctl.problem.cases import Case
 from binomctl.reporting.intervals import mean_ci95
@@ -141,14 +141,14 @@ def analyse(
         batch = problem.training_batch(range(i * B, (i + 1) * B))
         how = replace(problem.adaptation(batch, m), proximal=0.0)
         adapted, _, _ = adapt_and_validate(problem.engine, theta, batch, how, range(how.K))
-        rows = elementary_rows(adapted)
-        whole = Expansion(how.K, how.K, how.alpha)
+        rows, d = elementary_rows(adapted), how.layout.d
+        whole = Expansion(how.K, how.K, adapted.alpha)
         exact = combine(rows, whole)
         if low:
             there, _, _ = adapt_and_validate(precise, theta, batch, how, range(how.K))
             rounded, exact = exact, combine(elementary_rows(there), whole)
             if cost is not None:
-                error, size, _ = _compare(rounded.mean(0), exact.mean(0))
+                error, size, _ = _compare(rounded[:, :d].mean(0), exact[:, :d].mean(0))
                 cost.append(float(error / size))
         if not exact.isfinite().all():
             raise NonFiniteError(
@@ -158,7 +158,8 @@ def analyse(
         for record in errors:
             estimator = record.case.estimator
             if isinstance(estimator, Expands):
-                estimate = combine(rows, estimator.expansion(how.K, how.alpha))
+                which = estimator.expansion(how.K, adapted.alpha)
+                estimate = passed_by(adapted, combine(rows, which), how.K - which.C)
             else:
                 proximal = estimator.proximal if isinstance(estimator, Proximal) else 0.0
                 inner, keep = replace(how, proximal=proximal), estimator.steps(how.K)
@@ -168,7 +169,7 @@ def analyse(
                 except NonFiniteError:  # one estimator's failure is not the others'
                     record.add_failure(len(batch))
                     continue
-            record.add(estimate, exact, adapted.g)
+            record.add(estimate[:, :d], exact[:, :d], adapted.g_phi)
         if with_spectrum:
             spectra.append(spectrum(adapted, seed=i))
         yield errors, spectra

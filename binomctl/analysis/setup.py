@@ -112,15 +112,8 @@ def measurable(problem: Problem) -> list[Case]:
     """The cases of the analysis section; each estimates the meta-gradient.
 
     Raises:
-        ConfigError: as `cases_of`; one that estimates no meta-gradient; Adam in the inner loop.
+        ConfigError: as `cases_of`; one that estimates no meta-gradient.
     """
-    if problem.config.adaptation.optimizer != "sgd":
-        raise ConfigError(
-            "the exact meta-gradient is not known with Adam in the inner loop: a step of Adam is"
-            " not linear in the gradient",
-            "Use adaptation.optimizer=sgd.",
-            key="adaptation.optimizer",
-        )
     cases = cases_of(problem, "analysis")
     for case in cases:
         if isinstance(case.estimator, PseudoGradient):

@@ -52,9 +52,9 @@ def prepare(
 ) -> None:
     """Convert a data set's files once, from any of the usual layouts, so that it opens at once."""
     from binomctl.cli.datasets import Conversion
-    from binomctl.contracts import FromFiles
     from binomctl.errors import ConfigError
     from binomctl.images.acquire import acquire
+    from binomctl.images.contract import FromFiles
     from binomctl.images.prepare import prepare as convert
 
     dataset = _dataset(name, root, size, assign)
@@ -126,8 +126,8 @@ def verify(
 ) -> None:
     """Check a prepared data set: every hash, the splits' classes, the published counts."""
     from binomctl.cli.datasets import Conversion
-    from binomctl.contracts import FromFiles
     from binomctl.errors import ConfigError, DataError
+    from binomctl.images.contract import FromFiles
     from binomctl.images.recipe import open_prepared
     from binomctl.images.store import verify as check
 
@@ -260,8 +260,8 @@ def _next(name: str, dataset: Any, root: Path) -> str:
 
 def _state(dataset: Dataset) -> str:
     """What is there of a data set, in words."""
-    from binomctl.contracts import FromFiles
     from binomctl.errors import DataError
+    from binomctl.images.contract import FromFiles
     from binomctl.images.recipe import find, open_prepared
     from binomctl.images.store import NotPrepared
 

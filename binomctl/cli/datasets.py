@@ -41,7 +41,7 @@ class Conversion:
 
 def ensure_prepared(config: Config) -> None:
     """Convert the data set's files if that was not done yet; see binomctl/images/prepare.py."""
-    from binomctl.contracts import FromFiles
+    from binomctl.images.contract import FromFiles
     from binomctl.images.prepare import prepare
     from binomctl.problem.build import build_dataset
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from binomctl.contracts import Engine
 from binomctl.curvature.autograd import AutogradEngine, Batching, Memory, rows
@@ -122,8 +122,3 @@ class Prepared:
 def rung_of(engine: Engine) -> str:
     """Which rung of the ladder an engine is: "algebra", "vmap", "loop" or "alone"."""
     return engine.batching if isinstance(engine, AutogradEngine) else "algebra"
-
-
-def plain(part: Any) -> Any:
-    """Tensors made under inference mode as ordinary ones; all others as they are."""
-    return tree_map(lambda t: t.clone() if isinstance(t, Tensor) and t.is_inference() else t, part)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from binomctl.adapt import check_pair
-from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule
+from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule, Update
 from binomctl.curvature import AutogradEngine, choose_engine
 from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
 from binomctl.curvature.analytic.measured import measured_convolution
@@ -24,6 +24,7 @@ from binomctl.machine.devices import choose_device
 from binomctl.models import MODELS, build_model
 from binomctl.options import IMPORT, build, has_option
 from binomctl.problem.batch_norm import Statistics, measure, norm_layers, with_constants
+from binomctl.problem.schedules import step_losses, step_sizes
 from binomctl.settings import registry
 from binomctl.settings.config import Config, Reduction
 
@@ -48,23 +49,32 @@ class Problem:
     theta: Tensor
     m: Tensor
     frozen: Statistics | None = None
+    update: Update | None = None
 
     @property
     def device(self) -> torch.device:
         return self.theta.device
 
-    def adaptation(self, batch: EpisodeBatch, m: Tensor, K: int | None = None) -> Adaptation:
-        """K steps of the rule on a batch; K defaults to the training configuration's."""
+    def adaptation(
+        self,
+        batch: EpisodeBatch,
+        m: Tensor,
+        K: int | None = None,
+        weights: tuple[float, ...] | None = None,
+    ) -> Adaptation:
+        """K steps of the rule on a batch, with weights of the outer losses; K defaults to the
+        training configuration's."""
         how = self.config.adaptation
         seen = batch.mini_batches
         n = batch.y_trn.shape[1] if seen is None else seen.shape[2]
         scale = self._factor(how.loss_reduction, n)
         proximal = self.estimator.proximal if isinstance(self.estimator, Proximal) else 0.0
-        adam = (how.beta1, how.beta2) if how.optimizer == "adam" else None
-        layout = self.engine.layout
+        steps = K or how.K
         return Adaptation(
-            K or how.K, how.alpha, self.rule, m, layout, scale=scale, proximal=proximal, adam=adam
-        )
+            steps, how.alpha, self.rule, m, self.engine.layout, scale=scale, proximal=proximal,
+            update=self.update, alphas=step_sizes(how, steps), clip_value=how.clip_value,
+            clip_norm=how.clip_norm, weights=weights,
+        )  # fmt: skip
 
     def query_factor(self, batch: EpisodeBatch) -> float:
         """What the reduction of the query loss makes of the meta-gradient of its mean."""
@@ -140,6 +150,8 @@ def build_problem(config: Config) -> Problem:
     estimator = registry.create("estimator", config.estimator.name, config.estimator.options)
     estimator.steps(config.adaptation.K)
     rule = registry.create("rule", config.rule.name, config.rule.options)
+    chosen = config.adaptation.optimizer
+    update = registry.create_update(chosen.name, chosen.options)
     device, dtype = choose_device(config.device), getattr(torch, config.dtype)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # streams and events are the current device's
@@ -158,7 +170,9 @@ def build_problem(config: Config) -> Problem:
     engine: Engine = AutogradEngine(model, dataset.loss)
     m = rule.initial(engine.layout)
     theta = initial_parameters(model)
-    problem = Problem(config, dataset, estimator, rule, model, engine, theta, m.to(theta))
+    problem = Problem(
+        config, dataset, estimator, rule, model, engine, theta, m.to(theta), update=update
+    )
     batch = problem.training_batch(range(1))
     if config.engine.allocator == "tuned" and batch.x_val.dim() == 5:
         tune_allocator(one_arena=batch.x_val[0, :, 0].numel() > LARGE)
@@ -167,7 +181,9 @@ def build_problem(config: Config) -> Problem:
     for split in ("validation", "test"):  # better told now than after the training
         evaluation_dataset(config, dataset).episode(split, 0)
     _check_network(problem, batch)
-    check_pair(estimator, config.estimator.name, problem.adaptation(batch, m), config.rule.name)
+    weights = step_losses(config.adaptation, config.adaptation.K, 0)
+    how = problem.adaptation(batch, problem.m, weights=weights)
+    check_pair(estimator, config.estimator.name, how, config.rule.name)
     return _freeze(problem) if config.adaptation.statistics == "frozen" else problem
 
 
@@ -316,7 +332,11 @@ def resolved(config: Config) -> Config:
     }
     if config.model.name in MODELS:  # a user's own network has no defaults to write out
         parts["model"] = build(MODELS[config.model.name], config.model.options, "model")
-    update = {
+    chosen = config.adaptation.optimizer
+    optimizer = registry.create("update", chosen.name, chosen.options)
+    full = {"name": chosen.name, **dataclasses.asdict(optimizer)}
+    adaptation = {**config.adaptation.model_dump(), "optimizer": full}
+    update: dict[str, Any] = {"adaptation": adaptation} | {
         key: {"name": getattr(config, key).name, **dataclasses.asdict(part)}
         for key, part in parts.items()
     }

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from binomctl.adapt import adapt, estimate, support_curvature
-from binomctl.contracts import Adapted, Curvature
+from binomctl.adapt import adapt, estimate, support_curvature, validate
+from binomctl.contracts import Adaptation, Curvature, Trajectory
+from binomctl.episodes import EpisodeBatch
 from binomctl.problem.build import Problem
+from binomctl.problem.schedules import step_losses
 from binomctl.training.loop import MetaState, update
 from binomctl.training.step import Computed, StepFunction
 
@@ -90,10 +92,16 @@ def counted(problem: Problem, order: Literal["rows", "columns"] | None) -> Obser
     batch = problem.training_batch(range(1))
     how = problem.adaptation(batch, problem.m)
     observed = ObservedCurvature(support_curvature(problem.engine, batch), order)
-    trajectory = adapt(observed, problem.theta, how, len(batch), problem.estimator.steps(how.K))
-    _, g, _ = problem.engine.query(trajectory.phi[:, -1], batch.x_val, batch.y_val)
-    estimate(problem.estimator, Adapted(trajectory, g, observed))
+    trajectory = _adapted(problem, observed, how, batch)
+    estimate(problem.estimator, validate(problem.engine, trajectory, observed, batch)[0])
     return observed
+
+
+def _adapted(
+    problem: Problem, curvature: Curvature, how: Adaptation, batch: EpisodeBatch
+) -> Trajectory:
+    keep, support = problem.estimator.steps(how.K), (batch.x_trn, batch.y_trn)
+    return adapt(curvature, problem.theta, how, len(batch), keep, support)
 
 
 def timed_step(
@@ -114,18 +122,18 @@ def timed_step(
         at = whole(problem.theta, problem.m, batch)
         clock.mark("step")
     else:
-        how = problem.adaptation(batch, problem.m)
+        section = problem.config.adaptation
+        weights = step_losses(section, section.K, state.step)
+        how = problem.adaptation(batch, problem.m, weights=weights)
         observed = ObservedCurvature(support_curvature(problem.engine, batch))
-        trajectory = adapt(observed, problem.theta, how, len(batch), problem.estimator.steps(how.K))
+        trajectory = _adapted(problem, observed, how, batch)
         clock.mark("adaptation")
         with record_function("query gradient"):
-            loss, g, prediction = problem.engine.query(
-                trajectory.phi[:, -1], batch.x_val, batch.y_val
-            )
+            adapted, loss, prediction = validate(problem.engine, trajectory, observed, batch)
         clock.mark("query")
         with record_function("meta-gradient"):
-            adapted = Adapted(trajectory, g, observed)
-            at = Computed(adapted, loss, prediction, estimate(problem.estimator, adapted))
+            found = estimate(problem.estimator, adapted, state.memory)
+            at = Computed(adapted, loss, prediction, (found.theta, found.m), found.state)
         clock.mark("meta_gradient")
     with record_function("outer"):
         update(problem, state, indices, batch, at)

@@ -44,9 +44,22 @@ class AdaptationSection(_Section):
     batch: int | None = Field(
         None, ge=1, description="examples per inner step, all where a task has fewer; null: all"
     )
-    optimizer: Literal["sgd", "adam"] = Field("sgd", description="adam: first-order methods only")
-    beta1: float = Field(0.9, ge=0, lt=1, description="of the inner Adam")
-    beta2: float = Field(0.999, ge=0, lt=1, description="of the inner Adam")
+    optimizer: Choice = Field(
+        Choice(name="sgd"), description="the inner optimiser by name, with its options beside it"
+    )
+    alpha_schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="of the inner step size over the K steps, down towards 0"
+    )
+    clip_value: float | None = Field(None, gt=0, description="clip gamma's entries to [-c, c]")
+    clip_norm: float | None = Field(None, gt=0, description="clip gamma's norm")
+    step_losses: Literal["last", "all", "annealed"] | list[float] = Field(
+        "last",
+        description="outer losses: at phi^K; at phi^1..phi^K alike; alike at first and then more"
+        " and more at phi^K alone (MAML++); or weights c_0..c_K",
+    )
+    annealing_steps: int = Field(
+        1000, ge=1, description="meta-steps until step_losses = annealed is last"
+    )
     statistics: Literal["batch", "per-step", "frozen"] = Field(
         "batch", description="what batch norm normalises with; see binomctl/problem/batch_norm.py"
     )
@@ -246,19 +259,20 @@ def load_config(
         raise places.locate(error) from error
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     """Two layers, the upper one winning; another plugin's name drops the lower one's options."""
     out = dict(below)
     for key, value in above.items():
-        if key in _CHOICES:
-            value = _choice(key, value)
+        place = f"{at}{key}"
+        if place in _CHOICES:
+            value = _choice(place, value)
         old = out.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            if key in _CHOICES and _renamed(old, value):
+            if place in _CHOICES and _renamed(old, value):
                 old = {}
-            out[key] = merge(old, value)
+            out[key] = merge(old, value, f"{place}.")
         else:
-            out[key] = merge({}, value) if isinstance(value, Mapping) else value
+            out[key] = merge({}, value, f"{place}.") if isinstance(value, Mapping) else value
     return out
 
 
@@ -279,7 +293,8 @@ def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "name" in new and old.get("name", new["name"]) != new["name"]
 
 
-_CHOICES = {name for name, f in Config.model_fields.items() if f.annotation is Choice}
+_INNER = "adaptation.optimizer"
+_CHOICES = {name for name, f in Config.model_fields.items() if f.annotation is Choice} | {_INNER}
 
 
 def _typed(overrides: Mapping[str, Any], assignments: list[str]) -> dict[str, tuple[Any, str]]:
@@ -312,7 +327,10 @@ def _chosen(kind: Literal["dataset", "estimator"], user: Mapping[str, Any]) -> s
 
 
 def _validate(data: dict[str, Any]) -> Config:
-    for name in _CHOICES:  # an option without a name belongs to the default plugin
+    inner = data.get("adaptation", {})
+    if isinstance(inner, dict) and isinstance(inner.get("optimizer"), dict):
+        inner["optimizer"].setdefault("name", AdaptationSection().optimizer.name)
+    for name in _CHOICES - {_INNER}:  # an option without a name belongs to the default plugin
         section = data.get(name)
         if isinstance(section, dict):
             own = name == "model" and IMPORT in section  # a user's network needs no name

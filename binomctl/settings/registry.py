@@ -9,8 +9,12 @@ from typing import Any, Literal
 from binomctl.errors import ConfigError, unknown
 from binomctl.options import OptionInfo, build, describe_options
 
-Kind = Literal["estimator", "dataset", "rule"]
-KINDS: tuple[Kind, ...] = ("estimator", "dataset", "rule")
+Kind = Literal["estimator", "dataset", "rule", "update"]
+KINDS: tuple[Kind, ...] = ("estimator", "dataset", "rule", "update")
+
+
+PLACES: dict[Kind, str] = {"update": "adaptation.optimizer"}
+"""Where a configuration names a plugin, if not under its kind."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +42,20 @@ def load(kind: Kind, name: str) -> type:
     """
     found = [p for p in _points(kind) if p.name == name]
     if not found:
-        raise ConfigError(unknown(kind, name, names(kind)), key=f"{kind}.name")
+        raise ConfigError(unknown(kind, name, names(kind)), key=f"{PLACES.get(kind, kind)}.name")
     if len(found) > 1:
         owners = ", ".join(f"{_distribution(p)} ({p.value})" for p in found)
         raise ConfigError(
             f"{kind} '{name}' is registered more than once: {owners}",
             "Uninstall one of them or ask its author for another name.",
-            key=f"{kind}.name",
+            key=f"{PLACES.get(kind, kind)}.name",
         )
     cls, failure = _try_load(found[0])
     if cls is None:
         raise ConfigError(
             f"{kind} '{name}' of {_distribution(found[0])} could not be loaded: {failure}",
             "Everything else still works; 'binomctl plugins' lists what failed.",
-            key=f"{kind}.name",
+            key=f"{PLACES.get(kind, kind)}.name",
         )
     return cls
 
@@ -65,14 +69,21 @@ def split_name(kind: Kind, name: str) -> dict[str, str]:
     option = getattr(load(kind, head), "after_colon", None)
     if option is None:
         raise ConfigError(
-            f"{kind} '{name}': '{head}' takes nothing after a colon", key=f"{kind}.name"
+            f"{kind} '{name}': '{head}' takes nothing after a colon",
+            key=f"{PLACES.get(kind, kind)}.name",
         )
     return {"name": head, option: rest}
 
 
 def create(kind: Kind, name: str, options: dict[str, Any]) -> Any:
     """Construct a plugin from its options; raises ConfigError as `load` and `build` do."""
-    return build(load(kind, name), options, f"{kind} '{name}'", key=kind)
+    return build(load(kind, name), options, f"{kind} '{name}'", key=PLACES.get(kind, kind))
+
+
+def create_update(name: str, options: dict[str, Any]) -> Any:
+    """The inner optimiser of a name; None where it is the plain step, which has a closed form."""
+    made = create("update", name, options)
+    return None if made.plain else made
 
 
 def describe() -> list[PluginInfo]:

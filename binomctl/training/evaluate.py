@@ -40,7 +40,8 @@ def evaluate(
         indices = range(start, min(start + chunk, tasks))
         batch = problem.batch(dataset, split, indices, steps, size)
         curvature = support_curvature(engine, batch)
-        trajectory = adapt(curvature, theta, problem.adaptation(batch, m, steps), len(batch))
+        how, support = problem.adaptation(batch, m, steps), (batch.x_trn, batch.y_trn)
+        trajectory = adapt(curvature, theta, how, len(batch), support=support)
         prediction = engine.predict(trajectory.phi[:, -1], batch.x_val)
         for output, y in zip(prediction, batch.y_val, strict=True):
             yield float(dataset.metric(output, y))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from binomctl.contracts import Diagnosing, Trajectory
+from binomctl.contracts import Diagnosing, Remembers, Trajectory
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import NonFiniteError
 from binomctl.machine.prefetch import ahead
@@ -34,13 +34,16 @@ class Step:
 
 class MetaState:
     """What meta-training carries from step to step: theta [d], the rule's m [n], the outer
-    optimiser, and batch norm's running averages where it has them."""
+    optimiser, batch norm's running averages where it has them, an estimator's state."""
 
     def __init__(self, problem: Problem) -> None:
         self.theta = problem.theta.clone().requires_grad_()
         self.m = problem.m.clone().requires_grad_()
         self.optimizer = build_optimizer(problem.config.training, [self.theta, self.m])
         self.statistics: Statistics | None = problem.frozen
+        self.memory: Mapping[str, Tensor] | None = None
+        if isinstance(problem.estimator, Remembers):
+            self.memory = problem.estimator.init_state(problem.engine.layout)
         self.step = 0
 
 
@@ -70,7 +73,7 @@ def _advance(
     diagnose: bool,
     compute: StepFunction,
 ) -> Step:
-    at = compute(state.theta.detach(), state.m.detach(), batch)
+    at = compute(state.theta.detach(), state.m.detach(), batch, state.step, state.memory)
     update(problem, state, indices, batch, at)
     figures: dict[str, float] = {}
     if diagnose and isinstance(problem.estimator, Diagnosing):
@@ -99,6 +102,7 @@ def update(
         group["lr"] = learning_rate(training, state.step)
     state.optimizer.step()
     state.step += 1
+    state.memory = at.memory
     if problem.config.adaptation.statistics == "per-step":
         new = step_statistics(problem, at.adapted.trajectory, batch)
         state.statistics = state.statistics.blend(new) if state.statistics else new

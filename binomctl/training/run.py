@@ -153,12 +153,17 @@ def score(
     }
 
 
+MEMORY = "estimator."
+"""What an estimator's state begins with in a checkpoint."""
+
+
 def restore(problem: Problem, checkpoint: Checkpoint) -> tuple[Tensor, Tensor, Statistics | None]:
     """theta [d], the rule's m [n] and batch norm's averages out of a checkpoint."""
     layout = problem.engine.layout
     found = {name: tuple(t.shape) for name, t in checkpoint.parameters.items()}
     expected = dict(zip(layout.names, map(tuple, layout.shapes), strict=True))
-    state = {name: t.to(problem.theta) for name, t in checkpoint.state.items()}
+    kept = {n: t for n, t in checkpoint.state.items() if not n.startswith(MEMORY)}
+    state = {name: t.to(problem.theta) for name, t in kept.items()}
     m = state.pop("rule.m", problem.m.new_zeros(0))
     found["rule.m"], expected["rule.m"] = tuple(m.shape), tuple(problem.m.shape)
     if found != expected:
@@ -175,6 +180,7 @@ def _checkpoint(problem: Problem, state: MetaState, validation: float | None) ->
     parameters = problem.engine.layout.unflatten(state.theta.detach())
     extra = {"rule.m": state.m.detach()} if state.m.numel() else {}
     extra |= state.statistics.tensors() if state.statistics else {}
+    extra |= {f"{MEMORY}{name}": t.detach() for name, t in (state.memory or {}).items()}
     return Checkpoint(state.step, parameters, validation, extra)
 
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate, estimate
-from binomctl.contracts import Adaptation, Adapted, Diagnosing
+from binomctl.contracts import Adaptation, Adapted, Diagnosing, Remembers
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
 from binomctl.problem.build import Problem
+from binomctl.problem.schedules import step_losses
 from binomctl.training.cuda_graph import Captured
 
 _LOG = logging.getLogger("binomctl")
@@ -36,10 +38,25 @@ class Computed:
     loss: Tensor
     prediction: Tensor
     per_task: tuple[Tensor, Tensor]
+    memory: Memory | None = None
+    """The next state of an estimator that has one."""
 
 
-StepFunction = Callable[[Tensor, Tensor, EpisodeBatch], Computed]
-"""theta [d], m [n] and a batch -> what the meta-step needs."""
+Memory = Mapping[str, Tensor]
+
+
+class StepFunction(Protocol):
+    """theta [d], m [n] and a batch -> what the meta-step needs; `step` is its number, `memory` the
+    state of an estimator that has one."""
+
+    def __call__(
+        self,
+        theta: Tensor,
+        m: Tensor,
+        batch: EpisodeBatch,
+        step: int = 0,
+        memory: Memory | None = None,
+    ) -> Computed: ...
 
 
 def step_function(problem: Problem) -> StepFunction:
@@ -47,8 +64,12 @@ def step_function(problem: Problem) -> StepFunction:
     does; what a step returns then is good until the next one."""
     run = torch.compile(_run, options=_OPTIONS) if compiles(problem) else _run
 
-    def compute(theta: Tensor, m: Tensor, batch: EpisodeBatch) -> Computed:
-        return run(problem, theta, problem.adaptation(batch, m), batch)
+    def compute(
+        theta: Tensor, m: Tensor, batch: EpisodeBatch, step: int = 0, memory: Memory | None = None
+    ) -> Computed:
+        how = problem.config.adaptation
+        weights = step_losses(how, how.K, step)
+        return run(problem, theta, problem.adaptation(batch, m, weights=weights), batch, memory)
 
     return _captured(problem, compute) if captures(problem) else compute
 
@@ -57,7 +78,9 @@ def _captured(problem: Problem, compute: StepFunction) -> StepFunction:
     captured = Captured(lambda theta, m, *sets: compute(theta, m, EpisodeBatch(*sets)), _check_same)
     works = True
 
-    def step(theta: Tensor, m: Tensor, batch: EpisodeBatch) -> Computed:
+    def recorded(
+        theta: Tensor, m: Tensor, batch: EpisodeBatch, step: int = 0, memory: Memory | None = None
+    ) -> Computed:
         nonlocal works
         if works:
             try:
@@ -71,9 +94,9 @@ def _captured(problem: Problem, compute: StepFunction) -> StepFunction:
                     ) from None
                 _LOG.debug("no CUDA graph: %s", error)
                 works = False
-        return compute(theta, m, batch)
+        return compute(theta, m, batch, step, memory)
 
-    return step
+    return recorded
 
 
 def _check_same(found: Computed, wanted: Computed) -> None:
@@ -101,8 +124,8 @@ def captures(problem: Problem) -> bool:
         obstacle = "only the layer algebra (engine.kind = analytic) can be recorded"
     elif not engine.closed_form or problem.m.numel():
         obstacle = "a loss or a rule of its own needs autograd"
-    elif isinstance(problem.estimator, Diagnosing) or problem.config.adaptation.batch is not None:
-        obstacle = "an estimator that diagnoses itself, or mini-batches, are not recorded"
+    elif changes := _changes(problem):
+        obstacle = f"{changes}recorded"
     if obstacle and how == "on":
         raise ConfigError(f"engine.capture = on: {obstacle}", "Use auto.", key="engine.capture")
     return not obstacle
@@ -133,14 +156,28 @@ def _obstacle(problem: Problem) -> str:
         return "only the layer algebra (engine.kind = analytic) can be compiled"
     if engine.convolves:
         return "convolutions and batch norm run in kernels that are compiled already"
-    if isinstance(problem.estimator, Diagnosing) or problem.config.adaptation.batch is not None:
-        return "an estimator that diagnoses itself, or mini-batches, are not compiled"
+    if changes := _changes(problem):
+        return f"{changes}compiled"
     if problem.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         return "there is no C++ compiler"
     return ""
 
 
-def _run(problem: Problem, theta: Tensor, how: Adaptation, batch: EpisodeBatch) -> Computed:
+def _changes(problem: Problem) -> str:
+    """Why one recording or compilation does not serve all steps; "" where it does."""
+    if isinstance(problem.estimator, Diagnosing) or problem.config.adaptation.batch is not None:
+        return "an estimator that diagnoses itself, or mini-batches, are not "
+    if isinstance(problem.estimator, Remembers):
+        return "an estimator with a state is not "
+    if problem.config.adaptation.step_losses == "annealed":
+        return "outer losses whose weights change from step to step are not "
+    return ""
+
+
+def _run(
+    problem: Problem, theta: Tensor, how: Adaptation, batch: EpisodeBatch, memory: Memory | None
+) -> Computed:
     keep = problem.estimator.steps(how.K)
     adapted, loss, prediction = adapt_and_validate(problem.engine, theta, batch, how, keep)
-    return Computed(adapted, loss, prediction, estimate(problem.estimator, adapted))
+    found = estimate(problem.estimator, adapted, memory)
+    return Computed(adapted, loss, prediction, (found.theta, found.m), found.state)

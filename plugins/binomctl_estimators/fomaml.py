@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from binomctl.contracts import Adapted, Expansion
+from binomctl.expansion import binomial_adjoints, binomial_expansion
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class FOMAML:
         return Expansion(0, K, alpha)
 
     def meta_gradient(self, adapted: Adapted) -> Tensor:
-        """g [B, d] = grad l_val(phi^K)."""
-        return adapted.g
+        """g = grad l_val(phi^K), pulled back past steps whose gradients are held fixed, [B, D]."""
+        return binomial_expansion(adapted, self.expansion(adapted.K, adapted.alpha))
 
     def adjoints(self, adapted: Adapted) -> Tensor:
-        """g at every step: phi^{k+1} is taken to move with phi^k one to one."""
-        return adapted.g.unsqueeze(1).expand(-1, adapted.K + 1, -1)
+        """Under gradient descent g at every step: phi^{k+1} moves with phi^k one to one."""
+        return binomial_adjoints(adapted, self.expansion(adapted.K, adapted.alpha))

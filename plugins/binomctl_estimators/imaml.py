@@ -35,6 +35,7 @@ class IMAML:
     plain_only: ClassVar[str] = (
         "its equation holds where the gradient of the proximal loss vanishes in every parameter"
     )
+    stationary: ClassVar[str] = plain_only
 
     def __post_init__(self) -> None:
         if self.lam is None:
@@ -65,7 +66,7 @@ class IMAML:
         Raises:
             NonFiniteError: an iterate is not finite, with the task and the step.
         """
-        g = adapted.g
+        g = adapted.g_phi
         x = g.clone() if self.variant == "authors" else torch.zeros_like(g)
         r = g - self._apply(adapted, x) if self.variant == "authors" else g.clone()
         p, rr = r, (r * r).sum(-1)
@@ -83,11 +84,11 @@ class IMAML:
 
     def diagnose(self, adapted: Adapted, estimate: Tensor) -> Mapping[str, Tensor]:
         """cg_residual [B] = |g - (I + H / lambda) x| / |g|, by one more product."""
-        residual = adapted.g - self._apply(adapted, estimate)
-        return {"cg_residual": residual.norm(dim=-1) / adapted.g.norm(dim=-1)}
+        residual = adapted.g_phi - self._apply(adapted, estimate)
+        return {"cg_residual": residual.norm(dim=-1) / adapted.g_phi.norm(dim=-1)}
 
     def _apply(self, adapted: Adapted, v: Tensor) -> Tensor:
-        return v + adapted.hvp([adapted.K], v.unsqueeze(1))[:, 0] / self._lam
+        return v + adapted.hessian([adapted.K], v.unsqueeze(1))[:, 0] / self._lam
 
     def _check_finite(self, x: Tensor, step: int) -> None:
         bad = (~torch.isfinite(x).all(-1)).nonzero().flatten().tolist()

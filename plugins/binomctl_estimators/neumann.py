@@ -26,6 +26,7 @@ class Neumann:
     plain_only: ClassVar[str] = (
         "its equation holds where the gradient of the proximal loss vanishes in every parameter"
     )
+    stationary: ClassVar[str] = plain_only
 
     def __post_init__(self) -> None:
         if self.L < 0:
@@ -42,7 +43,7 @@ class Neumann:
 
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """The partial sum [B, d], by Horner: x <- g - (H / lambda) x, L times."""
-        x = adapted.g
+        x = adapted.g_phi
         for _ in range(self.L):
-            x = adapted.g - adapted.hvp([adapted.K], x.unsqueeze(1))[:, 0] / self.lam
+            x = adapted.g_phi - adapted.hessian([adapted.K], x.unsqueeze(1))[:, 0] / self.lam
         return x

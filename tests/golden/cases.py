@@ -132,7 +132,7 @@ CASES: dict[str, Case] = {
     "sinusoid binom": run("sinusoid", estimator__name="binom", estimator__L=2),
     "sinusoid fomaml adam": run("sinusoid", estimator__name="fomaml", adaptation__optimizer="adam"),
     "sinusoid reptile adam": run(
-        "sinusoid", estimator__name="reptile", adaptation__optimizer="adam", adaptation__beta1=0.0
+        "sinusoid", estimator__name="reptile", adaptation__optimizer={"name": "adam", "beta1": 0.0}
     ),
     "sinusoid maml mini-batches": run("sinusoid", estimator__name="maml", adaptation__batch=4),
     "sinusoid imaml sum": run(

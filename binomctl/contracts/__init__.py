@@ -1,0 +1,51 @@
+"""The small protocols that hold the house together, and the records passed between its parts.
+
+B tasks in a meta-batch, K inner steps, d adapted parameters, S slots of an inner optimiser,
+D = (S + 1) d; all vectors are flat tensors. s_k is the inner state, phi^k and the slots;
+gamma_k = grad l_trn(phi^k); s_{k+1} = U_k(s_k, gamma_k; m), phi^{k+1} = phi^k - alpha M gamma_k
+in the simplest case, equation (2b) of BinomGBML; H_k is the Hessian of l_trn at phi^k;
+g = grad l_val(phi^K).
+"""
+
+from binomctl.contracts.adapted import Adapted, Expansion
+from binomctl.contracts.data import Dataset, NamesClasses
+from binomctl.contracts.engine import Curvature, Engine
+from binomctl.contracts.estimator import (
+    Diagnosing,
+    Estimator,
+    ExactAtOrder,
+    Expands,
+    LearnsRule,
+    PlainOnly,
+    Proximal,
+    PseudoGradient,
+    Remembers,
+    Stationary,
+)
+from binomctl.contracts.inner import Adaptation, Directs, Linear, Rule, Starts, Trajectory, Update
+
+__all__ = [
+    "Adaptation",
+    "Adapted",
+    "Curvature",
+    "Dataset",
+    "Diagnosing",
+    "Directs",
+    "Engine",
+    "Estimator",
+    "ExactAtOrder",
+    "Expands",
+    "Expansion",
+    "LearnsRule",
+    "Linear",
+    "NamesClasses",
+    "PlainOnly",
+    "Proximal",
+    "PseudoGradient",
+    "Remembers",
+    "Rule",
+    "Starts",
+    "Stationary",
+    "Trajectory",
+    "Update",
+]

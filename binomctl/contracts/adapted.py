@@ -1,0 +1,134 @@
+"""All that an estimator sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.func import vjp, vmap
+
+from binomctl.contracts.engine import Curvature
+from binomctl.contracts.inner import Linear, Trajectory
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Order L of the binomial expansion over the last C inner steps, with coefficient alpha:
+    equation (39) of BinomGBML. C = K is (8), L = C truncation, L = C = K exact, L = 0 g."""
+
+    L: int
+    C: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The trajectory, the gradient g at its end, and what pulls vectors back along it.
+
+    The adjoint of one inner step is A_k v = carry([k], v) - alpha hvp([k], v): the part that passes
+    by the Hessian and is cheap, and the part through it. Under gradient descent carry is the
+    identity and A_k = I - alpha H_k M^T.
+
+    g [B, D]: c_K grad l_val(phi^K), with zeros for the slots of an inner optimiser. sources: by k,
+    c_k grad l_val(phi^k) [B, d] of the outer losses before the last.
+    """
+
+    trajectory: Trajectory
+    g: Tensor
+    curvature: Curvature
+    sources: Mapping[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def K(self) -> int:
+        return self.trajectory.adaptation.K
+
+    @property
+    def alpha(self) -> float:
+        """The coefficient of `hvp`: the inner step size; 1 where the step is not linear."""
+        how = self.trajectory.adaptation
+        return how.alpha if how.linear else 1.0
+
+    @property
+    def g_phi(self) -> Tensor:
+        """g [B, d] without the slots."""
+        return self.g[:, : self.trajectory.phi.shape[-1]]
+
+    @property
+    def still(self) -> bool:
+        """Whether carry is the identity, so that all orders of an expansion are sums."""
+        return self.trajectory.adaptation.linear
+
+    def carry(self, ks: Sequence[int], V: Tensor) -> Tensor:
+        """Column p is V[:, p] pulled back through step ks[p] with gamma held fixed: V [B, P, D]."""
+        return V if self.still else self._pull(ks, V)[0]
+
+    def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
+        """Column p is V[:, p] pulled back through gamma of step ks[p]: V [B, P, D] -> the same.
+
+        H_k M^T v under a linear rule; -H_k J^T v with J = d U_k / d gamma otherwise.
+        """
+        how = self.trajectory.adaptation
+        if not self.still:
+            products = self.hessian(ks, -self._pull(ks, V)[1])
+            out = torch.zeros_like(V)
+            out[..., : products.shape[-1]] = products
+            return out
+        assert isinstance(how.rule, Linear)
+        return self.hessian(ks, how.rule.apply_transpose(how.m, V, how.layout))
+
+    def hessian(self, ks: Sequence[int], V: Tensor) -> Tensor:
+        """Column p is H_{ks[p]} V[:, p] of the support loss as the inner loop scales it: V
+        [B, P, d] -> the same. ks may hold K, the Hessian at phi^K."""
+        how = self.trajectory.adaptation
+        products = self.curvature.hvp(self.trajectory.phi, ks, V)
+        return products if how.scale == 1 else how.scale * products
+
+    def rule_gradient(self, w: Tensor) -> Tensor:
+        """d l_val / d m [B, n]: the sum over k of (dU_k / dm)^T w_{k+1}, w_1 .. w_K [B, K, D]."""
+        trajectory, how = self.trajectory, self.trajectory.adaptation
+        gradients = trajectory.gradients
+        assert gradients is not None
+        if self.still:
+            rule = how.rule
+            assert isinstance(rule, Linear)
+
+            def weighed(m: Tensor, gradients: Tensor, w: Tensor) -> Tensor:
+                return -how.alpha * (rule.apply(m, gradients, how.layout) * w).sum()
+
+            # phi^{k+1} depends on m through M alone.
+            per_task = vmap(torch.func.grad(weighed), in_dims=(None, 0, 0))
+            linear: Tensor = per_task(how.m, gradients, w)
+            return linear
+        total = w.new_zeros(len(w), len(how.m))
+        for k in range(how.K):
+
+            def pulled(s: Tensor, gamma: Tensor, w: Tensor, k: int = k) -> Tensor:
+                back = vjp(lambda m: how.step(k, m, s, gamma), how.m)[1]
+                out: Tensor = back(w.view_as(s))[0]
+                return out
+
+            total += vmap(pulled)(trajectory.state(k), gradients[:, k], w[:, k])
+        return total
+
+    def _pull(self, ks: Sequence[int], V: Tensor) -> tuple[Tensor, Tensor]:
+        """(dU_k / ds)^T v [B, P, D] and (dU_k / dgamma)^T v [B, P, d], by automatic differentiation
+        of the step alone."""
+        trajectory, how = self.trajectory, self.trajectory.adaptation
+        assert trajectory.gradients is not None
+        d = trajectory.phi.shape[-1]
+        carried, through = torch.empty_like(V), V.new_empty(*V.shape[:2], d)
+        for k in sorted(set(ks)):
+            columns = [p for p, kp in enumerate(ks) if kp == k]
+
+            def pulled(s: Tensor, gamma: Tensor, W: Tensor, k: int = k) -> tuple[Tensor, Tensor]:
+                back = vjp(lambda s, gamma: how.step(k, how.m, s, gamma), s, gamma)[1]
+                out: tuple[Tensor, Tensor] = vmap(back)(W.view(len(W), *s.shape))
+                return out
+
+            ds, dgamma = vmap(pulled)(
+                trajectory.state(k), trajectory.gradients[:, k], V[:, columns]
+            )
+            carried[:, columns], through[:, columns] = ds.flatten(2), dgamma
+        return carried, through

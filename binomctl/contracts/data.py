@@ -1,0 +1,63 @@
+"""What a data set offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from binomctl.episodes import Episode
+
+
+class Dataset(Protocol):
+    """A source of episodes; a frozen dataclass whose fields are its options.
+
+    `recommended` is a partial configuration (model, adaptation, ...) laid under the user's own:
+    what a run on this dataset needs to make sense.
+    """
+
+    recommended: ClassVar[Mapping[str, Any]]
+
+    @property
+    def in_shape(self) -> tuple[int, ...]: ...
+    @property
+    def out_dim(self) -> int: ...
+    @property
+    def kind(self) -> Literal["classification", "regression"]: ...
+    @property
+    def splits(self) -> tuple[str, ...]: ...
+    @property
+    def metric_name(self) -> Literal["accuracy", "mse"]: ...
+
+    def episode(self, split: str, index: int) -> Episode:
+        """The episode number `index` of a split: pure in (seed, split, index).
+
+        Images are uint8 [N, C, H, W], 0..255, which the run scales on its device, or floats in
+        [0, 1].
+
+        Raises:
+            DataError: the split is missing or holds too few classes or examples.
+        """
+        ...
+
+    def loss(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """The loss of one task: a scalar from predictions [N, out_dim] and y [N, ...].
+
+        `loss = staticmethod(torch.nn.functional.cross_entropy)` (or mse_loss) lets engines use
+        its closed form.
+        """
+        ...
+
+    def metric(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Accuracy in [0, 1] or mean squared error of one task: a scalar."""
+        ...
+
+
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A data set that knows what its classes are called."""
+
+    def class_names(self, split: str, index: int) -> list[str]:
+        """The names of the classes 0 .. ways - 1 of an episode."""
+        ...

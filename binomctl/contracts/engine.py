@@ -1,0 +1,47 @@
+"""What an engine offers: gradients and Hessian-vector products of one model under one loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+
+from binomctl.flat import Layout
+
+
+class Curvature(Protocol):
+    """An engine at work on the support sets of B tasks: gradients and H_k v of l_trn."""
+
+    order: Literal["rows", "columns"]
+    """Which order of evaluation suits it: by rows one linearisation is alive at a time and takes
+    many vectors; by columns one level applies many different H_k at once."""
+
+    def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
+        """l_trn [B] and its gradient [B, d] at phi^k [B, d].
+
+        keep: H_k will be asked for later; what that needs may be left behind now.
+        """
+        ...
+
+    def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+        """Column p of the result is H_{ks[p]} V[:, p]: phi [B, K+1, d], V [B, P, d] -> the same."""
+        ...
+
+
+class Engine(Protocol):
+    """Computes losses, gradients and curvature of one model under one loss, for B tasks at once."""
+
+    layout: Layout
+
+    def curvature(self, x: Any, y: Any) -> Curvature:
+        """Curvature of the loss on x [B, N, ...], y [B, N, ...]."""
+        ...
+
+    def query(self, phi: Tensor, x: Any, y: Any) -> tuple[Tensor, Tensor, Any]:
+        """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]; first order only."""
+        ...
+
+    def predict(self, phi: Tensor, x: Any) -> Any:
+        """The model's outputs [B, N, out_dim] at phi [B, d]; builds no graph."""
+        ...

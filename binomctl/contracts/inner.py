@@ -1,0 +1,171 @@
+"""The inner loop: what a rule and an inner optimiser offer, how tasks adapt, the path they take.
+
+One step is s_{k+1} = U_k(s_k, gamma_k; m): the gradient is clipped, the rule makes a direction u
+of it, the inner optimiser makes the step. Only gamma_k sees the model; everything else is cheap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from binomctl.flat import Layout
+
+
+class Rule(Protocol):
+    """An adaptation rule: which direction u [d] a gradient gamma [d] becomes.
+
+    One of two abilities says how: `Linear`, u = M gamma with one map for every step, or `Directs`.
+    """
+
+    def initial(self, layout: Layout) -> Tensor:
+        """The rule's own meta-parameters m [n] before meta-training; n may be 0."""
+        ...
+
+    @property
+    def plain(self) -> bool:
+        """Whether u = gamma, as in MAML."""
+        ...
+
+
+@runtime_checkable
+class Linear(Protocol):
+    """A rule that is one linear map M for every step."""
+
+    def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """M v for v [..., d]."""
+        ...
+
+    def apply_transpose(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """M^T v for v [..., d]."""
+        ...
+
+
+@runtime_checkable
+class Directs(Protocol):
+    """A rule whose direction depends on the step, on phi, or on gamma in any smooth way."""
+
+    def direction(self, k: int, m: Tensor, phi: Tensor, gamma: Tensor, layout: Layout) -> Tensor:
+        """u [d] of one task from phi^k [d] and gamma_k [d]: pure, torch operations only."""
+        ...
+
+
+@runtime_checkable
+class Starts(Protocol):
+    """A rule whose tasks start elsewhere than at theta."""
+
+    def start(self, m: Tensor, theta: Tensor, x: Any, y: Any, layout: Layout) -> Tensor:
+        """phi^0 [d] of one task from theta [d] and its support set: pure, torch operations only."""
+        ...
+
+
+class Update(Protocol):
+    """An inner optimiser with S slots: a frozen dataclass whose fields are its options."""
+
+    @property
+    def slots(self) -> int:
+        """S: the vectors it carries beside phi, all zero at the first step."""
+        ...
+
+    @property
+    def plain(self) -> bool:
+        """Whether the step is phi - alpha u, the one with a closed form."""
+        ...
+
+    @property
+    def shifts(self) -> str:
+        """Why it comes to rest elsewhere than where the gradient vanishes; "" where it does not."""
+        ...
+
+    def step(self, k: int, s: Tensor, u: Tensor, alpha: float) -> Tensor:
+        """s' [S+1, d] of one task from s [S+1, d], s[0] = phi^k, and the direction u [d]: pure,
+        torch operations only. alpha is the step size of step k."""
+        ...
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How tasks adapt: K steps of size alpha under a rule with meta-parameters m [n].
+
+    scale: what the reduction of the support loss makes of its mean; g and H_k are scaled by it.
+    proximal: lambda of the term (lambda / 2) |phi - theta|^2 added to l_trn in the inner loop.
+    update: the inner optimiser; None is the plain step phi - alpha u.
+    alphas: step sizes of the K steps, where they differ from alpha.
+    clip_value, clip_norm: bounds of every entry of gamma, and of its norm, before the rule.
+    weights: c_0 .. c_K of the outer loss sum c_k l_val(phi^k); None: l_val(phi^K).
+    """
+
+    K: int
+    alpha: float
+    rule: Rule
+    m: Tensor
+    layout: Layout
+    _: KW_ONLY
+    scale: float = 1.0
+    proximal: float = 0.0
+    update: Update | None = None
+    alphas: tuple[float, ...] | None = None
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def linear(self) -> bool:
+        """Whether every step is phi - alpha M gamma with one M: no state, one rate, no clipping."""
+        changed = self.update or self.alphas or self.clip_value or self.clip_norm
+        return not changed and isinstance(self.rule, Linear)
+
+    @property
+    def slots(self) -> int:
+        """S, of the inner optimiser."""
+        return self.update.slots if self.update else 0
+
+    def step(self, k: int, m: Tensor, s: Tensor, gamma: Tensor) -> Tensor:
+        """U_k: s' [S+1, d] of one task from s [S+1, d] and gamma_k [d]."""
+        u = self._clipped(gamma)
+        if isinstance(self.rule, Directs):
+            u = self.rule.direction(k, m, s[0], u, self.layout)
+        else:
+            assert isinstance(self.rule, Linear)
+            u = self.rule.apply(m, u, self.layout)
+        alpha = self.alphas[k] if self.alphas else self.alpha
+        if self.update is None:
+            return torch.sub(s, u, alpha=alpha)  # without slots s is phi alone
+        return self.update.step(k, s, u, alpha)
+
+    def _clipped(self, gamma: Tensor) -> Tensor:
+        if self.clip_value is not None:
+            gamma = gamma.clamp(-self.clip_value, self.clip_value)
+        if self.clip_norm is not None:
+            # A gradient of zero has no direction: it stays zero, and so does its derivative.
+            square = (gamma * gamma).sum()
+            norm = torch.where(square > 0, square, 1.0).sqrt()
+            gamma = gamma * (self.clip_norm / norm).clamp(max=1.0)
+        return gamma
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The path of B tasks through the inner loop.
+
+    theta [d]; phi [B, K+1, d] from phi^0 to phi^K; loss [B, K], l_trn at phi^0..phi^{K-1};
+    gradients [B, K, d], grad l_trn at the same points, kept for rules that learn and steps that
+    are not linear; slots [B, K, S, d] of the inner optimiser before each step; support, the sets
+    that a rule made phi^0 of.
+    """
+
+    theta: Tensor
+    phi: Tensor
+    loss: Tensor
+    adaptation: Adaptation
+    gradients: Tensor | None = None
+    slots: Tensor | None = None
+    support: tuple[Any, Any] | None = None
+
+    def state(self, k: int) -> Tensor:
+        """s_k [B, S+1, d]."""
+        phi = self.phi[:, k].unsqueeze(1)
+        return phi if self.slots is None else torch.cat([phi, self.slots[:, k]], 1)

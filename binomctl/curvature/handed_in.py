@@ -1,0 +1,69 @@
+"""Episodes as a caller hands them in, made batches of tasks of equal shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from binomctl.curvature.autograd import rows
+from binomctl.episodes import EpisodeBatch
+from binomctl.errors import ConfigError
+
+Part = Any
+"""Tensors [B, N, ...]: one, a tuple or a dict of them; or a list of B tasks' of unequal N."""
+
+
+def plain(part: Any) -> Any:
+    """Tensors made under inference mode as ordinary ones; all others as they are."""
+    return tree_map(lambda t: t.clone() if isinstance(t, Tensor) and t.is_inference() else t, part)
+
+
+def batches(episodes: Sequence[Part]) -> list[EpisodeBatch]:
+    """The episodes as batches of tasks of equal shapes: one, unless tasks come as lists."""
+    if not isinstance(episodes, tuple | list) or len(episodes) != 4:
+        raise ConfigError("episodes must be four tensors: (x_trn, y_trn, x_val, y_val)")
+    names = ("x_trn", "y_trn", "x_val", "y_val")
+    if any(isinstance(part, list) for part in episodes):
+        lengths = {len(part) if isinstance(part, list) else _tasks(part) for part in episodes}
+        if len(lengths) != 1:
+            raise ConfigError(f"the parts of episodes differ in their number of tasks: {lengths}")
+        tasks = [
+            [part[b] if isinstance(part, list) else rows(part, b) for part in episodes]
+            for b in range(lengths.pop())
+        ]
+        batches = [[tree_map(lambda t: t.unsqueeze(0), part) for part in task] for task in tasks]
+    else:
+        batches = [list(episodes)]
+    out = []
+    for parts in batches:
+        for name, part in zip(names, parts, strict=True):
+            leaves = tree_leaves(part)
+            if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
+                raise ConfigError(
+                    f"episodes must be four tensors (or tuples, dicts of them): {name} is"
+                    f" {type(part).__name__}"
+                )
+            if any(leaf.dim() == 0 for leaf in leaves):
+                raise ConfigError(f"{name} has no leading axis of tasks")
+        sizes = {len(leaf) for part in parts for leaf in tree_leaves(part)}
+        if sizes == {0}:
+            raise ConfigError("episodes hold no task: their leading axis is 0")
+        if len(sizes) != 1:
+            raise ConfigError(
+                f"the four parts of episodes differ in their number of tasks: {sizes}"
+            )
+        for name, part in zip(names, parts, strict=True):
+            if any(leaf.dim() > 1 and leaf.shape[1] == 0 for leaf in tree_leaves(part)):
+                raise ConfigError(f"{name} is empty: its tasks have no example")
+        out.append(EpisodeBatch(*map(plain, parts)))
+    if not out:
+        raise ConfigError("episodes hold no task")
+    return out
+
+
+def _tasks(part: Part) -> int:
+    leaves = tree_leaves(part)
+    return len(leaves[0]) if leaves else 0

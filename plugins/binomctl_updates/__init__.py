@@ -1,0 +1,1 @@
+"""Inner optimisers, one a file."""
