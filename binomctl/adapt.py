@@ -14,6 +14,7 @@ from binomctl.contracts import (
     Adaptation,
     Adapted,
     Curvature,
+    Directs,
     Engine,
     Estimator,
     LearnsRule,
@@ -269,6 +270,13 @@ def check_step(adaptation: Adaptation) -> None:
         ConfigError: it gives two answers for one input, other shapes, or no finite numbers.
     """
     how = adaptation
+    if not isinstance(how.rule, Linear | Directs):
+        raise ConfigError(
+            f"the rule {type(how.rule).__name__} offers neither apply and apply_transpose nor"
+            " direction",
+            "See Linear and Directs in binomctl.contracts.",
+            key="rule.name",
+        )
     if not bool(torch.isfinite(how.m).all()):
         raise ConfigError("the rule's meta-parameters are not finite", key="rule.name")
     if how.linear:

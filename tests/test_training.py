@@ -13,7 +13,8 @@ from binomctl_datasets.glyphs import Glyphs
 from torch.nn import functional as F
 
 from binomctl.errors import ConfigError, NonFiniteError
-from binomctl.problem.build import build_problem, evaluation_dataset
+from binomctl.problem.build import build_problem, evaluation_dataset, resolved
+from binomctl.problem.schedules import step_losses
 from binomctl.reporting.intervals import mean_ci95, standard_error
 from binomctl.runs import RunDirectory
 from binomctl.settings import registry
@@ -267,11 +268,34 @@ def test_a_checkpointrestores_all_that_evaluation_needs(tmp_path, mode):
     assert list(before) == list(evaluate(p, theta, m, p.dataset, "test", 3, 2, statistics))
 
 
-def test_adam_in_the_inner_loop_is_refused_with_hessians():
-    with pytest.raises(ConfigError, match="not linear in the gradient"):
-        problem(estimator__name="binom", adaptation__optimizer="adam")
-    p = problem(estimator__name="reptile", adaptation__optimizer="adam", adaptation__batch=2)
+@pytest.mark.parametrize("estimator", ["maml", "binom", "trunc", "fomaml", "reptile", "imaml"])
+@pytest.mark.parametrize("optimizer", ["adam", {"name": "sgd", "momentum": 0.9}])
+def test_inner_optimisers_go_with_every_estimator(estimator, optimizer):
+    p = problem(
+        estimator__name=estimator, adaptation__optimizer=optimizer, adaptation__clip_norm=1.0
+    )
     trained(p)
+
+
+def test_outer_losses_on_the_way_fade_out():
+    how = problem(adaptation__step_losses="annealed", adaptation__annealing_steps=10)
+    section, K = how.config.adaptation, how.config.adaptation.K
+    first, half = step_losses(section, K, 0), step_losses(section, K, 5)
+    assert first == pytest.approx((0.0, *[1 / K] * K))
+    assert sum(half) == pytest.approx(1.0)
+    assert half[1] == pytest.approx(0.5 / K)
+    assert step_losses(section, K, 10) is None
+    trained(how)
+
+
+def test_an_optimiser_s_options_are_written_out_and_its_mistakes_placed():
+    config = problem(adaptation__optimizer={"name": "adam", "beta1": 0.5}).config
+    assert resolved(config).adaptation.optimizer.options == {
+        "beta1": 0.5, "beta2": 0.999, "epsilon": 1e-8, "epsilon_root": 0.0, "weight_decay": 0.0
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="unknown option 'beta3'") as caught:
+        problem(adaptation__optimizer={"name": "adam", "beta3": 0.5})
+    assert caught.value.key.startswith("adaptation.optimizer")
 
 
 def test_reptile_recommends_its_own_outer_loop():
