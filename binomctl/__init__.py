@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from binomctl.api import MetaGradient, MetaGradients, meta_gradient
+    from binomctl.bilevel import Hypergradient, hypergradient
 
-__all__ = ["MetaGradient", "MetaGradients", "meta_gradient"]
+_DOORS = {
+    "Hypergradient": "bilevel",
+    "MetaGradient": "api",
+    "MetaGradients": "api",
+    "hypergradient": "bilevel",
+    "meta_gradient": "api",
+}
+__all__ = ["Hypergradient", "MetaGradient", "MetaGradients", "hypergradient", "meta_gradient"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the library's door on first use: `binomctl --help` must not wait for torch."""
-    if name in __all__:
-        from binomctl import api
-
-        return getattr(api, name)
+    if name in _DOORS:
+        return getattr(import_module(f"binomctl.{_DOORS[name]}"), name)
     raise AttributeError(f"module 'binomctl' has no attribute '{name}'")

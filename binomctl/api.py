@@ -5,14 +5,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from binomctl.adapt import adapt_and_validate, check_pair, estimate
-from binomctl.contracts import Adaptation, Engine, Estimator, Proximal, Rule, Update
+from binomctl.adapt import adapt_and_validate, estimate
+from binomctl.asked import Asked
+from binomctl.contracts import Adaptation, Engine, Estimator, Rule, Update
 from binomctl.curvature.autograd import Batching, Memory
 from binomctl.curvature.choose import Kind
 from binomctl.curvature.criterion import Loss, check_outside
@@ -20,7 +20,6 @@ from binomctl.curvature.handed_in import Part, batches
 from binomctl.curvature.prepared import Prepared
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, NonFiniteError, unknown
-from binomctl.settings import registry
 
 Schedule = Literal["auto", "rows", "columns"]
 
@@ -50,17 +49,9 @@ class MetaGradient:
             is dropped. Parameters with requires_grad = False are constants.
         loss: maps one task's outputs, whatever the module returns, and targets [N, ...] to a
             scalar. With a third argument it gets the task's parameters by name.
-        estimator: a registered estimator, whose options follow by keyword (L=2, say), or one
-            constructed with options of its own.
-        K: inner gradient steps, at least 1.
-        alpha: inner step size, positive; alphas: the K steps' own.
-        rule: a registered adaptation rule, or one constructed with options of its own.
-        rule_parameters: the rule's meta-parameters m [n] (Meta-SGD, Meta-Curvature); None: those
-            it starts with.
-        optimizer: a registered inner optimiser ("sgd", "adam", ...) with its optimizer_options, or
-            one constructed: every task starts with empty slots.
-        clip_value, clip_norm: bounds of the inner gradient's entries and of its norm.
-        weights: c_0 .. c_K of the outer loss sum c_k l_val(phi^k); None: l_val(phi^K).
+        estimator, K, alpha, alphas, rule, rule_parameters, optimizer, optimizer_options,
+            clip_value, clip_norm, weights: as `binomctl.asked.Asked` has them; the estimator's
+            options follow by keyword (L=2, say).
         outer_loss: of the query sets, where it is another than the inner loss.
         per_task: return one gradient per task, with a leading axis B, instead of their mean.
         memory: "store" the linearisations of the inner loop, or "recompute" them.
@@ -103,15 +94,6 @@ class MetaGradient:
         with_loss: bool = False,
         **estimator_options: Any,
     ) -> None:
-        if not isinstance(K, int) or isinstance(K, bool) or K < 1:
-            raise ConfigError(f"K = {K!r} must be a whole number, at least 1")
-        if not isinstance(alpha, int | float) or not 0 < alpha < inf:
-            raise ConfigError(f"alpha = {alpha!r} must be positive and finite")
-        if alphas is not None and (len(alphas) != K or not all(0 < a < inf for a in alphas)):
-            raise ConfigError(f"alphas must be K = {K} positive step sizes, not {list(alphas)}")
-        for name, bound in (("clip_value", clip_value), ("clip_norm", clip_norm)):
-            if bound is not None and not 0 < bound < inf:
-                raise ConfigError(f"{name} = {bound!r} must be positive and finite")
         for name, value, known in (
             ("memory", memory, Memory),
             ("engine", engine, Kind),
@@ -120,27 +102,19 @@ class MetaGradient:
         ):
             if value not in get_args(known):
                 raise ConfigError(unknown(name, str(value), get_args(known)))
-        self._estimator: Estimator = _made("estimator", estimator, estimator_options)
-        self._rule: Rule = _made("rule", rule, {})
-        self._names = (_name(estimator), _name(rule))
-        self._steps = self._estimator.steps(K)
+        self._asked = Asked(
+            estimator=estimator, K=K, alpha=alpha, alphas=alphas, rule=rule,
+            rule_parameters=rule_parameters, optimizer=optimizer,
+            optimizer_options=optimizer_options, clip_value=clip_value, clip_norm=clip_norm,
+            weights=weights, estimator_options=estimator_options,
+        )  # fmt: skip
         for one in (loss, outer_loss):
             if one is not None:
                 check_outside(one, model)
         self.model = model
-        self._K, self._alpha, self._m = K, alpha, rule_parameters
-        proximal = self._estimator.proximal if isinstance(self._estimator, Proximal) else 0.0
-        self._how: dict[str, Any] = {
-            "proximal": proximal,
-            "update": _update(optimizer, optimizer_options or {}),
-            "clip_value": clip_value,
-            "clip_norm": clip_norm,
-            "alphas": None if alphas is None else tuple(alphas),
-            "weights": None if weights is None else tuple(map(float, weights)),
-        }
         self._per_task, self._with_loss = per_task, with_loss
         how = (engine, memory, batching, order, allow_unused)
-        self._prepared = _prepared(model, loss, *how, len(self._steps) > 0)
+        self._prepared = _prepared(model, loss, *how, len(self._asked.steps) > 0)
         self._outer = None if outer_loss is None else _prepared(model, outer_loss, *how, False)
         self.state: Mapping[str, Tensor] | None = None
         """Of an estimator that remembers; None before its first call."""
@@ -180,16 +154,7 @@ class MetaGradient:
 
     def _part(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
         def compute(engine: Engine, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
-            m = self._rule.initial(engine.layout).to(theta)
-            if self._m is not None:
-                if self._m.shape != m.shape:
-                    raise ConfigError(
-                        f"rule_parameters has shape {list(self._m.shape)}, the rule has {len(m)}"
-                        " meta-parameters for this model"
-                    )
-                m = self._m.detach().to(theta)
-            how = Adaptation(self._K, self._alpha, self._rule, m, engine.layout, **self._how)
-            check_pair(self._estimator, self._names[0], how, self._names[1])
+            how = self._asked.adaptation(engine.layout, theta)
             if self._outer is None:
                 return self._computed(engine, theta, batch, how, None)
             return self._outer.compute(  # type: ignore[no-any-return]
@@ -205,9 +170,9 @@ class MetaGradient:
         self, engine: Engine, theta: Tensor, batch: EpisodeBatch, how: Adaptation, outer: Any
     ) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
         adapted, loss, outputs = adapt_and_validate(
-            engine, theta, batch, how, self._steps, query=outer
+            engine, theta, batch, how, self._asked.steps, query=outer
         )
-        found = estimate(self._estimator, adapted, self.state)
+        found = estimate(self._asked.made, adapted, self.state)
         self.state = found.state
         return found.theta, found.m, loss, outputs, engine.layout
 
@@ -233,36 +198,6 @@ def meta_gradient(
         ConfigError, NonFiniteError: as MetaGradient.
     """
     return MetaGradient(model, loss, **options)(episodes)
-
-
-def _made(kind: Literal["estimator", "rule"], one: Any, options: Mapping[str, Any]) -> Any:
-    """A plugin by its name, or one that was constructed already."""
-    if isinstance(one, str):
-        return registry.create(kind, one, dict(options))
-    if options:
-        raise ConfigError(
-            f"options {sorted(options)} beside an {kind} that is constructed already",
-            f"Give them to {type(one).__name__}.",
-        )
-    if isinstance(one, type):
-        raise ConfigError(f"{kind} = {one.__name__} is a class", f"Construct it: {one.__name__}()")
-    return one
-
-
-def _name(one: Any) -> str:
-    return one if isinstance(one, str) else type(one).__name__
-
-
-def _update(one: str | Update, options: Mapping[str, Any]) -> Update | None:
-    if isinstance(one, str):
-        made: Update | None = registry.create_update(one, dict(options))
-        return made
-    if options:
-        raise ConfigError(
-            f"optimizer_options {sorted(options)} beside an optimiser that is constructed already",
-            f"Give them to {type(one).__name__}.",
-        )
-    return None if one.plain else one
 
 
 _KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, Prepared]] = weakref.WeakKeyDictionary()

@@ -30,7 +30,11 @@ class Layout:
     @classmethod
     def of(cls, model: nn.Module) -> Layout:
         """The layout of a model's trainable parameters."""
-        named = dict(trainable(model))
+        return cls.of_tensors(dict(trainable(model)))
+
+    @classmethod
+    def of_tensors(cls, named: Mapping[str, Tensor]) -> Layout:
+        """The layout of tensors by name."""
         parts = (torch.view_as_real(p) if p.is_complex() else p for p in named.values())
         complexes = frozenset(name for name, p in named.items() if p.is_complex())
         return cls(tuple(named), tuple(p.shape for p in parts), complexes)

@@ -23,7 +23,8 @@ FLOORS = [
     ["problem", "runs"],
     ["training"],
     ["analysis", "profiling"],
-    ["api", "testing"],
+    ["asked"],
+    ["api", "bilevel", "testing"],
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -115,7 +115,7 @@ def test_rules_of_any_kind_are_differentiated_with_their_own_parameters(case, ru
 
 
 def test_a_rule_without_a_direction_is_refused_in_words(case):
-    with pytest.raises(ConfigError, match="neither .* nor"):
+    with pytest.raises(ConfigError, match=r"neither .* nor"):
         binomctl.meta_gradient(case[0], F.mse_loss, case[1], rule=Linear())
 
 

@@ -85,6 +85,15 @@ class Adapted:
         products = self.curvature.hvp(self.trajectory.phi, ks, V)
         return products if how.scale == 1 else how.scale * products
 
+    def onto_gradients(self, ks: Sequence[int], V: Tensor) -> Tensor:
+        """Column p is (dU_k / dgamma)^T V[:, p] of step k = ks[p]: V [B, P, D] -> [B, P, d]; what
+        reaches everything that gamma_k was computed with."""
+        how = self.trajectory.adaptation
+        if not self.still:
+            return self._pull(ks, V)[1]
+        assert isinstance(how.rule, Linear)
+        return -how.alpha * how.rule.apply_transpose(how.m, V, how.layout)
+
     def rule_gradient(self, w: Tensor) -> Tensor:
         """d l_val / d m [B, n]: the sum over k of (dU_k / dm)^T w_{k+1}, w_1 .. w_K [B, K, D]."""
         trajectory, how = self.trajectory, self.trajectory.adaptation

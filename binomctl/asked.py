@@ -1,0 +1,132 @@
+"""What a caller of the library asks of the inner loop and the estimator, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Literal
+
+from torch import Tensor
+
+from binomctl.adapt import check_pair
+from binomctl.contracts import Adaptation, Estimator, Proximal, Rule, Update
+from binomctl.errors import ConfigError
+from binomctl.flat import Layout
+from binomctl.settings import registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """An estimator and an inner loop, by names or constructed.
+
+    Args:
+        estimator: a registered estimator, whose options are estimator_options, or one constructed
+            with options of its own.
+        K: inner gradient steps, at least 1.
+        alpha: inner step size, positive; alphas: the K steps' own.
+        rule: a registered adaptation rule, or one constructed with options of its own.
+        rule_parameters: the rule's meta-parameters m [n]; None: those it starts with.
+        optimizer: a registered inner optimiser ("sgd", "adam", ...) with its optimizer_options, or
+            one constructed: every task starts with empty slots.
+        clip_value, clip_norm: bounds of the inner gradient's entries and of its norm.
+        weights: c_0 .. c_K of the outer loss sum c_k l_val(phi^k); None: l_val(phi^K).
+
+    Raises:
+        ConfigError: an unknown name or option, L > K, K < 1, alpha <= 0, a bound <= 0.
+    """
+
+    estimator: str | Estimator
+    K: int
+    alpha: float
+    alphas: Sequence[float] | None = None
+    rule: str | Rule = "gd"
+    rule_parameters: Tensor | None = None
+    optimizer: str | Update = "sgd"
+    optimizer_options: Mapping[str, Any] | None = None
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    weights: Sequence[float] | None = None
+    estimator_options: Mapping[str, Any] = field(default_factory=dict)
+
+    made: Estimator = field(init=False)
+    made_rule: Rule = field(init=False)
+    update: Update | None = field(init=False)
+    steps: range = field(init=False)
+    """The k whose Hessians the estimator asks for."""
+
+    def __post_init__(self) -> None:
+        K, alpha, alphas = self.K, self.alpha, self.alphas
+        if not isinstance(K, int) or isinstance(K, bool) or K < 1:
+            raise ConfigError(f"K = {K!r} must be a whole number, at least 1")
+        if not isinstance(alpha, int | float) or not 0 < alpha < inf:
+            raise ConfigError(f"alpha = {alpha!r} must be positive and finite")
+        if alphas is not None and (len(alphas) != K or not all(0 < a < inf for a in alphas)):
+            raise ConfigError(f"alphas must be K = {K} positive step sizes, not {list(alphas)}")
+        for name in ("clip_value", "clip_norm"):
+            bound = getattr(self, name)
+            if bound is not None and not 0 < bound < inf:
+                raise ConfigError(f"{name} = {bound!r} must be positive and finite")
+        made = _made("estimator", self.estimator, self.estimator_options)
+        object.__setattr__(self, "made", made)
+        object.__setattr__(self, "made_rule", _made("rule", self.rule, {}))
+        object.__setattr__(self, "update", _update(self.optimizer, self.optimizer_options or {}))
+        object.__setattr__(self, "steps", made.steps(K))
+
+    def adaptation(self, layout: Layout, like: Tensor) -> Adaptation:
+        """The inner loop on parameters of a layout, its m of like's type and device.
+
+        Raises:
+            ConfigError: rule_parameters of another length, or an estimator that is not derived for
+                this inner loop.
+        """
+        m = self.made_rule.initial(layout).to(like)
+        if self.rule_parameters is not None:
+            if self.rule_parameters.shape != m.shape:
+                raise ConfigError(
+                    f"rule_parameters has shape {list(self.rule_parameters.shape)}, the rule has"
+                    f" {len(m)} meta-parameters for this model"
+                )
+            m = self.rule_parameters.detach().to(like)
+        made = self.made
+        how = Adaptation(
+            self.K, self.alpha, self.made_rule, m, layout,
+            proximal=made.proximal if isinstance(made, Proximal) else 0.0,
+            update=self.update,
+            alphas=None if self.alphas is None else tuple(self.alphas),
+            clip_value=self.clip_value,
+            clip_norm=self.clip_norm,
+            weights=None if self.weights is None else tuple(map(float, self.weights)),
+        )  # fmt: skip
+        check_pair(made, _name(self.estimator), how, _name(self.rule))
+        return how
+
+
+def _made(kind: Literal["estimator", "rule"], one: Any, options: Mapping[str, Any]) -> Any:
+    """A plugin by its name, or one that was constructed already."""
+    if isinstance(one, str):
+        return registry.create(kind, one, dict(options))
+    if options:
+        raise ConfigError(
+            f"options {sorted(options)} beside an {kind} that is constructed already",
+            f"Give them to {type(one).__name__}.",
+        )
+    if isinstance(one, type):
+        raise ConfigError(f"{kind} = {one.__name__} is a class", f"Construct it: {one.__name__}()")
+    return one
+
+
+def _name(one: Any) -> str:
+    return one if isinstance(one, str) else type(one).__name__
+
+
+def _update(one: str | Update, options: Mapping[str, Any]) -> Update | None:
+    if isinstance(one, str):
+        made: Update | None = registry.create_update(one, dict(options))
+        return made
+    if options:
+        raise ConfigError(
+            f"optimizer_options {sorted(options)} beside an optimiser that is constructed already",
+            f"Give them to {type(one).__name__}.",
+        )
+    return None if one.plain else one
