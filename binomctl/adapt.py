@@ -80,6 +80,7 @@ def adapt(
         path[k + 1] = after[:, 0]
         if slots is not None and k + 1 < K:
             slots[k + 1] = after[:, 1:]
+    curvature.place(K, path[K].data)
     return Trajectory(
         theta,
         path.transpose(0, 1),

@@ -122,7 +122,7 @@ def hypergradient(
     for k in range(K):
         if w[:, k + 1].any():
             q = adapted.onto_gradients([k], w[:, k + 1 : k + 2])[:, 0]
-            curvature.mixed(trajectory.phi[:, k], k, q)
+            curvature.mixed(k, q)
     unused = [n for n in lam if n not in direct.reached | curvature.reached]
     if unused and not allow_unused:
         raise ConfigError(

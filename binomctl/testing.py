@@ -181,9 +181,12 @@ class _Recorder:
     def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
         return self._inner.gradient(phi, k, keep)
 
-    def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+    def place(self, k: int, phi: Tensor) -> None:
+        self._inner.place(k, phi)
+
+    def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
         self.asked |= set(ks)
-        return self._inner.hvp(phi, ks, V)
+        return self._inner.hvp(ks, V)
 
 
 def _problem(dtype: torch.dtype) -> tuple[nn.Module, EpisodeBatch]:

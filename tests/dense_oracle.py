@@ -95,6 +95,13 @@ def backpropagated_rule(
     return torch.autograd.grad(val(phi), (start, m), allow_unused=True, materialize_grads=True)
 
 
+def placed(curvature, phi: Tensor):
+    """A curvature at the points phi [B, K+1, d], none of them computed."""
+    for k in range(phi.shape[1]):
+        curvature.place(k, phi[:, k])
+    return curvature
+
+
 def kronecker(shapes: list[torch.Size], m: Tensor) -> Tensor:
     """Meta-Curvature's M as one dense block-diagonal matrix."""
     blocks, at = [], 0

@@ -10,7 +10,7 @@ import platform
 import pytest
 import torch
 from command import in_a_process
-from dense_oracle import flat_loss, inner_loop, product, subset_sum
+from dense_oracle import flat_loss, inner_loop, placed, product, subset_sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -70,13 +70,13 @@ def agree(model, in_shape, loss=F.cross_entropy, out=3, B=2, N=5, dtype=torch.fl
     ks = [0, 2, 1, 2]
     ours = engine.curvature(x, y)
     found = [t for k in range(3) for t in ours.gradient(phi[:, k], k, True)]
-    found += [ours.hvp(phi, ks, V), *engine.query(phi[:, 3], x, y), engine.predict(phi[:, 3], x)]
+    found += [ours.hvp(ks, V), *engine.query(phi[:, 3], x, y), engine.predict(phi[:, 3], x)]
     model.double()
     phi, V, x = phi.double(), V.double(), x.double()
     y = y.double() if y.is_floating_point() else y
     theirs = reference.curvature(x, y)
     wanted = [t for k in range(3) for t in theirs.gradient(phi[:, k], k, True)]
-    wanted += [theirs.hvp(phi, ks, V), *reference.query(phi[:, 3], x, y)]
+    wanted += [theirs.hvp(ks, V), *reference.query(phi[:, 3], x, y)]
     wanted.append(reference.predict(phi[:, 3], x))
     errors = [relative(f, w) for f, w in zip(found, wanted, strict=True)]
     assert max(errors) <= TOLERANCE[dtype], errors
@@ -202,7 +202,7 @@ def test_any_loss(loss):
     phi = initial_parameters(model) + torch.zeros(2, 1, 1, dtype=torch.float64)
     V = torch.randn(2, 1, phi.shape[-1], dtype=torch.float64)
     found, wanted = (
-        e(model, label_smoothing).curvature(x, y).hvp(phi, [0], V)
+        placed(e(model, label_smoothing).curvature(x, y), phi).hvp([0], V)
         for e in (AnalyticEngine, AutogradEngine)
     )
     assert relative(found, wanted) < 1e-10
@@ -238,7 +238,7 @@ def test_ties_go_where_torch_sends_them(kernels, layers, gamma):
     results = []
     for engine in (AnalyticEngine, AutogradEngine):
         at = engine(model, F.cross_entropy).curvature(x, y)
-        results.append((at.gradient(phi[:, 0], 0, True)[1], at.hvp(phi, [0], V)))
+        results.append((at.gradient(phi[:, 0], 0, True)[1], at.hvp([0], V)))
     for found, wanted in zip(*results, strict=True):
         assert relative(found, wanted) < 1e-9
 
@@ -432,10 +432,29 @@ def test_the_same_numbers_to_the_last_bit(threads):
     for memory in ("store", "store", "recompute"):
         engine = AnalyticEngine(model, F.cross_entropy, threads=threads, memory=memory)
         at = engine.curvature(x, y)
-        results.append((at.gradient(phi[:, 0], 0, True)[1], at.hvp(phi, [0, 1], V)))
+        at.place(1, phi[:, 1])
+        results.append((at.gradient(phi[:, 0], 0, True)[1], at.hvp([0, 1], V)))
     for one, two in itertools.pairwise(results):
         assert torch.equal(one[0], two[0])
         assert torch.equal(one[1], two[1])
+
+
+@pytest.mark.parametrize("make", [AnalyticEngine, AutogradEngine])
+@pytest.mark.parametrize("memory", ["store", "recompute"])
+def test_products_are_those_of_the_point_that_was_given_last(make, memory):
+    torch.manual_seed(6)
+    model = MLP(width=6).build((4,), 2).double()
+    x, y = torch.randn(2, 5, 4, dtype=torch.float64), torch.randn(2, 5, 2, dtype=torch.float64)
+    here = initial_parameters(model).expand(2, -1)
+    there, V = here + 0.3 * torch.randn_like(here), torch.randn_like(here).unsqueeze(1)
+    at = make(model, F.mse_loss, memory=memory).curvature(x, y)
+    at.gradient(here, 0, True)
+    one = at.hvp([0], V)
+    at.place(0, there)
+    two = at.hvp([0], V)
+    for b, (found, phi) in itertools.product(range(2), ((one, here), (two, there))):
+        H = torch.autograd.functional.hessian(flat_loss(model, F.mse_loss, x[b], y[b]), phi[b])
+        torch.testing.assert_close(found[b, 0], H @ V[b, 0], rtol=1e-10, atol=1e-12)
 
 
 def test_the_number_of_threads_changes_no_bit():
@@ -449,7 +468,7 @@ def test_the_number_of_threads_changes_no_bit():
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             at = AnalyticEngine(model, F.cross_entropy, conv="blocks").curvature(x, y)
-            results.append((at.gradient(phi[:, 0], 0, True)[1], at.hvp(phi, [0], V)))
+            results.append((at.gradient(phi[:, 0], 0, True)[1], at.hvp([0], V)))
     finally:
         torch.set_num_threads(before)
     for one, two in itertools.pairwise(results):

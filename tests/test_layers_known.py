@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from dense_oracle import placed
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -62,7 +63,7 @@ def agree(model, x, loss=F.mse_loss, y=None, tolerance=TOLERANCE, **options):
                 phi, inputs, aim, v, strict=True)), strict=True)
         ]  # fmt: skip
         at = engine.curvature(inputs, aim)
-        found = [*at.gradient(phi, 0, True), at.hvp(phi.unsqueeze(1), [0], v.unsqueeze(1))[:, 0]]
+        found = [*at.gradient(phi, 0, True), at.hvp([0], v.unsqueeze(1))[:, 0]]
         found.append(engine.predict(phi, inputs))
         errors = [relative(f, w) for f, w in zip(found, want, strict=True)]
         assert max(errors) <= tolerance, errors
@@ -437,7 +438,7 @@ def test_every_schedule_gives_the_same_products(order, memory, chunk):
     at = engine.curvature(x, y)
     for k in range(3):
         at.gradient(phi[:, k], k, True)
-    found = at.hvp(phi, [2, 0], V)
+    found = at.hvp([2, 0], V)
     for b in range(2):
         for p, k in enumerate([2, 0]):
             want = by_autograd(model, F.cross_entropy, phi[b, k], x[b], y[b], V[b, p])[2]
@@ -452,7 +453,7 @@ def test_float32_to_its_precision():
     want = [by_autograd(model, F.cross_entropy, *r)[2] for r in zip(phi, x, y, v, strict=True)]
     engine = AnalyticEngine(model.float(), F.cross_entropy, x=x[0].float())
     at = engine.curvature(x.float(), y)
-    found = at.hvp(phi.float().unsqueeze(1), [0], v.float().unsqueeze(1))[:, 0]
+    found = placed(at, phi.float().unsqueeze(1)).hvp([0], v.float().unsqueeze(1))[:, 0]
     assert found.dtype == torch.float32
     assert relative(found.double(), torch.stack(want)) < 1e-4
 
@@ -468,5 +469,5 @@ def test_hardsigmoid_which_torch_does_not_derive_twice():
     for model in (one, two):
         engine = AnalyticEngine(model, F.mse_loss, x=x[0])
         phi = torch.cat([p.detach().flatten() for p in one.parameters()]).expand(2, -1)
-        products.append(engine.curvature(x, y).hvp(phi[:, None], [0], phi[:, None].cos()))
+        products.append(placed(engine.curvature(x, y), phi[:, None]).hvp([0], phi[:, None].cos()))
     assert relative(*products) < 1e-12

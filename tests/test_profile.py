@@ -184,7 +184,7 @@ def test_a_cell_that_runs_out_of_memory_is_marked_and_the_others_go_on(monkeypat
 
     real = observed.estimate
 
-    def estimate(estimator, adapted):
+    def estimate(estimator, adapted, state=None):
         if estimator is bad:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return real(estimator, adapted)

@@ -82,7 +82,7 @@ class Adapted:
         """Column p is H_{ks[p]} V[:, p] of the support loss as the inner loop scales it: V
         [B, P, d] -> the same. ks may hold K, the Hessian at phi^K."""
         how = self.trajectory.adaptation
-        products = self.curvature.hvp(self.trajectory.phi, ks, V)
+        products = self.curvature.hvp(ks, V)
         return products if how.scale == 1 else how.scale * products
 
     def onto_gradients(self, ks: Sequence[int], V: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ from binomctl.flat import Layout
 
 
 class Curvature(Protocol):
-    """An engine at work on the support sets of B tasks: gradients and H_k v of l_trn."""
+    """An engine at work on the support sets of B tasks: gradients and H_k v of l_trn.
+
+    It knows where every phi^k is, by `gradient` or `place`, and answers there alone."""
 
     order: Literal["rows", "columns"]
     """Which order of evaluation suits it: by rows one linearisation is alive at a time and takes
@@ -20,12 +22,18 @@ class Curvature(Protocol):
     def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
         """l_trn [B] and its gradient [B, d] at phi^k [B, d].
 
+        H_k is that of this phi^k from now on.
+
         keep: H_k will be asked for later; what that needs may be left behind now.
         """
         ...
 
-    def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
-        """Column p of the result is H_{ks[p]} V[:, p]: phi [B, K+1, d], V [B, P, d] -> the same."""
+    def place(self, k: int, phi: Tensor) -> None:
+        """H_k is that of phi [B, d] from now on; nothing is computed."""
+        ...
+
+    def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
+        """Column p of the result is H_{ks[p]} V[:, p]: V [B, P, d] -> the same."""
         ...
 
 

@@ -43,7 +43,7 @@ def answers(
     found = {"loss": loss, "gradient": gradient}
     if product:
         v = directions(phi)
-        found["Hessian-vector product"] = at.hvp(phi.unsqueeze(1), [0], v.unsqueeze(1))[:, 0]
+        found["Hessian-vector product"] = at.hvp([0], v.unsqueeze(1))[:, 0]
     return found
 
 
@@ -65,7 +65,7 @@ def nonlinearity(engine: Engine, phi: Tensor, x: Any, y: Any) -> float:
     at = engine.curvature(x, y)
     at.gradient(phi, 0, keep=True)
     v, c = directions(phi), 1e-3
-    one, scaled = (at.hvp(phi.unsqueeze(1), [0], w.unsqueeze(1))[:, 0] for w in (v, c * v))
+    one, scaled = (at.hvp([0], w.unsqueeze(1))[:, 0] for w in (v, c * v))
     return float((scaled - c * one).norm() / (c * one).norm().clamp_min(1e-300))
 
 
@@ -75,7 +75,7 @@ def asymmetry(engine: Engine, phi: Tensor, x: Any, y: Any) -> float:
     at.gradient(phi, 0, keep=True)
     v = directions(phi)
     u = v.flip(1) * 0.5 + v.roll(1, 1)
-    Hv, Hu = (at.hvp(phi.unsqueeze(1), [0], w.unsqueeze(1))[:, 0] for w in (v, u))
+    Hv, Hu = (at.hvp([0], w.unsqueeze(1))[:, 0] for w in (v, u))
     off = ((u * Hv).sum(1) - (v * Hu).sum(1)).abs()
     size = u.norm(dim=1) * Hv.norm(dim=1)
     return float((off / size.clamp_min(1e-300)).nan_to_num().max())

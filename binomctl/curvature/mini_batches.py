@@ -30,11 +30,14 @@ class SteppedCurvature:
     def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
         return self._parts[k].gradient(phi, k, keep)
 
-    def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+    def place(self, k: int, phi: Tensor) -> None:
+        self._parts[k].place(k, phi)
+
+    def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
         columns: list[Tensor] = [V[:, 0]] * len(ks)
         for k in sorted(set(ks)):
             mine = [p for p, kp in enumerate(ks) if kp == k]
-            products = self._parts[k].hvp(phi, [k] * len(mine), V[:, mine])
+            products = self._parts[k].hvp([k] * len(mine), V[:, mine])
             for i, p in enumerate(mine):
                 columns[p] = products[:, i]
         return torch.stack(columns, dim=1)

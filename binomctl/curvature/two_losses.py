@@ -91,40 +91,47 @@ class InnerLosses(_Sums):
         self._loss, self._layout, self._batches = loss, layout, batches
         self.order: Literal["rows", "columns"] = order
         self._stores = memory == "store"
+        self._phi: dict[int, Tensor] = {}
         self._kept: dict[int, _Point] = {}
 
     def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
         """l_in [1] and its gradient [1, d] at phi^k [1, d]."""
-        value, point = self._linearised(phi, k, graph=keep and self._stores)
+        self.place(k, phi)
+        value, point = self._linearised(k, graph=keep and self._stores)
         if keep and self._stores:
             self._kept[k] = point
         named = dict(zip(self._layout.names, point.gradients, strict=True))
         flat = self._layout.flatten(named).detach()
         return value.detach().unsqueeze(0), flat.unsqueeze(0)
 
-    def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+    def place(self, k: int, phi: Tensor) -> None:
+        """H_k is that of phi [1, d] from now on."""
+        self._phi[k] = phi
+        self._kept.pop(k, None)
+
+    def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is H_{ks[p]} V[:, p]; V [1, P, d] -> the same."""
         columns = []
         for p, k in enumerate(ks):
-            point = self._point(phi[:, k], k)
+            point = self._point(k)
             found = self._back(point, V[0, p], list(point.inner.values()))
             pairs = zip(point.inner.items(), found, strict=True)
             named = {n: torch.zeros_like(t) if g is None else g for (n, t), g in pairs}
             columns.append(self._layout.flatten(named))
         return torch.stack(columns).unsqueeze(0)
 
-    def mixed(self, phi: Tensor, k: int, q: Tensor) -> None:
+    def mixed(self, k: int, q: Tensor) -> None:
         """Add (d / d lam) <grad_phi l_in(phi^k, lam, batch_k), q>, q [1, d]."""
-        point = self._point(phi, k)
+        point = self._point(k)
         self.add(self._back(point, q[0], list(point.outer.values())))
 
-    def _point(self, phi: Tensor, k: int) -> _Point:
+    def _point(self, k: int) -> _Point:
         if k in self._kept:
             return self._kept[k]
-        return self._linearised(phi, k, graph=True)[1]
+        return self._linearised(k, graph=True)[1]
 
-    def _linearised(self, phi: Tensor, k: int, graph: bool) -> tuple[Tensor, _Point]:
-        inner, outer = _leaves(self._layout.unflatten(phi[0])), _leaves(self.lam)
+    def _linearised(self, k: int, graph: bool) -> tuple[Tensor, _Point]:
+        inner, outer = _leaves(self._layout.unflatten(self._phi[k][0])), _leaves(self.lam)
         with torch.enable_grad():
             value = _scalar(self._loss(inner, outer, self._batches[k]), "inner")
             if not value.requires_grad:

@@ -74,7 +74,10 @@ class ObservedCurvature:
         with record_function(f"adapt {k}"):
             return self._inner.gradient(phi, k, keep)
 
-    def hvp(self, phi: Tensor, ks: Sequence[int], V: Tensor) -> Tensor:
+    def place(self, k: int, phi: Tensor) -> None:
+        self._inner.place(k, phi)
+
+    def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
         name = "level" if self.order == "columns" else f"row k={ks[0]}, call"
         with record_function(f"hvp {name} {self.levels}"):
             self.levels += 1
@@ -83,7 +86,7 @@ class ObservedCurvature:
             self.points |= set(ks)
             if self.order == "columns":
                 self.together = max(self.together, len(ks))
-            return self._inner.hvp(phi, ks, V)
+            return self._inner.hvp(ks, V)
 
 
 def counted(problem: Problem, order: Literal["rows", "columns"] | None) -> ObservedCurvature:

@@ -126,7 +126,7 @@ def _race(
         start = time.perf_counter()
         at = engine.curvature(x_trn, y_trn)
         _, gradient = at.gradient(phi, 0, keep=True)
-        at.hvp(phi.unsqueeze(1), [0], gradient.unsqueeze(1))
+        at.hvp([0], gradient.unsqueeze(1))
         engine.query(phi, x_val, y_val)
         if theta.device.type == "cuda":
             torch.cuda.synchronize(theta.device)
