@@ -3,8 +3,8 @@
     python benchmarks/speed.py [--rounds 3]
 
 Every workload runs in worker processes, with glibc's allocator as it is and tuned in turn
-(binomctl/machine/allocator.py); within a worker all contestants run in turn, round by round, on the same
-model, weights and random data. A step is everything from the parameters to the meta-gradient. The
+(binomctl/machine/allocator.py); within a worker all contestants run in turn, on the same model,
+weights and random data. A step is everything from the parameters to the meta-gradient. The
 floor is the work (convolutions and matrix products, formulas below) at the rate of a 1024 x 1024
 sgemm measured in the same worker. Writes benchmarks/results/speed.json, docs/speed.md's table and
 docs/figures/speed.svg.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,26 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from binomctl.errors import DataError, unknown
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a data set scores tasks by.
+
+    unit: "share", in [0, 1] and shown in percent, or "number".
+    """
+
+    name: str
+    unit: Literal["share", "number"]
+    higher_is_better: bool
+
+    def worded(self, value: float) -> str:
+        """One value, "accuracy 81.3%" or "mse 0.3101"."""
+        return f"{self.name} {value:.1%}" if self.unit == "share" else f"{self.name} {value:.4g}"
+
+
+ACCURACY = Metric("accuracy", "share", True)
+MSE = Metric("mse", "number", False)
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,47 @@ import torch
 from binomctl_datasets.sinusoid import Sinusoid
 from binomctl_estimators.binomial import BinomMAML
 from binomctl_estimators.fomaml import FOMAML
+from binomctl_rules.meta_sgd import MetaSGD
+from binomctl_updates.sgd import SGD
 
+from binomctl.episodes import Metric
+from binomctl.errors import ConfigError
 from binomctl.images.contract import FromFiles
 from binomctl.images.prepare import prepare
 from binomctl.options import has_option, option
 from binomctl.settings import registry
-from binomctl.testing import check_dataset, check_estimator
+from binomctl.testing import check_dataset, check_estimator, check_rule, check_update
 
 
 @pytest.mark.parametrize("name", registry.names("estimator"))
 def test_every_estimator(name):
     check_estimator(registry.load("estimator", name))
+
+
+@pytest.mark.parametrize("name", registry.names("rule"))
+def test_every_rule(name):
+    check_rule(registry.load("rule", name))
+
+
+@pytest.mark.parametrize("name", registry.names("update"))
+def test_every_update(name):
+    check_update(registry.load("update", name))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "options"),
+    [
+        ("rule", "gd", {"fixed": ["0.*"]}),
+        ("rule", "anil", {"head": ["2.*"]}),
+        ("rule", "rates", {"steps": 2, "per_layer": False}),
+        ("update", "sgd", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+        ("update", "adam", {"epsilon_root": 1e-6, "weight_decay": 0.1}),
+        ("update", "rmsprop", {"momentum": 0.5}),
+    ],
+)
+def test_rules_and_updates_with_options(kind, name, options):
+    check = check_rule if kind == "rule" else check_update
+    check(registry.load(kind, name), options)
 
 
 @pytest.mark.parametrize("name", registry.names("dataset"))
@@ -121,3 +151,73 @@ class Nameless(Sinusoid):
 def test_a_broken_dataset_is_caught(cls, word):
     with pytest.raises(AssertionError, match=word):
         check_dataset(cls)
+
+
+@dataclass(frozen=True)
+class Determination(Sinusoid):
+    """A metric that grows with quality under the name and direction of an error."""
+
+    def metric(self, prediction, y):
+        return 1 - (prediction - y).square().mean() / y.var()
+
+
+def test_a_metric_of_the_other_direction_is_caught():
+    with pytest.raises(AssertionError, match="'mse' is declared better when lower"):
+        check_dataset(Determination)
+    declared = broken(Determination, scored_by=Metric("r2", "number", True))
+    check_dataset(declared)
+
+
+def test_a_metric_without_a_declaration_is_caught():
+    with pytest.raises(AssertionError, match="scored_by is no Metric"):
+        check_dataset(broken(Sinusoid, scored_by="mse"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"apply": lambda s, m, v, layout: v * v}, "not linear"),
+        ({"apply_transpose": lambda s, m, v, layout: 2 * v * m}, "not the transpose"),
+        ({"initial": lambda s, layout: torch.full((layout.d,), float("nan"))}, "not finite"),
+        ({"initial": lambda s, layout: torch.rand(layout.d)}, "elsewhere the second time"),
+        ({"plain": True}, "declared plain"),
+    ],
+)
+def test_a_broken_rule_is_caught(changes, word):
+    with pytest.raises(AssertionError, match=word):
+        check_rule(broken(MetaSGD, **changes))
+
+
+class Neither:
+    plain = False
+
+    def initial(self, layout):
+        return torch.empty(0)
+
+
+def test_a_rule_without_a_direction_is_caught():
+    with pytest.raises(AssertionError, match="neither apply"):
+        check_rule(dataclass(frozen=True)(Neither))
+
+
+def rough_root(self, k, s, u, alpha):
+    return torch.stack([s[0] - alpha * u / (u.square().sqrt() + 1e-8)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"step": rough_root, "plain": False}, "derivative at a gradient of 0 is not finite"),
+        ({"step": lambda s, k, x, u, a: x - 2 * a * u}, "it is not plain"),
+        ({"slots": -1}, "slots = -1"),
+    ],
+)
+def test_a_broken_update_is_caught(changes, word):
+    with pytest.raises(AssertionError, match=word):
+        check_update(broken(SGD, **changes))
+
+
+def test_an_unpure_update_is_refused_in_words():
+    calls = iter(range(100))
+    with pytest.raises(ConfigError, match="two answers"):
+        check_update(broken(SGD, plain=False, step=lambda s, k, x, u, a: x - a * u * next(calls)))

@@ -70,7 +70,7 @@ def evaluate(
         f"Evaluation on the {split} split",
         [
             ("run", f"{run}, step {trained.step} ({which})"),
-            (result["metric"], value.worded(result["metric"])),
+            (result["metric"], value.worded(result["unit"])),
             ("each task", ", ".join(task)),
             ("adaptation steps", str(result["adaptation_steps"])),
             *([("batch norm", meaning)] if meaning else []),

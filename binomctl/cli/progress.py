@@ -7,6 +7,7 @@ import sys
 from tqdm import tqdm
 
 from binomctl.cli.console import print_note
+from binomctl.episodes import Metric
 from binomctl.reporting.intervals import MeanCI
 from binomctl.training.loop import Step
 
@@ -16,7 +17,7 @@ WINDOW = 20  # meta-steps that the shown loss and metric are averaged over
 class Progress:
     """An observer of a training run for a person; writes to stderr only."""
 
-    def __init__(self, steps: int, metric: str, log_every: int) -> None:
+    def __init__(self, steps: int, metric: Metric, log_every: int) -> None:
         self._steps, self._metric, self._log_every = steps, metric, log_every
         self._recent: list[Step] = []
         on_terminal = sys.stderr.isatty()
@@ -41,7 +42,8 @@ class Progress:
             )
 
     def on_validation(self, step: int, value: MeanCI, best: bool) -> None:
-        text = f"step {step}: validation {self._metric} {value.worded(self._metric)}"
+        shown = value.worded(self._metric.unit)
+        text = f"step {step}: validation {self._metric.name} {shown}"
         text += ", best so far" if best else ""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
@@ -49,5 +51,4 @@ class Progress:
             print_note(text)
 
     def _worded(self, value: float) -> str:
-        shown = f"{value:.1%}" if self._metric == "accuracy" else f"{value:.4g}"
-        return f"{self._metric} {shown}"
+        return self._metric.worded(value)

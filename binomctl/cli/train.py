@@ -118,7 +118,7 @@ recommends, that over the defaults.
     print_note(f"run {run.path} on {problem.device}, {problem.engine.layout.d:,} parameters")
     if compiled:
         print_note(compiled)
-    metric, training = problem.dataset.metric_name, settings.training
+    metric, training = problem.dataset.scored_by, settings.training
     with closing(Progress(training.steps, metric, training.log_every)) as progress:
         report = run_training(problem, run, progress)
     if json_output:
@@ -126,7 +126,6 @@ recommends, that over the defaults.
         return
     best = report["best"]
     has_norm = bool(norm_layers(problem.model))
-    value = f"{best['value']:.1%}" if metric == "accuracy" else f"{best['value']:.4g}"
     print_table(
         "Meta-training finished",
         [
@@ -134,7 +133,7 @@ recommends, that over the defaults.
             ("estimator", _worded(full.estimator.name, full.estimator.options)),
             ("steps", str(report["steps"])),
             ("seconds", f"{report['seconds']:.1f}"),
-            ("best validation", f"{metric} {value} at step {best['step']}"),
+            ("best validation", f"{metric.worded(best['value'])} at step {best['step']}"),
             *([("batch norm", MEANING[settings.adaptation.statistics])] if has_norm else []),
             ("next", f"binomctl eval {report['run']}"),
         ],

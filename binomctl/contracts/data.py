@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from binomctl.episodes import Episode
+from binomctl.episodes import Episode, Metric
 
 
 class Dataset(Protocol):
@@ -28,7 +28,9 @@ class Dataset(Protocol):
     @property
     def splits(self) -> tuple[str, ...]: ...
     @property
-    def metric_name(self) -> Literal["accuracy", "mse"]: ...
+    def scored_by(self) -> Metric:
+        """The name, unit and direction of `metric`."""
+        ...
 
     def episode(self, split: str, index: int) -> Episode:
         """The episode number `index` of a split: pure in (seed, split, index).
@@ -50,7 +52,7 @@ class Dataset(Protocol):
         ...
 
     def metric(self, prediction: Tensor, y: Tensor) -> Tensor:
-        """Accuracy in [0, 1] or mean squared error of one task: a scalar."""
+        """What `scored_by` says, of one task: a scalar."""
         ...
 
 

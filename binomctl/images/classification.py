@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from binomctl.episodes import ACCURACY, Metric
 from binomctl.errors import ConfigError
 
 
@@ -15,7 +16,7 @@ class Classification:
 
     ways: int
     kind: ClassVar[Literal["classification"]] = "classification"
-    metric_name: ClassVar[Literal["accuracy"]] = "accuracy"
+    scored_by: ClassVar[Metric] = ACCURACY
 
     @property
     def out_dim(self) -> int:

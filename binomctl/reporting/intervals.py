@@ -27,9 +27,9 @@ class MeanCI:
         low, high = self.mean - self.ci95, self.mean + self.ci95
         return f"{self.mean:.4g} (95% CI {low:.4g} to {high:.4g}, n = {self.n})"
 
-    def worded(self, metric: str) -> str:
-        """As percentage for an accuracy, as a number otherwise."""
-        return self.percent() if metric == "accuracy" else self.plain()
+    def worded(self, unit: str) -> str:
+        """As percentage for a share, as a number otherwise."""
+        return self.percent() if unit == "share" else self.plain()
 
 
 def mean_ci95(

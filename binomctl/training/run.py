@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from binomctl.episodes import Metric
 from binomctl.errors import CheckpointError, Interrupted, NonFiniteError
 from binomctl.machine.signals import StopRequest
 from binomctl.problem.batch_norm import Statistics, norm_layers
@@ -37,8 +38,8 @@ def train(problem: Problem, run: RunDirectory, observer: Observer) -> dict[str, 
         Interrupted: a signal came; the last step is saved.
         NonFiniteError: see `meta_train`; the last checkpoint is intact.
     """
-    settings, metric = problem.config.training, problem.dataset.metric_name
-    state, best = MetaState(problem), _Best(metric)
+    settings, scored_by = problem.config.training, problem.dataset.scored_by
+    state, best, metric = MetaState(problem), _Best(scored_by), scored_by.name
     start = time.perf_counter()
     with StopRequest() as stop:
         for step in meta_train(problem, state):
@@ -129,7 +130,7 @@ def score(
     bad = [i for i, score in enumerate(scores) if not math.isfinite(score)]
     if bad:
         raise NonFiniteError(
-            f"the {dataset.metric_name} of {len(bad)} of {tasks} tasks is not finite ({split}"
+            f"the {dataset.scored_by.name} of {len(bad)} of {tasks} tasks is not finite ({split}"
             f" episodes {', '.join(map(str, bad[:5]))}{', ...' if len(bad) > 5 else ''})",
             "Adaptation diverges there: take fewer --steps, or train with a smaller alpha.",
         )
@@ -139,7 +140,8 @@ def score(
         "schema": "binomctl/eval/1",
         "run": str(run),
         "split": split,
-        "metric": dataset.metric_name,
+        "metric": dataset.scored_by.name,
+        "unit": dataset.scored_by.unit,
         "mean": value.mean,
         "ci95": value.ci95,
         "interval": interval,
@@ -185,10 +187,10 @@ def _checkpoint(problem: Problem, state: MetaState, validation: float | None) ->
 
 
 class _Best:
-    """The best validation so far: highest accuracy or lowest error; never a non-finite one."""
+    """The best validation so far, by the metric's direction; never a non-finite one."""
 
-    def __init__(self, metric: str) -> None:
-        self._sign = 1 if metric == "accuracy" else -1
+    def __init__(self, metric: Metric) -> None:
+        self._sign = 1 if metric.higher_is_better else -1
         self.step: int | None = None
         self.value: float | None = None
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch.nn import functional as F
 
-from binomctl.episodes import Episode, check_split, generator
+from binomctl.episodes import MSE, Episode, Metric, check_split, generator
 from binomctl.errors import ConfigError
 from binomctl.options import option
 
@@ -27,7 +27,7 @@ class Sinusoid:
     in_shape: ClassVar[tuple[int, ...]] = (1,)
     out_dim: ClassVar[int] = 1
     kind: ClassVar[Literal["regression"]] = "regression"
-    metric_name: ClassVar[Literal["mse"]] = "mse"
+    scored_by: ClassVar[Metric] = MSE
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
     recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {

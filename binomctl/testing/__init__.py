@@ -1,0 +1,14 @@
+"""Checks for plugin authors: does a plugin keep what its contract promises?
+
+Each raises AssertionError naming the promise that is broken. In a test suite of one's own:
+
+    from binomctl.testing import check_estimator
+    def test_mine():
+        check_estimator(MyEstimator)
+"""
+
+from binomctl.testing.datasets import check_dataset
+from binomctl.testing.estimators import check_estimator
+from binomctl.testing.inner import check_rule, check_update
+
+__all__ = ["check_dataset", "check_estimator", "check_rule", "check_update"]

@@ -1,0 +1,175 @@
+"""Does a rule, an inner optimiser keep what its contract promises?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from binomctl.adapt import check_step
+from binomctl.api import meta_gradient
+from binomctl.contracts import (
+    Adaptation,
+    Adapted,
+    Directs,
+    Expansion,
+    Linear,
+    Starts,
+    Update,
+)
+from binomctl.expansion import binomial_adjoints, binomial_expansion
+from binomctl.flat import Layout, initial_parameters
+from binomctl.options import build, describe_options
+from binomctl.testing.small import ALPHA, B, Identity, K, close, promise, small_problem
+
+
+def check_rule(cls: type, options: Mapping[str, Any] | None = None) -> None:
+    """Check an adaptation rule on a small regression problem.
+
+    Options with a sentence each; meta-parameters that are finite and the same twice; u = M gamma
+    linear with M^T its transpose, for any leading axes, or a direction that is pure and sees one
+    task; the meta-gradient of exact MAML under it, with respect to theta and m, against
+    backpropagation through the whole inner loop.
+
+    Args:
+        cls: the plugin class.
+        options: by name; None takes the defaults.
+
+    Raises:
+        AssertionError: a promise is broken.
+        ConfigError: the options are wrong, or a step is not pure.
+    """
+    rule: Any = _built(cls, options)
+    plain = rule.plain
+    model, _ = small_problem(torch.float64)
+    layout = Layout.of(model)
+    m = rule.initial(layout)
+    promise(m.dim() == 1 and m.is_floating_point(), f"m has shape {list(m.shape)}, not [n]")
+    promise(bool(torch.isfinite(m).all()), "m starts with numbers that are not finite")
+    promise(torch.equal(m, rule.initial(layout)), "m starts elsewhere the second time")
+    promise(isinstance(plain, bool), "plain is neither true nor false")
+    promise(
+        isinstance(rule, Linear | Directs),
+        "it offers neither apply and apply_transpose nor direction",
+    )
+    random = torch.Generator().manual_seed(3)
+    m = m.double() + 0.1 * torch.randn(len(m), generator=random, dtype=torch.float64)
+    if isinstance(rule, Linear):
+        _check_linear(rule, plain, m, layout)
+    check_step(Adaptation(K, ALPHA, rule, m, layout))
+    _check_exact(rule, m, None)
+
+
+def check_update(cls: type, options: Mapping[str, Any] | None = None) -> None:
+    """Check an inner optimiser on a small regression problem.
+
+    Options with a sentence each; a pure step of the declared shape; finite derivatives where a
+    gradient is exactly 0; `plain` true only where the step is phi - alpha u; the meta-gradient of
+    exact MAML under it against backpropagation through the whole inner loop.
+
+    Args:
+        cls: the plugin class.
+        options: by name; None takes the defaults.
+
+    Raises:
+        AssertionError: a promise is broken.
+        ConfigError: the options are wrong, or the step is not pure.
+    """
+    update: Any = _built(cls, options)
+    model, _ = small_problem(torch.float64)
+    layout = Layout.of(model)
+    promise(isinstance(update.slots, int) and update.slots >= 0, f"slots = {update.slots!r}")
+    promise(isinstance(update.shifts, str), "shifts is no sentence")
+    check_step(Adaptation(K, ALPHA, Identity(), torch.empty(0), layout, update=update))
+    random = torch.Generator().manual_seed(3)
+    s = torch.zeros(update.slots + 1, 5, dtype=torch.float64)
+    s[0] = torch.randn(5, generator=random, dtype=torch.float64)
+    zero = torch.zeros(5, dtype=torch.float64)
+    jacobian = torch.func.jacrev(lambda u: update.step(0, s, u, ALPHA))(zero)
+    promise(bool(torch.isfinite(jacobian).all()), "its derivative at a gradient of 0 is not finite")
+    u = torch.randn(5, generator=random, dtype=torch.float64)
+    if update.plain:
+        stepped = update.step(0, s[:1], u, ALPHA)[0]
+        promise(torch.equal(stepped, torch.sub(s[0], u, alpha=ALPHA)), "it is not plain")
+    else:
+        _check_exact(Identity(), torch.empty(0, dtype=torch.float64), update)
+
+
+def _built(cls: type, options: Mapping[str, Any] | None) -> Any:
+    for info in describe_options(cls):
+        promise(bool(info.doc), f"option '{info.name}' has no sentence for the help")
+    return build(cls, options or {}, cls.__name__)
+
+
+def _check_linear(rule: Linear, plain: bool, m: Tensor, layout: Layout) -> None:
+    random = torch.Generator().manual_seed(4)
+    v, w = torch.randn(2, 3, layout.d, generator=random, dtype=torch.float64)
+    Mv, Mw = rule.apply(m, v, layout), rule.apply(m, w, layout)
+    promise(Mv.shape == v.shape, f"M v has shape {list(Mv.shape)} for v {list(v.shape)}")
+    close(rule.apply(m, 2 * v - 3 * w, layout), 2 * Mv - 3 * Mw, 1e-10, "M is not linear")
+    left, right = (Mv * w).sum(), (v * rule.apply_transpose(m, w, layout)).sum()
+    close(left, right, 1e-10, "apply_transpose is not the transpose: <M v, w> is not <v, M^T w>")
+    close(rule.apply(m, v[0], layout), Mv[0], 1e-12, "a vector alone is mapped elsewhere")
+    if plain:
+        promise(torch.equal(Mv, v) and not m.numel(), "it is declared plain, and M is not I")
+
+
+def _check_exact(rule: Any, m: Tensor, update: Update | None) -> None:
+    """Exact MAML under the inner loop against backpropagation through all of it."""
+    model, batch = small_problem(torch.float64)
+    layout = Layout.of(model)
+    names = [name for name, _ in model.named_parameters()]
+    found = meta_gradient(
+        model,
+        F.mse_loss,
+        (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val),
+        estimator=_Exact(),
+        K=K,
+        alpha=ALPHA,
+        rule=rule,
+        rule_parameters=m if len(m) else None,
+        optimizer=update or "sgd",
+        per_task=True,
+    )
+    how = Adaptation(K, ALPHA, rule, m, layout, update=update)
+    for b in range(B):
+        theta, own = initial_parameters(model).requires_grad_(), m.clone().requires_grad_()
+        loss = _loss_of(model, layout)
+        phi = theta
+        if isinstance(rule, Starts):
+            phi = rule.start(own, theta, batch.x_trn[b], batch.y_trn[b], layout)
+        s = torch.cat([phi.unsqueeze(0), phi.new_zeros(how.slots, layout.d)])
+        for k in range(K):
+            support = loss(s[0], batch.x_trn[b], batch.y_trn[b])
+            (gamma,) = torch.autograd.grad(support, s, create_graph=True)
+            s = how.step(k, own, s, gamma[0])
+        query = loss(s[0], batch.x_val[b], batch.y_val[b])
+        wanted = torch.autograd.grad(query, (theta, own), allow_unused=True, materialize_grads=True)
+        rows = torch.cat([found[n][b].flatten() for n in names])
+        close(rows, wanted[0], 1e-9, "exact MAML under it is not backpropagation, for theta")
+        if len(m):
+            close(found["rule.m"][b], wanted[1], 1e-9, "nor for the rule's own parameters")
+
+
+def _loss_of(model: torch.nn.Module, layout: Layout) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return F.mse_loss(torch.func.functional_call(model, layout.unflatten(phi), (x,)), y)
+
+    return loss
+
+
+class _Exact:
+    """Every factor of the adjoint product: plugins are not imported here."""
+
+    def steps(self, K: int) -> range:
+        return range(K)
+
+    def meta_gradient(self, adapted: Adapted) -> Tensor:
+        which = Expansion(adapted.K, adapted.K, adapted.alpha)
+        return binomial_expansion(adapted, which)
+
+    def adjoints(self, adapted: Adapted) -> Tensor:
+        return binomial_adjoints(adapted, Expansion(adapted.K, adapted.K, adapted.alpha))
