@@ -91,7 +91,8 @@ def step_times(dataset: str, rounds: int) -> dict[str, dict[str, float]]:
 def measure(job: tuple[str, tuple[str, str], int, int, int]) -> dict[str, Any]:
     """Train one method with one seed, test it at two numbers of steps."""
     from binomctl.errors import NonFiniteError
-    from binomctl.problem.build import evaluation_dataset, resolved
+    from binomctl.problem.build import resolved
+    from binomctl.problem.datasets import evaluation_dataset
     from binomctl.training.evaluate import evaluate
     from binomctl.training.loop import MetaState, meta_train
 

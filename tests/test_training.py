@@ -13,7 +13,9 @@ from binomctl_datasets.glyphs import Glyphs
 from torch.nn import functional as F
 
 from binomctl.errors import ConfigError, NonFiniteError
-from binomctl.problem.build import build_problem, evaluation_dataset, resolved
+from binomctl.problem.build import build_problem, resolved
+from binomctl.problem.datasets import evaluation_dataset
+from binomctl.problem.engines import evaluation_engine
 from binomctl.problem.schedules import step_losses
 from binomctl.reporting.intervals import mean_ci95, standard_error
 from binomctl.runs import RunDirectory
@@ -182,13 +184,13 @@ def test_training_and_evaluation_have_their_own_queries_and_shots():
 def test_with_constants_a_query_s_answer_depends_on_no_other(mode):
     p = problem(adaptation__statistics=mode)
     state, _ = trained(p)
-    engine = p.evaluation_engine(state.statistics)
+    engine = evaluation_engine(p, state.statistics)
     batch = p.training_batch(range(2))
     phi = state.theta.detach().expand(2, -1)
     together = engine.predict(phi, batch.x_val)
     alone = engine.predict(phi, batch.x_val[:, :1])
     torch.testing.assert_close(together[:, :1], alone, rtol=1e-4, atol=1e-5)
-    transductive = p.evaluation_engine(None) if mode == "per-step" else problem().engine
+    transductive = evaluation_engine(p, None) if mode == "per-step" else problem().engine
     changed = transductive.predict(phi, batch.x_val[:, :1])
     assert not torch.allclose(transductive.predict(phi, batch.x_val)[:, :1], changed, atol=1e-3)
 

@@ -19,8 +19,9 @@ from binomctl.analysis.spectrum import Spectrum, spectrum
 from binomctl.contracts import Expands, Expansion, Proximal
 from binomctl.errors import NonFiniteError
 from binomctl.expansion import combine, elementary_rows, passed_by
-from binomctl.problem.build import Problem, at_full_precision
 from binomctl.problem.cases import Case
+from binomctl.problem.engines import at_full_precision
+from binomctl.problem.record import Problem
 from binomctl.reporting.intervals import mean_ci95
 from binomctl.theory.bounds import THEOREMS, Curve, Setting, curves, failed_assumption
 

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from binomctl.contracts import PseudoGradient
 from binomctl.errors import CheckpointError, ConfigError
-from binomctl.problem.build import Problem, build_problem, with_frozen
+from binomctl.problem.build import build_problem
 from binomctl.problem.cases import Case, cases_of
+from binomctl.problem.engines import with_frozen
+from binomctl.problem.record import Problem
 from binomctl.runs import Checkpoint, RunDirectory
 from binomctl.settings.config import Config, Places, load_config
 from binomctl.training.run import restore

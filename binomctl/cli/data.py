@@ -226,7 +226,7 @@ def _dataset(
     assign: list[str] | None,
     more: dict[str, Any] | None = None,
 ) -> Dataset:
-    from binomctl.problem.build import build_dataset
+    from binomctl.problem.datasets import build_dataset
     from binomctl.settings.config import load_config
 
     overrides: dict[str, Any] = {"dataset.name": name, **(more or {})}

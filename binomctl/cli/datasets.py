@@ -43,7 +43,7 @@ def ensure_prepared(config: Config) -> None:
     """Convert the data set's files if that was not done yet; see binomctl/images/prepare.py."""
     from binomctl.images.contract import FromFiles
     from binomctl.images.prepare import prepare
-    from binomctl.problem.build import build_dataset
+    from binomctl.problem.datasets import build_dataset
 
     dataset = build_dataset(config)
     if isinstance(dataset, FromFiles):

@@ -8,13 +8,12 @@ from binomctl.contracts import Engine
 
 def print_layers(engine: Engine, model: str, json_output: bool) -> None:
     """The engine that was chosen, why it is no faster one, and its layers with their ways."""
-    from binomctl.curvature.analytic.engine import AnalyticEngine
-    from binomctl.curvature.autograd import AutogradEngine
     from binomctl.curvature.prepared import rung_of
+    from binomctl.curvature.traits import traits_of
 
     rung = rung_of(engine)
-    layers = engine.program.describe() if isinstance(engine, AnalyticEngine) else []
-    why = engine.why if isinstance(engine, AutogradEngine) else ""
+    traits = traits_of(engine)
+    layers, why = traits.layers, traits.slower
     if json_output:
         named = [dict(zip(("path", "layer", "way"), row, strict=True)) for row in layers]
         schema = "binomctl/dry-run/1"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from binomctl.cli.console import print_json, print_note
 
 if TYPE_CHECKING:
-    from binomctl.problem.build import Problem
+    from binomctl.problem.record import Problem
     from binomctl.profiling.plan import Choice
 
 SHOWN = 12

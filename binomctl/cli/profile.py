@@ -11,8 +11,8 @@ from binomctl.cli.console import print_json, print_note, write_csv
 from binomctl.reporting.labels import options_text
 
 if TYPE_CHECKING:
-    from binomctl.problem.build import Problem
     from binomctl.problem.cases import Case
+    from binomctl.problem.record import Problem
 
 
 def profile(

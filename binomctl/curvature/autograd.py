@@ -27,6 +27,7 @@ from binomctl.curvature.supported import (
     check_reached,
     in_words,
 )
+from binomctl.curvature.traits import Traits
 from binomctl.curvature.workers import Workers
 from binomctl.errors import ConfigError
 from binomctl.flat import Layout
@@ -96,6 +97,10 @@ class AutogradEngine:
         self._vmap = self.batching == "vmap"
         count = threads or torch.get_num_threads() if self.batching == "loop" and on_cpu else 1
         self._workers = Workers(network, count, network.another)
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(slower=self.why)
 
     @property
     def points_together(self) -> bool:

@@ -17,7 +17,7 @@ from binomctl.contracts import Estimator
 from binomctl.errors import ConfigError
 from binomctl.files.yaml_source import parse_value
 from binomctl.options import has_option
-from binomctl.problem.build import Problem
+from binomctl.problem.record import Problem
 from binomctl.settings import registry
 from binomctl.settings.config import AnalysisSection, Choice, Config, ProfileSection
 from binomctl.settings.orders import orders

@@ -14,8 +14,8 @@ import torch
 
 from binomctl.errors import BinomctlError
 from binomctl.machine.devices import is_out_of_memory
-from binomctl.problem.build import Problem
 from binomctl.problem.cases import Case
+from binomctl.problem.record import Problem
 from binomctl.profiling.fresh import peak_resident
 from binomctl.profiling.observed import counted, timed_step
 from binomctl.profiling.utilization import Meter, meter

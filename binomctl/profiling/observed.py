@@ -13,7 +13,7 @@ from torch.profiler import record_function
 from binomctl.adapt import adapt, estimate, support_curvature, validate
 from binomctl.contracts import Adaptation, Curvature, Trajectory
 from binomctl.episodes import EpisodeBatch
-from binomctl.problem.build import Problem
+from binomctl.problem.record import Problem
 from binomctl.problem.schedules import step_losses
 from binomctl.training.loop import MetaState, update
 from binomctl.training.step import Computed, StepFunction

@@ -17,14 +17,15 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from binomctl.contracts import Expands
-from binomctl.curvature.analytic.engine import AnalyticEngine
+from binomctl.curvature.traits import traits_of
 from binomctl.errors import ConfigError
-from binomctl.problem.build import Problem, rebuilt
 from binomctl.problem.cases import Case
+from binomctl.problem.engines import with_schedule
+from binomctl.problem.record import Problem
 from binomctl.profiling.measure import Measured, measured_memory, prepare
 from binomctl.profiling.observed import counted, timed_step
 from binomctl.settings import registry
@@ -128,7 +129,7 @@ def choices(base: Problem, cells: Sequence[Case], model: Model) -> list[Choice]:
     config = base.config
     B, K = config.training.meta_batch, config.adaptation.K
     chunks = [B]  # autograd knows no chunks
-    if isinstance(base.engine, AnalyticEngine):
+    if traits_of(base.engine).chunks:
         chunks = sorted({c for c in (1, 2, 4, 8, 16, 32, B) if c <= B}, reverse=True)
     out = []
     for cell in cells:
@@ -184,10 +185,8 @@ def check(base: Problem, choice: Choice) -> dict[str, Any]:
 
 def scheduled(base: Problem, cell: Case, memory: Memory, chunk: int) -> Measured:
     """A cell on the problem with its engine under another schedule."""
-    update = {"memory": memory, "task_chunk": chunk, "compile": "off", "capture": "off"}
-    section = base.config.engine.model_copy(update=update)
-    config = base.config.model_copy(update={"engine": section})
-    (one,) = prepare(rebuilt(replace(base, config=config)), [cell])
+    changes = {"memory": memory, "task_chunk": chunk, "compile": "off", "capture": "off"}
+    (one,) = prepare(with_schedule(base, **changes), [cell])
     return one
 
 

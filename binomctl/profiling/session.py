@@ -11,8 +11,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from binomctl.machine.devices import choose_device
 from binomctl.machine.environment import environment
-from binomctl.problem.build import Problem, resolved
+from binomctl.problem.build import resolved
 from binomctl.problem.cases import Case
+from binomctl.problem.record import Problem
 from binomctl.profiling.measure import Measured, prepare
 from binomctl.profiling.nvml import describe_gpu
 from binomctl.profiling.observed import timed_step

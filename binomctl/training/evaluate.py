@@ -9,7 +9,8 @@ from torch import Tensor
 from binomctl.adapt import adapt, support_curvature
 from binomctl.contracts import Dataset
 from binomctl.problem.batch_norm import Statistics
-from binomctl.problem.build import Problem
+from binomctl.problem.engines import evaluation_engine
+from binomctl.problem.record import Problem
 
 
 def evaluate(
@@ -33,12 +34,12 @@ def evaluate(
         steps: adaptation steps.
         statistics: what batch norm normalises with; None: the statistics of the batch at hand.
     """
-    engine = problem.evaluation_engine(statistics)
+    engine = evaluation_engine(problem, statistics)
     chunk = problem.config.training.meta_batch
-    size = problem.config.evaluation.batch
+    size, drawn = problem.config.evaluation.batch, problem.tasks(dataset)
     for start in range(0, tasks, chunk):
         indices = range(start, min(start + chunk, tasks))
-        batch = problem.batch(dataset, split, indices, steps, size)
+        batch = drawn.place(drawn.draw(split, indices, steps, size))
         curvature = support_curvature(engine, batch)
         how, support = problem.adaptation(batch, m, steps), (batch.x_trn, batch.y_trn)
         trajectory = adapt(curvature, theta, how, len(batch), support=support)

@@ -13,7 +13,8 @@ from binomctl.episodes import Metric
 from binomctl.errors import CheckpointError, Interrupted, NonFiniteError
 from binomctl.machine.signals import StopRequest
 from binomctl.problem.batch_norm import Statistics, norm_layers
-from binomctl.problem.build import Problem, evaluation_dataset
+from binomctl.problem.datasets import evaluation_dataset
+from binomctl.problem.record import Problem
 from binomctl.reporting.intervals import MeanCI, mean_ci95, standard_error
 from binomctl.runs import Checkpoint, RunDirectory
 from binomctl.training.evaluate import evaluate

@@ -26,6 +26,7 @@ from binomctl.curvature.analytic.program import Point, Program, converted, join
 from binomctl.curvature.analytic.recognise import recognise
 from binomctl.curvature.autograd import Memory, Order
 from binomctl.curvature.supported import check_model
+from binomctl.curvature.traits import Traits
 from binomctl.curvature.workers import Workers
 from binomctl.flat import Layout, trainable
 
@@ -113,6 +114,10 @@ class AnalyticEngine:
         other = copy.copy(self)
         other.loss = loss
         return other
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(True, self.convolves, layers=tuple(self.program.describe()))
 
     @property
     def closed_form(self) -> bool:

@@ -1,0 +1,28 @@
+"""What an engine says of itself, for whoever must treat engines differently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from binomctl.contracts import Engine
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Of an engine.
+
+    chunks: it takes a number of tasks that go together; convolves: in ways that can be chosen;
+    slower: why no faster engine computes, in words; layers: (path, layer, way) of each, where it
+    knows them.
+    """
+
+    chunks: bool = False
+    convolves: bool = False
+    slower: str = ""
+    layers: tuple[tuple[str, str, str], ...] = ()
+
+
+def traits_of(engine: Engine) -> Traits:
+    """An engine's traits; those of a plain one where it says nothing."""
+    found: Traits = getattr(engine, "traits", Traits())
+    return found

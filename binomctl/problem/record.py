@@ -1,0 +1,86 @@
+"""The record of everything a run needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule, Update
+from binomctl.episodes import EpisodeBatch
+from binomctl.problem.batch_norm import Statistics
+from binomctl.problem.schedules import step_sizes
+from binomctl.problem.tasks import Tasks
+from binomctl.settings.config import Config, Reduction
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything a run needs, on its device.
+
+    `theta` [d] are the initial meta-parameters, `m` [n] those of the rule; `frozen` the constants
+    of batch norm under adaptation.statistics = frozen.
+    """
+
+    config: Config
+    dataset: Dataset
+    estimator: Estimator
+    rule: Rule
+    model: nn.Module
+    engine: Engine
+    theta: Tensor
+    m: Tensor
+    frozen: Statistics | None = None
+    update: Update | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.theta.device
+
+    def adaptation(
+        self,
+        batch: EpisodeBatch,
+        m: Tensor,
+        K: int | None = None,
+        weights: tuple[float, ...] | None = None,
+    ) -> Adaptation:
+        """K steps of the rule on a batch, with weights of the outer losses; K defaults to the
+        training configuration's."""
+        how = self.config.adaptation
+        seen = batch.mini_batches
+        n = batch.y_trn.shape[1] if seen is None else seen.shape[2]
+        scale = self._factor(how.loss_reduction, n)
+        proximal = self.estimator.proximal if isinstance(self.estimator, Proximal) else 0.0
+        steps = K or how.K
+        return Adaptation(
+            steps, how.alpha, self.rule, m, self.engine.layout, scale=scale, proximal=proximal,
+            update=self.update, alphas=step_sizes(how, steps), clip_value=how.clip_value,
+            clip_norm=how.clip_norm, weights=weights,
+        )  # fmt: skip
+
+    def query_factor(self, batch: EpisodeBatch) -> float:
+        """What the reduction of the query loss makes of the meta-gradient of its mean."""
+        return self._factor(self.config.training.loss_reduction, batch.y_val.shape[1])
+
+    def _factor(self, reduction: Reduction, n: int) -> float:
+        if reduction == "mean":
+            return 1.0
+        return float(n) if reduction == "sum" else n / getattr(self.dataset, "shots", 1)
+
+    def tasks(self, dataset: Dataset | None = None) -> Tasks:
+        """Tasks of the run's data set, or of another one on the same device."""
+        return Tasks(dataset or self.dataset, self.config.seed, self.config.pixels, self.theta)
+
+    def place(self, batch: EpisodeBatch) -> EpisodeBatch:
+        """As Tasks.place."""
+        return self.tasks().place(batch)
+
+    def draw_training(self, indices: range) -> EpisodeBatch:
+        """Episodes to meta-train on, not placed yet."""
+        how = self.config.adaptation
+        return self.tasks().draw("train", indices, how.K, how.batch)
+
+    def training_batch(self, indices: range) -> EpisodeBatch:
+        """Episodes to meta-train on."""
+        return self.place(self.draw_training(indices))

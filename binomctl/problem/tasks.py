@@ -1,0 +1,54 @@
+"""Tasks of a run: drawn from a data set, placed on the device."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from binomctl.contracts import Dataset
+from binomctl.episodes import EpisodeBatch, mini_batches
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """A data set's episodes as batches.
+
+    Args:
+        seed: of the order of examples in mini-batches.
+        pixels: "unit" for images in [0, 1], "raw" for [0, 255].
+        like: a tensor of the device and type that batches are placed in.
+    """
+
+    dataset: Dataset
+    seed: int
+    pixels: Literal["unit", "raw"]
+    like: Tensor
+
+    def draw(self, split: str, indices: range, K: int, size: int | None) -> EpisodeBatch:
+        """Episodes of a split as they come from the data set, in mini-batches of `size` for K
+        steps if given; a pure function, which any thread may call."""
+        batch = EpisodeBatch.stack(self.dataset.episode(split, i) for i in indices)
+        if size is not None:
+            N = batch.y_trn.shape[1]
+            order = mini_batches(self.seed, split, indices, N, min(size, N), K)
+            batch = dataclasses.replace(batch, mini_batches=order)
+        return batch
+
+    def place(self, batch: EpisodeBatch) -> EpisodeBatch:
+        """A drawn batch on the device, in the run's type and with its pixel scale; uint8 pixels
+        travel as such and are scaled there."""
+        moved = batch.to(self.like.device, self.like.dtype)
+        return dataclasses.replace(
+            moved, x_trn=self._scaled(moved.x_trn), x_val=self._scaled(moved.x_val)
+        )
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        raw = self.pixels == "raw"
+        if x.dtype == torch.uint8:
+            x = x.to(self.like.dtype, memory_format=torch.contiguous_format)
+            return x if raw else x.div_(255)
+        return x * 255 if raw else x
