@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from binomctl.curvature.analytic.broadcasting import narrowed, widened
-from binomctl.curvature.analytic.layers import Cache, Parameters, add
+from binomctl.curvature.analytic.layer import Cache, Parameters, add
 
 Transpose = Callable[[Tensor, Tensor, torch.Size], Tensor]
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.conv import Conv
-from binomctl.curvature.analytic.layers import Cache, Norm, Parameters
+from binomctl.curvature.analytic.layer import Cache, Parameters
+from binomctl.curvature.analytic.layers import Norm
 from binomctl.curvature.analytic.norm_block import NormBlock
 from binomctl.curvature.analytic.program import KERNEL, Node, depends_on_parameters
 

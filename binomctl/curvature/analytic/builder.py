@@ -9,13 +9,14 @@ import torch
 from torch import Size, Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from binomctl.curvature.analytic.calls import Call, Constant, Input, Parameter, Ref
 from binomctl.curvature.analytic.conv import Method
 from binomctl.curvature.analytic.generic import Generic, check
-from binomctl.curvature.analytic.layers import Layer, LinearMap
+from binomctl.curvature.analytic.layer import Layer
+from binomctl.curvature.analytic.layers import LinearMap
 from binomctl.curvature.analytic.leaf import Leaf
 from binomctl.curvature.analytic.program import CLOSED, GENERIC, Node
 from binomctl.curvature.analytic.refused import Unsupported
-from binomctl.curvature.analytic.trace import Call, Constant, Input, Parameter, Ref
 
 Operand = Ref | int
 """A tensor of the trace, or the number of a value (0 is the input, i + 1 node i's output)."""

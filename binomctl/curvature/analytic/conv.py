@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from binomctl.curvature.analytic.layers import Cache, Parameters
+from binomctl.curvature.analytic.layer import Cache, Parameters
 
 Method = Literal["per-task", "grouped", "products"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from binomctl.curvature.analytic.layers import Cache, Parameters
+from binomctl.curvature.analytic.layer import Cache, Parameters
 
 Derivatives = tuple[Tensor, Tensor]
 Curve = Callable[[Tensor, Tensor], Derivatives]

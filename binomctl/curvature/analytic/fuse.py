@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from binomctl.curvature.analytic.activations import Leaky
 from binomctl.curvature.analytic.conv import Conv
-from binomctl.curvature.analytic.layers import Layer, Leaky, MaxPool, Norm
+from binomctl.curvature.analytic.layer import Layer
+from binomctl.curvature.analytic.layers import MaxPool, Norm
 from binomctl.curvature.analytic.norm_block import NormBlock, Pool
 from binomctl.curvature.analytic.program import Node
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from binomctl.curvature.analytic.layers import Cache, Parameters
+from binomctl.curvature.analytic.layer import Cache, Parameters
 
 with warnings.catch_warnings():  # its scripts are deprecated, and torch imports it at the first jvp
     warnings.simplefilter("ignore")

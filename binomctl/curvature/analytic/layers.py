@@ -1,79 +1,15 @@
-"""Layers as four maps: forward, backward, tangent, tangent backward; no autograd anywhere.
-
-Leading axis T: tasks, or tasks x points, each with parameters of its own. Images are channels last,
-[T, N, H, W, C], vectors [T, N, F]. A layer keeps what its later maps need in a cache of its own;
-None stands for a tangent or a gradient that is zero. With the prefix t for tangents, one
-Hessian-vector product is a tangent and a tangent-backward pass: d/de of the gradient at
-parameters + e v.
-"""
+"""The layers that networks without surprises are made of; what a layer is says layer.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from binomctl.curvature.analytic.layer import Cache, Parameters, add
 from binomctl.curvature.analytic.norm_block import NormBlock, Pool, gather, scatter
-
-Parameters = dict[str, Tensor]
-"""A layer's own parameters by their role ("weight", "bias"), each [T, ...]."""
-
-
-@dataclass
-class Cache:
-    """What one layer keeps of one linearisation; `tangent` of the direction at hand."""
-
-    primal: Any = None
-    tangent: Any = None
-
-
-class Layer(Protocol):
-    """One node of a network; inputs and their gradients are as many as it has."""
-
-    def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
-        """The output, and the cache filled."""
-        ...
-
-    def backward(
-        self, p: Parameters, cache: Cache, gy: Tensor, wanted: Sequence[bool]
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        """Gradients of the inputs that are wanted, and of the parameters."""
-        ...
-
-    def tangent(
-        self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
-    ) -> Tensor | None:
-        """The tangent of the output."""
-        ...
-
-
-@runtime_checkable
-class Curved(Layer, Protocol):
-    """A layer whose `backward` changes with its parameters or its inputs. Of any other, a linear
-    map between kinks, the tangent of `backward` is `backward` of the tangent."""
-
-    def tangent_backward(
-        self,
-        p: Parameters,
-        tp: Parameters,
-        cache: Cache,
-        gy: Tensor,
-        tgy: Tensor,
-        wanted: Sequence[bool],
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        """Tangents of what `backward` returned."""
-        ...
-
-
-def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """The sum of two tensors that may be zero."""
-    if a is None or b is None:
-        return a if b is None else b
-    return a + b
 
 
 @dataclass(frozen=True)
@@ -128,82 +64,6 @@ class Linear:
 def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     out = torch.bmm(x, weight.mT)
     return out if bias is None else out.add_(bias.unsqueeze(1))
-
-
-@dataclass(frozen=True)
-class Leaky:
-    """ReLU (slope 0) and leaky ReLU; at 0 the derivative is the slope, as torch has it."""
-
-    slope: float
-
-    def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
-        y = torch.relu(xs[0]) if self.slope == 0 else F.leaky_relu(xs[0], self.slope)
-        cache.primal = y
-        return y
-
-    def backward(
-        self, p: Parameters, cache: Cache, gy: Tensor, wanted: Sequence[bool]
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        return [self._through(gy, cache.primal) if wanted[0] else None], {}
-
-    def tangent(
-        self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
-    ) -> Tensor | None:
-        return None if txs[0] is None else self._through(txs[0], cache.primal)
-
-    def _through(self, g: Tensor, y: Tensor) -> Tensor:
-        """g times the derivative: one fused operation of torch's for ReLU."""
-        if self.slope == 0:
-            out: Tensor = torch.ops.aten.threshold_backward(g, y, 0)
-        else:
-            out = torch.ops.aten.leaky_relu_backward(g, y, self.slope, True)
-        return out
-
-
-@dataclass(frozen=True)
-class Smooth:
-    """An elementwise function y of x, and its first two derivatives, in terms of x and y."""
-
-    name: str
-    function: Callable[[Tensor], Tensor]
-    derivatives: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-    def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
-        y = self.function(xs[0])
-        cache.primal = self.derivatives(xs[0], y)
-        return y
-
-    def backward(
-        self, p: Parameters, cache: Cache, gy: Tensor, wanted: Sequence[bool]
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        return [gy * cache.primal[0] if wanted[0] else None], {}
-
-    def tangent(
-        self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
-    ) -> Tensor | None:
-        (tx,) = txs
-        cache.tangent = tx
-        return None if tx is None else tx * cache.primal[0]
-
-    def tangent_backward(
-        self,
-        p: Parameters,
-        tp: Parameters,
-        cache: Cache,
-        gy: Tensor,
-        tgy: Tensor,
-        wanted: Sequence[bool],
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        if not wanted[0]:
-            return [None], {}
-        tgx = tgy * cache.primal[0]
-        if cache.tangent is not None:
-            tgx = torch.addcmul(tgx, gy * cache.primal[1], cache.tangent)
-        return [tgx], {}
-
-
-TANH = Smooth("tanh", torch.tanh, lambda x, y: (1 - y.square(), -2 * y * (1 - y.square())))
-SIGMOID = Smooth("sigmoid", torch.sigmoid, lambda x, y: (y * (1 - y), y * (1 - y) * (1 - 2 * y)))
 
 
 @dataclass(frozen=True)

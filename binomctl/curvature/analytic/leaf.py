@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from binomctl.curvature.analytic.layers import Cache, Parameters
+from binomctl.curvature.analytic.layer import Cache, Parameters
 
 
 @dataclass(frozen=True)

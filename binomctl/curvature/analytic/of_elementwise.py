@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from binomctl.curvature.analytic import elementwise as e
+from binomctl.curvature.analytic.activations import SIGMOID, TANH, Leaky, Smooth
 from binomctl.curvature.analytic.builder import Builder, Made, Maker
+from binomctl.curvature.analytic.calls import Call, Ref
 from binomctl.curvature.analytic.elementwise import Piecewise, scaled
-from binomctl.curvature.analytic.layers import SIGMOID, TANH, Layer, Leaky, Smooth
+from binomctl.curvature.analytic.layer import Layer
 from binomctl.curvature.analytic.leaf import Stop
-from binomctl.curvature.analytic.trace import Call, Ref
 
 
 def unary(b: Builder, call: Call, layer: Layer) -> Made:

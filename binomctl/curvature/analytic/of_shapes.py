@@ -9,9 +9,9 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from binomctl.curvature.analytic.builder import Builder, Made, Maker, Operand
+from binomctl.curvature.analytic.calls import Call, Ref
 from binomctl.curvature.analytic.layers import FLATTEN
 from binomctl.curvature.analytic.shapes import Concat, expand, index, permute, reduce, reshape
-from binomctl.curvature.analytic.trace import Call, Ref
 
 _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
 

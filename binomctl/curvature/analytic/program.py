@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from binomctl.curvature.analytic.layers import Cache, Curved, Layer, Parameters, add
+from binomctl.curvature.analytic.layer import Cache, Curved, Layer, Parameters, add
 
 Way = str
 KERNEL, CLOSED, GENERIC = "kernel", "closed form", "torch.func"

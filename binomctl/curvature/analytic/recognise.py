@@ -10,14 +10,24 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from binomctl.curvature.analytic import of_elementwise, of_layers, of_products, of_shapes
+from binomctl.curvature.analytic import (
+    of_attention,
+    of_convolutions,
+    of_elementwise,
+    of_norms,
+    of_pools,
+    of_products,
+    of_shapes,
+    of_sums,
+)
 from binomctl.curvature.analytic.block import with_blocks
 from binomctl.curvature.analytic.builder import Builder, Maker
+from binomctl.curvature.analytic.calls import Call, Input
 from binomctl.curvature.analytic.conv import Method
 from binomctl.curvature.analytic.fuse import fused
 from binomctl.curvature.analytic.program import Node, Program, depends_on_parameters
 from binomctl.curvature.analytic.refused import Unsupported
-from binomctl.curvature.analytic.trace import Call, Input, trace
+from binomctl.curvature.analytic.trace import trace
 from binomctl.curvature.analytic.unseen import by_names
 from binomctl.flat import trainable
 
@@ -26,8 +36,12 @@ __all__ = ["Unsupported", "recognise"]
 MAKERS: dict[str, Maker] = {
     **of_elementwise.MAKERS,
     **of_shapes.MAKERS,
+    **of_sums.MAKERS,
     **of_products.MAKERS,
-    **of_layers.MAKERS,
+    **of_convolutions.MAKERS,
+    **of_norms.MAKERS,
+    **of_pools.MAKERS,
+    **of_attention.MAKERS,
 }
 """Closed forms by the function's name; "name_" is the same in place."""
 

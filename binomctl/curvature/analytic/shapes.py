@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from binomctl.curvature.analytic.broadcasting import narrowed, widened
-from binomctl.curvature.analytic.layers import Cache, LinearMap, Parameters
+from binomctl.curvature.analytic.layer import Cache, Parameters
+from binomctl.curvature.analytic.layers import LinearMap
 
 
 def reshape(shape: Sequence[int]) -> LinearMap:

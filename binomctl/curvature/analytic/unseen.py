@@ -10,17 +10,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from binomctl.curvature.analytic.activations import SIGMOID, TANH, Leaky
 from binomctl.curvature.analytic.block import with_blocks
 from binomctl.curvature.analytic.conv import Conv, Method
 from binomctl.curvature.analytic.fuse import fused
+from binomctl.curvature.analytic.layer import Layer
 from binomctl.curvature.analytic.layers import (
     FLATTEN,
     GLOBAL_AVERAGE,
     SAME,
-    SIGMOID,
-    TANH,
-    Layer,
-    Leaky,
     Linear,
     MaxPool,
     Norm,
