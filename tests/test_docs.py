@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,3 +16,25 @@ def test_generated_pages_are_up_to_date():
         [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def script(name: str):
+    """A benchmark's functions, without running it."""
+    return runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_imports():
+    drawing = script("architecture")
+    svg = drawing["FIGURE"].read_text(encoding="utf-8")
+    graph = drawing["rooms_and_arrows"]()
+    assert drawing["embedded"](svg) == drawing["as_text"](graph), "run benchmarks/architecture.py"
+    names = set(re.findall(r'font-weight="bold">([^<]+)<', svg))
+    assert names == set(graph)
+    assert svg.count("marker-end") == sum(map(len, drawing["reduced"](graph).values()))
+
+
+def test_the_kernels_have_as_many_lines_as_the_page_says():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folder = ROOT / "binomctl" / "curvature" / "analytic" / "kernels"
+    lines = sum(p.read_bytes().count(b"\n") for p in folder.iterdir() if p.suffix in (".c", ".h"))
+    assert f" {lines} lines (`wc -l" in page.replace("\n", " ")
