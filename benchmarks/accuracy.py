@@ -41,7 +41,7 @@ def measure(job: tuple[str, int, int, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     from binomctl.problem.build import build_problem, resolved
     from binomctl.problem.datasets import evaluation_dataset
-    from binomctl.settings.config import load_config
+    from binomctl.settings.layers import load_config
     from binomctl.training.evaluate import evaluate
     from binomctl.training.loop import MetaState, meta_train
 

@@ -52,7 +52,7 @@ def problem_of(dataset: str, method: tuple[str, str], seed: int, steps: int | No
 
     torch.set_num_threads(1)
     from binomctl.problem.build import build_problem
-    from binomctl.settings.config import load_config
+    from binomctl.settings.layers import load_config
 
     estimator = {**EXPANSIONS, **PLAIN}[method[0]]
     overrides = {f"estimator.{k}": v for k, v in estimator.items()}

@@ -20,7 +20,7 @@ from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.machine.environment import environment
 from binomctl.problem.build import build_problem
 from binomctl.profiling import peak_allocated
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 
 ROOT = Path(__file__).parents[1]
 RESULT, FIGURE = ROOT / "benchmarks/results/memory.json", ROOT / "docs/figures/memory.svg"

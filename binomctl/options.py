@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -58,6 +59,32 @@ def build(cls: type[T], options: Mapping[str, Any], what: str, key: str = "") ->
     Raises:
         ConfigError: an unknown option, a value of the wrong type or out of range.
     """
+    checked = _checked(cls, options, what, key)
+    try:
+        return cls(**checked)
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}", error.hint, key=error.key or key) from error
+
+
+def plugin(cls: type[T]) -> type[T]:
+    """A frozen dataclass whose fields are options, checked wherever it is constructed: by a name
+    in a configuration or by hand, BinomMAML(L=2) say. It stands above @dataclass(frozen=True)."""
+    names = [f.name for f in _fields(cls)]
+    init = cls.__init__
+
+    @wraps(init)
+    def checked(self: Any, *args: Any, **options: Any) -> None:
+        if len(args) <= len(names):  # too many are a TypeError, as in any call
+            options = dict(zip(names, args, strict=False)) | options
+            args = ()
+        init(self, *args, **_checked(cls, options, cls.__name__, ""))
+
+    cls.__init__ = checked  # type: ignore[method-assign]
+    return cls
+
+
+def _checked(cls: type, options: Mapping[str, Any], what: str, key: str) -> dict[str, Any]:
+    """Options with their types checked and their names known."""
     hints = get_type_hints(cls)
     names = [f.name for f in _fields(cls)]
     checked = {}
@@ -78,10 +105,7 @@ def build(cls: type[T], options: Mapping[str, Any], what: str, key: str = "") ->
                 f" ({error.errors()[0]['msg']}).",
                 key=place,
             ) from error
-    try:
-        return cls(**checked)
-    except ConfigError as error:
-        raise ConfigError(f"{what}: {error}", error.hint, key=error.key or key) from error
+    return checked
 
 
 def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:

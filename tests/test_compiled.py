@@ -12,7 +12,7 @@ from command import in_a_process
 from binomctl.errors import ConfigError
 from binomctl.machine.allocator import tune_allocator
 from binomctl.problem.build import build_problem
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 from binomctl.training.step import PAYS_FROM, compiles, step_function
 
 TINY = {"dataset.name": "sinusoid", "training.meta_batch": 3, "model.width": 6}

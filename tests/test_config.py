@@ -10,7 +10,7 @@ import pytest
 from binomctl.cli.datasets import ensure_prepared
 from binomctl.errors import ConfigError
 from binomctl.problem.build import build_problem, resolved
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 
 CONFIG_DIR = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(CONFIG_DIR.glob("*.yaml"))

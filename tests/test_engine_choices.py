@@ -23,7 +23,7 @@ from binomctl.errors import ConfigError, ResourceError
 from binomctl.flat import initial_parameters
 from binomctl.models.conv4 import Conv4
 from binomctl.problem.build import build_problem
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 from binomctl.settings.registry import create
 from binomctl.training.step import captures, step_function
 

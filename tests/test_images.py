@@ -27,7 +27,7 @@ from binomctl.errors import ConfigError, DataError
 from binomctl.images.prepare import prepare
 from binomctl.images.store import NotPrepared, Store, open_store, verify
 from binomctl.problem.build import build_problem
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 from binomctl.testing import check_dataset
 
 CLASSES = {

@@ -121,7 +121,7 @@ def test_a_rule_without_a_direction_is_refused_in_words(case):
 
 def test_rates_are_learned_in_training_and_serve_more_steps_at_test():
     from binomctl.problem.build import build_problem
-    from binomctl.settings.config import load_config
+    from binomctl.settings.layers import load_config
     from binomctl.training.loop import MetaState, meta_train
 
     config, _ = load_config(

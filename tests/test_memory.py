@@ -12,7 +12,7 @@ from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.problem.build import build_problem
 from binomctl.profiling import peak_allocated
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 from binomctl.training.evaluate import evaluate
 
 

@@ -7,6 +7,9 @@ import json
 import pytest
 from command import in_a_process
 
+from binomctl.errors import ConfigError
+from binomctl.settings import registry
+
 GOOD = '''
 """An outside estimator."""
 from dataclasses import dataclass
@@ -104,3 +107,35 @@ def test_a_built_in_name_cannot_be_taken_over(site):
     assert asked.returncode == 2
     assert "grabs 1.0" in asked.stderr
     assert binomctl(site, *TRAIN, "--estimator", "binom").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "options", "said"),
+    [
+        ("estimator", "binom", {"L": "two"}, "option 'L' of BinomMAML is 'two': expected int"),
+        ("estimator", "imaml", {"lam": True}, "option 'lam' of IMAML is True"),
+        ("estimator", "binom", {"LL": 2}, "unknown option 'LL' of BinomMAML. Did you mean 'L'"),
+        ("rule", "rates", {"steps": 2.5}, "option 'steps' of Rates is 2.5"),
+        ("update", "adam", {"beta1": float("nan")}, "option 'beta1' of Adam is nan"),
+        ("dataset", "sinusoid", {"shots": "5"}, "option 'shots' of Sinusoid is '5'"),
+    ],
+)
+def test_options_are_checked_where_a_plugin_is_constructed(kind, name, options, said):
+    with pytest.raises(ConfigError) as caught:
+        registry.load(kind, name)(**options)
+    assert said in str(caught.value)
+
+
+def test_options_by_position_and_lists_are_taken():
+    assert registry.load("estimator", "binom")(3).L == 3
+    assert registry.load("rule", "gd")(fixed=["a"]).fixed == ("a",)
+    with pytest.raises(TypeError):
+        registry.load("estimator", "fomaml")(1)
+
+
+def test_entry_points_are_read_once():
+    registry.names("estimator")
+    before = registry._found.cache_info().hits
+    for _ in range(10):
+        registry.names("estimator")
+    assert registry._found.cache_info().hits == before + 10

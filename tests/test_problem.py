@@ -6,7 +6,7 @@ import torch
 
 from binomctl.problem.build import build_problem
 from binomctl.problem.engines import at_full_precision, with_schedule
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 
 
 def test_an_engine_made_anew_keeps_the_frozen_statistics():

@@ -23,11 +23,12 @@ from binomctl.problem.build import build_problem
 from binomctl.problem.cases import Case, cases_of
 from binomctl.profiling import fresh, nvml, observed
 from binomctl.profiling.measure import measure, prepare, spread
-from binomctl.profiling.plan import Model, best, choices, fit, size_of, time_of
+from binomctl.profiling.costs import Model
+from binomctl.profiling.plan import best, choices, fit, size_of, time_of
 from binomctl.profiling.session import rates_and_work, report_of
 from binomctl.profiling.work import Work
 from binomctl.settings import registry
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 
 SMALL = {
     "model.filters": 8, "training.meta_batch": 2, "dataset.queries": 2, "adaptation.K": 3,
@@ -341,7 +342,7 @@ def test_the_best_is_the_highest_order_that_fits():
 
 
 def fitted(value):
-    from binomctl.profiling.plan import Linear
+    from binomctl.profiling.costs import Linear
 
     return Linear(value, 0.0)
 

@@ -14,7 +14,7 @@ from binomctl.images import sampling
 from binomctl.images.prepare import prepare
 from binomctl.machine.prefetch import ahead
 from binomctl.problem.build import build_problem
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 
 
 def test_a_draw_has_no_image_twice_and_reaches_every_image():

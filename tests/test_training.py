@@ -20,7 +20,7 @@ from binomctl.problem.schedules import step_losses
 from binomctl.reporting.intervals import mean_ci95, standard_error
 from binomctl.runs import RunDirectory
 from binomctl.settings import registry
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 from binomctl.training.evaluate import evaluate
 from binomctl.training.loop import MetaState, meta_train
 from binomctl.training.optimiser import learning_rate

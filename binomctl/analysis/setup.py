@@ -16,7 +16,8 @@ from binomctl.problem.cases import Case, cases_of
 from binomctl.problem.engines import with_frozen
 from binomctl.problem.record import Problem
 from binomctl.runs import Checkpoint, RunDirectory
-from binomctl.settings.config import Config, Places, load_config
+from binomctl.settings.config import Config
+from binomctl.settings.layers import Places, load_config
 from binomctl.training.run import restore
 
 DEFAULTS: dict[str, Any] = {

@@ -74,7 +74,7 @@ def diff(
 def _read(path: Path) -> Config:
     from binomctl.problem.build import resolved
     from binomctl.runs import RunDirectory
-    from binomctl.settings.config import load_config
+    from binomctl.settings.layers import load_config
 
     if path.is_dir():
         return resolved(RunDirectory.open(path).config())

@@ -69,7 +69,7 @@ def train(
 recommends, that over the defaults.
     """
     from binomctl.errors import ConfigError
-    from binomctl.settings.config import load_config
+    from binomctl.settings.layers import load_config
 
     overrides: dict[str, Any] = {
         "estimator.name": estimator,

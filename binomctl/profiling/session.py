@@ -18,7 +18,8 @@ from binomctl.profiling.measure import Measured, prepare
 from binomctl.profiling.nvml import describe_gpu
 from binomctl.profiling.observed import timed_step
 from binomctl.profiling.work import Work, machine_rates
-from binomctl.settings.config import Config, Places, load_config
+from binomctl.settings.config import Config
+from binomctl.settings.layers import Places, load_config
 
 SHORT = {"profile": {"seconds": 2.0}}
 FIGURE_4 = {"dataset": {"name": "random-images"}}

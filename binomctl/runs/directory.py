@@ -12,7 +12,8 @@ from binomctl.files.atomic import disk_full, write_atomic, write_json
 from binomctl.machine.environment import environment
 from binomctl.runs import checkpoints
 from binomctl.runs.checkpoints import Checkpoint
-from binomctl.settings.config import Config, load_config
+from binomctl.settings.config import Config
+from binomctl.settings.layers import load_config
 
 SCHEMA = "binomctl/run/1"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -105,8 +107,13 @@ def describe() -> list[PluginInfo]:
     return infos
 
 
-def _points(kind: Kind) -> list[EntryPoint]:
-    return list(entry_points(group=f"binomctl.{kind}s"))
+def _points(kind: Kind) -> tuple[EntryPoint, ...]:
+    return _found(kind, tuple(sys.path))
+
+
+@lru_cache(maxsize=64)  # reading every distribution's metadata takes milliseconds
+def _found(kind: Kind, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"binomctl.{kind}s"))
 
 
 def _distribution(point: EntryPoint) -> str:

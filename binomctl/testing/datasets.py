@@ -14,7 +14,8 @@ from binomctl.contracts import Dataset
 from binomctl.episodes import Metric
 from binomctl.errors import DataError
 from binomctl.options import build, describe_options
-from binomctl.settings.config import Config, merge
+from binomctl.settings.config import Config
+from binomctl.settings.layers import merge
 from binomctl.testing.small import promise
 
 

@@ -10,12 +10,14 @@ from binomctl.images.layouts.folders import ListedClasses, SplitFolders
 from binomctl.images.layouts.pickled import Pickles
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
+from binomctl.options import plugin
 
 FOLDERS = ("cifar100", "cifarfs", "CIFAR-FS", "cifar-fs", "CIFAR_FS", "processed")
 CLASSES = {"train": 64, "validation": 16, "test": 20}
 NAMES = {"train": "train", "validation": "val", "test": "test"}
 
 
+@plugin
 @dataclass(frozen=True)
 class CIFARFS(FewShotImages):
     """CIFAR-FS: 100 classes of 600 images, 32x32 RGB; 64 train, 16 validate, 20 test."""

@@ -10,6 +10,7 @@ from binomctl.images.layouts.folders import SplitFolders
 from binomctl.images.layouts.pickled import Pickles
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
+from binomctl.options import plugin
 
 CLASSES = {"train": 60, "validation": 20, "test": 20}
 FOLDERS = ("FC100", "fc100")
@@ -20,6 +21,7 @@ FILES = {
 }
 
 
+@plugin
 @dataclass(frozen=True)
 class FC100(FewShotImages):
     """FC100: 100 classes of 600 images, 32x32 RGB; 60 train, 20 validate, 20 test."""

@@ -30,7 +30,7 @@ from binomctl.episodes import Episode, check_split, generator
 from binomctl.errors import DataError
 from binomctl.images import sampling
 from binomctl.images.classification import Classification, at_least
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 FACES = tuple(
     f"{family}{style}.ttf"
@@ -52,6 +52,7 @@ MAX_SHIFT = 2  # pixels, at 28x28; in proportion at other sizes
 CACHE_FORMAT = 1
 
 
+@plugin
 @dataclass(frozen=True)
 class Glyphs(Classification):
     """Letters of real typefaces; trains on Latin, Cyrillic and digits, tests on other scripts."""

@@ -13,9 +13,10 @@ from binomctl.images.layouts.folders import ALL, ClassFolder, SplitFolders
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
 from binomctl.images.store import ClassInfo, Index
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class ImageFolder(FewShotImages):
     """A folder of images of yours: {train,val,test}/<class>/*, or <class>/* divided by classes."""

@@ -24,11 +24,12 @@ from binomctl.images.divide import at_random
 from binomctl.images.fewshot import FRACTIONS, FewShotImages, data_root, settle_paths
 from binomctl.images.sources import as_array
 from binomctl.images.store import SPLITS, ClassInfo
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 _LOCK = threading.Lock()
 
 
+@plugin
 @dataclass(frozen=True)
 class Learn2Learn(Classification):
     """Tasks of learn2learn: a benchmark (mini-imagenet, cifarfs, ...) or a data set class."""

@@ -10,6 +10,7 @@ from binomctl.images.layouts.folders import SplitFolders
 from binomctl.images.layouts.pickled import Pickles
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
+from binomctl.options import plugin
 
 FOLDERS = ("mini-imagenet", "miniimagenet", "miniImageNet", "mini_imagenet")
 CACHE = "mini-imagenet-cache-{}.pkl"
@@ -22,6 +23,7 @@ def _files(pattern: str, train: str, middle: str) -> dict[str, str]:
     return {split: pattern.format(name) for split, name in names.items()}
 
 
+@plugin
 @dataclass(frozen=True)
 class MiniImageNet(FewShotImages):
     """miniImageNet: 100 classes of 600 images, 84x84 RGB; 64 train, 16 validate, 20 test."""

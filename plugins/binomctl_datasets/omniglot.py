@@ -13,13 +13,14 @@ from binomctl.images.layouts.folders import NestedFolders
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
 from binomctl.images.store import ClassInfo, Index
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 PARTS = {"background": "images_background", "evaluation": "images_evaluation"}
 FRACTIONS = (1100 / 1623, 100 / 1623, 423 / 1623)
 VALIDATION_ALPHABETS = 1 / 6  # of the background alphabets: 5 of 30
 
 
+@plugin
 @dataclass(frozen=True)
 class Omniglot(FewShotImages):
     """Omniglot: 1,623 characters of 20 drawings, 28x28, white on black."""

@@ -11,9 +11,10 @@ import torch
 
 from binomctl.episodes import Episode, check_split, generator
 from binomctl.images.classification import Classification, at_least
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class RandomImages(Classification):
     """Random pixels under random labels; 84x84x3, 5-way 1-shot as in Figure 4 of BinomGBML."""

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from binomctl.episodes import MSE, Episode, Metric, check_split, generator
 from binomctl.errors import ConfigError
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class Sinusoid:
     """Few-shot regression of sinusoids, A in [0.1, 5], phase in [0, pi] (Finn et al. 2017)."""

@@ -10,6 +10,7 @@ from binomctl.images.layouts.folders import SplitFolders
 from binomctl.images.layouts.pickled import LabelledImages
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
+from binomctl.options import plugin
 
 CLASSES = {"train": 351, "validation": 97, "test": 160}
 FOLDERS = ("tiered-imagenet", "tiered_imagenet", "tieredImageNet", "tieredimagenet")
@@ -20,6 +21,7 @@ def _files(ending: str) -> dict[str, str]:
     return {split: f"{name}_{ending}" for split, name in names.items()}
 
 
+@plugin
 @dataclass(frozen=True)
 class TieredImageNet(FewShotImages):
     """tieredImageNet: 608 classes, 779,165 images, 84x84 RGB; 351 train, 97 validate, 160 test."""

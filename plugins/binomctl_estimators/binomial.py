@@ -9,9 +9,10 @@ from torch import Tensor
 
 from binomctl.contracts import Adapted, Expansion
 from binomctl.expansion import binomial_adjoints, binomial_expansion, check_order, scaled_alpha
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class BinomMAML:
     """Binomial expansion to order L, in L sequential levels (BinomGBML, ICLR 2026)."""

@@ -10,9 +10,10 @@ from torch import Tensor
 from binomctl.contracts import Adapted, Expansion
 from binomctl.errors import ConfigError
 from binomctl.expansion import binomial_adjoints, binomial_expansion, check_order, scaled_alpha
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class Hybrid:
     """Binomial expansion to order L over the last C steps: C = K is binom, C = L is trunc."""

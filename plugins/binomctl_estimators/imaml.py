@@ -11,9 +11,10 @@ from torch import Tensor
 
 from binomctl.contracts import Adapted
 from binomctl.errors import ConfigError, NonFiniteError
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class IMAML:
     """Implicit MAML: (I + H(phi^K) / lambda) x = g by L steps of conjugate gradients.

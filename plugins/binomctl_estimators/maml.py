@@ -8,8 +8,10 @@ from torch import Tensor
 
 from binomctl.contracts import Adapted, Expansion
 from binomctl.expansion import binomial_adjoints, binomial_expansion
+from binomctl.options import plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class MAML:
     """Exact meta-gradient, K Hessian-vector products in sequence (Finn et al. 2017)."""

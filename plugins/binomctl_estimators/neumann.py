@@ -9,9 +9,10 @@ from torch import Tensor
 
 from binomctl.contracts import Adapted
 from binomctl.errors import ConfigError
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class Neumann:
     """Implicit MAML with (I + H / lambda)^-1 as L terms of its Neumann series.

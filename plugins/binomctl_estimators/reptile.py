@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from binomctl.contracts import Adapted
+from binomctl.options import plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class Reptile:
     """theta - phi^K as a pseudo-gradient, an SGD outer step with linear decay (Nichol et al. 2018).

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from binomctl.contracts import Adapted, Expansion
 from binomctl.expansion import binomial_adjoints, binomial_expansion, check_order
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class TruncMAML:
     """Backpropagation through the last L inner steps only (Shaban et al. 2019).

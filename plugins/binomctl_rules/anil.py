@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from binomctl.flat import Layout
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class ANIL:
     """Almost no inner loop: only the head adapts; the body is meta-learned (Raghu et al. 2020).

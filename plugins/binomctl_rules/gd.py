@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from binomctl.flat import Layout
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class GradientDescent:
     """Plain gradient descent on every parameter, the inner loop of MAML."""

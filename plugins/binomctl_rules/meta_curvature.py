@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from binomctl.flat import Layout
+from binomctl.options import plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class MetaCurvature:
     """Meta-learned Kronecker (mode) products on each layer's gradient (Park and Oliva 2019).

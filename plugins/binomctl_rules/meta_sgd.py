@@ -9,9 +9,10 @@ from torch import Tensor
 
 from binomctl.errors import ConfigError
 from binomctl.flat import Layout
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class MetaSGD:
     """One meta-learned step size alpha s_i per parameter (Li et al. 2017).

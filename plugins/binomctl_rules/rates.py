@@ -9,9 +9,10 @@ from torch import Tensor
 
 from binomctl.errors import ConfigError
 from binomctl.flat import Layout
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class Rates:
     """One meta-learned step size per inner step and parameter tensor (LSLR of MAML++).

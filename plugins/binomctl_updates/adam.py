@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from binomctl.errors import ConfigError
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class Adam:
     """Adam (Kingma and Ba 2015); every task starts with empty moments.
@@ -48,6 +49,7 @@ class Adam:
         return _moved(self, k, s, u, alpha, s[0])
 
 
+@plugin
 @dataclass(frozen=True)
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""

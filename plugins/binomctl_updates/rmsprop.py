@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from binomctl.errors import ConfigError
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class RMSprop:
     """u over the root of its running mean square, as torch.optim.RMSprop has it.

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from binomctl.errors import ConfigError
-from binomctl.options import option
+from binomctl.options import option, plugin
 
 
+@plugin
 @dataclass(frozen=True)
 class SGD:
     """phi - alpha v with velocity v = momentum v + u, as torch.optim.SGD has it."""

@@ -16,7 +16,7 @@ import binomctl
 from binomctl.machine.environment import environment
 from binomctl.models import build_model
 from binomctl.problem.build import build_problem
-from binomctl.settings.config import load_config
+from binomctl.settings.layers import load_config
 from binomctl.training.loop import MetaState, meta_train
 
 Case = Callable[[], list[Tensor]]

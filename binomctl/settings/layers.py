@@ -1,0 +1,171 @@
+"""A configuration in layers: defaults, what plugins recommend, files, the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from binomctl.errors import ConfigError
+from binomctl.files.yaml_source import parse_value, read_yaml
+from binomctl.options import IMPORT
+from binomctl.settings import registry
+from binomctl.settings.config import AdaptationSection, Choice, Config
+
+
+class Places(dict[str, str]):
+    """Where each dotted key of a configuration came from: "file.yaml:12", "--L", "--set ..."."""
+
+    def locate(self, error: ConfigError) -> ConfigError:
+        """The error with the place of its key in front, when it has one."""
+        place = self.get(error.key)
+        return ConfigError(f"{place}: {error}", error.hint) if place else error
+
+
+def load_config(
+    file: Path | Sequence[Path] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    assignments: list[str] | None = None,
+    below: Mapping[str, Any] | None = None,
+) -> tuple[Config, Places]:
+    """The configuration of a run.
+
+    Args:
+        file: a YAML file, several of them (a later one wins), or None.
+        overrides: values by dotted key, from named command-line options; None values are skipped.
+        assignments: "key.path=value" strings, from --set.
+        below: a layer under the file, for commands with defaults of their own.
+
+    Returns:
+        The validated configuration and where its keys came from.
+
+    Raises:
+        ConfigError: an unknown key or a wrong value, with its place and the nearest valid key.
+    """
+    places = Places()
+    layers: list[dict[str, Any]] = []
+    for path in [file] if isinstance(file, Path) else file or []:
+        data, found = read_yaml(path)
+        layers.append(data)
+        places.update(found)
+    for key, (value, place) in _typed(overrides or {}, assignments or []).items():
+        layers.append(_nested(key, value))
+        places[key] = place
+    user: dict[str, Any] = {}
+    for layer in layers:
+        user = merge(user, layer)
+    try:
+        user = merge(below or {}, user)
+        recommended: dict[str, Any] = {}
+        for kind in ("dataset", "estimator"):
+            plugin = registry.load(kind, _chosen(kind, user))
+            recommended = merge(recommended, getattr(plugin, "recommended", {}))
+        return _validate(merge(recommended, user)), places
+    except ConfigError as error:
+        raise places.locate(error) from error
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """Two layers, the upper one winning; another plugin's name drops the lower one's options."""
+    out = dict(below)
+    for key, value in above.items():
+        place = f"{at}{key}"
+        if place in _CHOICES:
+            value = _choice(place, value)
+        old = out.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            if place in _CHOICES and _renamed(old, value):
+                old = {}
+            out[key] = merge(old, value, f"{place}.")
+        else:
+            out[key] = merge({}, value, f"{place}.") if isinstance(value, Mapping) else value
+    return out
+
+
+def _choice(key: str, value: Any) -> Any:
+    """A choice with its name taken apart, "learn2learn:fc100" say."""
+    if isinstance(value, str):
+        value = {"name": value}
+    name = value.get("name") if isinstance(value, Mapping) else None
+    if isinstance(name, str) and key in registry.KINDS:
+        return {**value, **registry.split_name(key, name)}
+    return value
+
+
+def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether `new` chooses another plugin or model than `old`."""
+    if IMPORT in new:
+        return old.get("name") != IMPORT
+    return "name" in new and old.get("name", new["name"]) != new["name"]
+
+
+_INNER = "adaptation.optimizer"
+_CHOICES = {name for name, f in Config.model_fields.items() if f.annotation is Choice} | {_INNER}
+
+
+def _typed(overrides: Mapping[str, Any], assignments: list[str]) -> dict[str, tuple[Any, str]]:
+    values: dict[str, tuple[Any, str]] = {}
+    for key, value in overrides.items():
+        if value is not None:
+            option = key.removesuffix(".name").rpartition(".")[2].replace("_", "-")
+            values[key] = (value, f"--{option}")
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                f"--set {text}: expected key.path=value", "For example --set training.steps=100"
+            )
+        values[key] = (parse_value(value, f"--set {text}"), f"--set {text}")
+    # A name first: choosing a plugin drops the options of the one it replaces.
+    return dict(sorted(values.items(), key=lambda kv: not kv[0].endswith(".name")))
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    head, _, rest = key.partition(".")
+    return {head: _nested(rest, value) if rest else value}
+
+
+def _chosen(kind: Literal["dataset", "estimator"], user: Mapping[str, Any]) -> str:
+    section = user.get(kind, {})
+    name = section.get("name") if isinstance(section, Mapping) else None
+    default: Choice = getattr(Config(), kind)
+    return name if isinstance(name, str) else default.name
+
+
+def _validate(data: dict[str, Any]) -> Config:
+    inner = data.get("adaptation", {})
+    if isinstance(inner, dict) and isinstance(inner.get("optimizer"), dict):
+        inner["optimizer"].setdefault("name", AdaptationSection().optimizer.name)
+    for name in _CHOICES - {_INNER}:  # an option without a name belongs to the default plugin
+        section = data.get(name)
+        if isinstance(section, dict):
+            own = name == "model" and IMPORT in section  # a user's network needs no name
+            section.setdefault("name", IMPORT if own else getattr(Config(), name).name)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(_unknown_key(key), key=key) from invalid
+        raise ConfigError(f"{key} is {first['input']!r}: {first['msg']}.", key=key) from invalid
+
+
+def _unknown_key(key: str) -> str:
+    section, _, name = key.rpartition(".")
+    fields = {s: _fields_of(f.annotation) for s, f in Config.model_fields.items()}
+    valid = sorted(fields[section]) if section else sorted(fields)
+    elsewhere = [f"'{s}.{name}'" for s, names in fields.items() if name in names]
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    guess = f" Did you mean '{f'{section}.' if section else ''}{near[0]}'?" if near else ""
+    if not near and elsewhere:
+        guess = f" Did you mean {' or '.join(elsewhere)}?"
+    return f"unknown key '{key}'.{guess} Valid: {', '.join(valid)}."
+
+
+def _fields_of(annotation: Any) -> list[str]:
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return list(annotation.model_fields) if is_model else []
