@@ -6,7 +6,10 @@ import re
 import runpy
 import subprocess
 import sys
+import types
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,3 +41,15 @@ def test_the_kernels_have_as_many_lines_as_the_page_says():
     folder = ROOT / "binomctl" / "curvature" / "analytic" / "kernels"
     lines = sum(p.read_bytes().count(b"\n") for p in folder.iterdir() if p.suffix in (".c", ".h"))
     assert f" {lines} lines (`wc -l" in page.replace("\n", " ")
+
+
+@pytest.mark.parametrize("page", ["bilevel"])
+def test_the_code_of_a_page_runs(page, monkeypatch):
+    """All python blocks of a page, one after another; they hold assertions of their own."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert blocks
+    module = types.ModuleType(f"page_{page.replace('-', '_')}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look for names
+    for block in blocks:
+        exec(compile(block, f"docs/{page}.md", "exec", dont_inherit=True), module.__dict__)
