@@ -7,30 +7,26 @@ is then one backward pass through that graph.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_map
 
 from binomctl.curvature.criterion import Criterion, Loss
+from binomctl.curvature.linearisation import Group, Linearisation, linearised
 from binomctl.curvature.network import Inputs, Network
+from binomctl.curvature.outputs import Unpacked, together
 from binomctl.curvature.supported import (
     StepBuffers,
-    check_depends,
     check_loss,
     check_model,
-    check_reached,
     in_words,
 )
 from binomctl.curvature.traits import Traits
 from binomctl.curvature.workers import Workers
-from binomctl.errors import ConfigError
-from binomctl.flat import Layout
 
 Memory = Literal["store", "recompute"]
 Batching = Literal["auto", "vmap", "loop", "alone"]
@@ -129,7 +125,7 @@ class AutogradEngine:
     def predict(self, phi: Tensor, x: Inputs) -> Any:
         """The model's outputs [B, N, out_dim] at phi [B, d], without a graph."""
         if self._vmap:
-            call = _Unpacked()
+            call = Unpacked()
             forward = partial(self._forward, buffers=self._statistics(None))
             with torch.no_grad(), in_words(self._workers.network.module):
                 tensors = vmap(lambda p, xb: call.tensors(forward(p, xb)))(
@@ -179,149 +175,22 @@ class AutogradEngine:
 
     def _linearise(
         self, phi: Tensor, x: Inputs, y: Any, buffers: dict[str, Tensor], graph: bool
-    ) -> _Group:
+    ) -> Group:
         """One autograd graph: a single task for phi [d], all B tasks under vmap for phi [B, d]."""
-        # A leaf per parameter: the double backward then never pads pieces of a flat vector.
-        views = self.layout.unflatten(phi)
-        leaves = {name: v.detach().requires_grad_() for name, v in views.items()}
-        network = self._workers.network
-        holds = network if self.batching == "alone" else None
-        call = _Unpacked()
-
-        def one(p: dict[str, Tensor], xb: Inputs, yb: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
-            loss, output = self._task(p, xb, yb, buffers)
-            return loss, call.tensors(output)
-
-        with torch.enable_grad(), in_words(network.module):
-            task = vmap(one) if phi.dim() == 2 else one
-            loss, tensors = task(leaves, x, y)
-            check_depends(loss)
-            with _holding(holds, leaves):
-                gradients = torch.autograd.grad(
-                    loss.sum(), list(leaves.values()), create_graph=graph, allow_unused=True
-                )
-        if self.allow_unused:
-            found = zip(gradients, leaves.values(), strict=True)
-            gradients = tuple(torch.zeros_like(p) if g is None else g for g, p in found)
-        check_reached(self.layout.names, gradients)
-        dense = tuple(g.to_dense() if g.is_sparse else g for g in gradients)
-        detached = tuple(t.detach() for t in tensors)
-        output = call.packed(detached) if phi.dim() == 2 else call.whole(detached)
-        return _Group(leaves, dense, loss.detach(), output, holds)
+        return linearised(
+            lambda p, xb, yb: self._task(p, xb, yb, buffers),
+            self.layout,
+            self._workers.network,
+            (phi, x, y),
+            graph=graph,
+            held=self.batching == "alone",
+            allow_unused=self.allow_unused,
+        )
 
 
 def rows(part: Any, b: int | slice) -> Any:
     """Task b of a batch: the same structure, every tensor's row b."""
     return tree_map(lambda t: t[b] if isinstance(t, Tensor) else t, part)
-
-
-def together(outputs: list[Any]) -> Any:
-    """The B tasks' outputs as one tensor where they are tensors of one shape, else the list."""
-    if all(isinstance(o, Tensor) and o.shape == outputs[0].shape for o in outputs):
-        return torch.stack(outputs)
-    return outputs
-
-
-_PLAIN = int | float | str | bool | None
-
-
-class _Unpacked:
-    """Takes a module's output apart into tensors, all that vmap lets pass, and puts it together."""
-
-    def tensors(self, output: Any) -> tuple[Tensor, ...]:
-        self._leaves, self._spec = tree_flatten(output)
-        return tuple(leaf for leaf in self._leaves if isinstance(leaf, Tensor))
-
-    def whole(self, tensors: Sequence[Tensor]) -> Any:
-        """The output with other tensors in their places."""
-        left = iter(tensors)
-        leaves = [next(left) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]
-        return tree_unflatten(leaves, self._spec)
-
-    def packed(self, tensors: Sequence[Tensor]) -> Any:
-        """Of tensors [B, ...]: one tensor, or a list of the B tasks' outputs."""
-        if len(tensors) == len(self._leaves) == 1 and self._spec.is_leaf():
-            return tensors[0]
-        if not all(isinstance(leaf, Tensor | _PLAIN) for leaf in self._leaves):
-            kinds = {type(leaf).__name__ for leaf in self._leaves}
-            raise ConfigError(f"outputs of type {', '.join(sorted(kinds))} cannot pass vmap")
-        return [self.whole([t[b] for t in tensors]) for b in range(len(tensors[0]))]
-
-
-def _holding(network: Network | None, parameters: dict[str, Tensor]) -> Any:
-    return nullcontext() if network is None else network.holding(parameters)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """One graph: its leaves, their gradients, and the values met on the way."""
-
-    leaves: dict[str, Tensor]
-    gradients: tuple[Tensor, ...]
-    loss: Tensor
-    output: Any
-    network: Network | None
-    """Which holds the leaves during products; None where nobody looks."""
-
-    def hvp(self, layout: Layout, v: Tensor, out: Tensor | None = None) -> Tensor:
-        """H v for v [..., d] of the group's own batch shape, into `out` if given."""
-        directions = layout.unflatten(v).values()
-        curved = [
-            (g, u) for g, u in zip(self.gradients, directions, strict=True) if g.requires_grad
-        ]
-        if not curved:  # the loss is affine in every parameter
-            return torch.zeros_like(v) if out is None else out.zero_()
-        with _holding(self.network, self.leaves):
-            products = torch.autograd.grad(
-                [g for g, _ in curved],
-                list(self.leaves.values()),
-                grad_outputs=[u.to(g.dtype) for g, u in curved],
-                retain_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        dense = (p.to_dense() if p.is_sparse else p for p in products)
-        return layout.flatten(dict(zip(layout.names, dense, strict=True)), out)
-
-
-@dataclass(frozen=True)
-class Linearisation:
-    """The gradient of B tasks at one phi^k, with what H_k v needs."""
-
-    layout: Layout
-    workers: Workers
-    groups: list[_Group]
-    loss: Tensor
-    output: Any
-
-    @property
-    def gradient(self) -> Tensor:
-        """[B, d], detached."""
-        named = [dict(zip(self.layout.names, g.gradients, strict=True)) for g in self.groups]
-        if self.groups[0].loss.dim() == 1:
-            return self.layout.flatten(named[0]).detach()
-        out = self.out()
-        with torch.no_grad():
-            for one, row in zip(named, out, strict=True):
-                self.layout.flatten({n: g.detach() for n, g in one.items()}, row)
-        return out
-
-    def out(self) -> Tensor:
-        """Room for a vector [d] of every task: written once, where stacking would write twice."""
-        leaf = next(iter(self.groups[0].leaves.values()))
-        like = torch.view_as_real(leaf) if leaf.is_complex() else leaf
-        return like.new_empty(len(self.groups), self.layout.d)
-
-    def hvp(self, v: Tensor) -> Tensor:
-        """H_k v for v [B, d]."""
-        with in_words(self.workers.network.module):
-            if len(self.groups) == 1 and self.groups[0].loss.dim() == 1:
-                return self.groups[0].hvp(self.layout, v)
-            out = self.out()
-            self.workers.map(
-                lambda group, vb, row: group.hvp(self.layout, vb, row), self.groups, v, out
-            )
-            return out
 
 
 class AutogradCurvature:

@@ -2,6 +2,8 @@
 
 The standard library's pickletools documents the set. Nothing is imported or called but the
 constructors in plain_values.py.
+
+One file because an instruction is read beside the stack it works on: what it may reach is all here.
 """
 
 from __future__ import annotations
