@@ -1,36 +1,26 @@
-"""Which estimator, order and schedule fit a budget: predicted from a few small measurements.
-
-Time. One exact step, with the tasks in one chunk and one by one, gives what an inner gradient, the
-query gradient and a Hessian-vector product cost, and what another chunk adds to each. An estimator
-is then K gradients, one query gradient, its products, and a gradient for every linearisation it has
-to make anew.
-
-Memory, beyond what is there before a step: first order in one chunk and one by one gives a constant
-and the query set's share Q of a task; the exact step with everything stored the share S of one
-linearisation. Stored: constant + B n S + c Q for chunks of c tasks and n stored steps. Made anew:
-constant + c max(Q, S + the gradient of the support set). Where all P points of a level go together
-(columns), P of them are alive at a time, or copied.
-"""
+"""Which estimator, order and schedule fit a budget: predicted from a few small measurements."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from binomctl.contracts import Expands
+from binomctl.contracts import ExactAtOrder, Expands
 from binomctl.curvature.traits import traits_of
 from binomctl.errors import ConfigError
+from binomctl.options import describe_options
 from binomctl.problem.cases import Case
 from binomctl.problem.engines import with_schedule
 from binomctl.problem.record import Problem
+from binomctl.profiling.costs import Linear, Memory, Model
 from binomctl.profiling.measure import Measured, measured_memory, prepare
 from binomctl.profiling.observed import counted, timed_step
 from binomctl.settings import registry
 
-Memory = Literal["store", "recompute"]
 STEPS = 5
 
 
@@ -55,55 +45,12 @@ class Choice:
         return self.exact, expands, order, self.products, -len(cell.options), -self.seconds
 
 
-@dataclass(frozen=True)
-class Linear:
-    """A quantity for chunks of c tasks out of B: `whole` for all, `extra` for every chunk more."""
-
-    whole: float
-    extra: float
-
-    @classmethod
-    def through(cls, together: float, one_by_one: float, B: int) -> Linear:
-        return cls(together, (one_by_one - together) / (B - 1) if B > 1 else 0.0)
-
-    def at(self, chunks: int) -> float:
-        return max(0.0, self.whole + (chunks - 1) * self.extra)
-
-
-@dataclass(frozen=True)
-class Model:
-    """Fitted costs: seconds of a gradient, the query gradient, a product, all else; bytes."""
-
-    gradient: Linear
-    query: Linear
-    product: Linear
-    rest: float
-    constant: float
-    query_bytes: float
-    stored_bytes: float
-    support_share: float
-
-    def seconds(self, K: int, products: int, anew: int, chunks: int) -> float:
-        g, q, h = (part.at(chunks) for part in (self.gradient, self.query, self.product))
-        return self.rest + (K + anew) * g + q + products * h
-
-    def bytes(self, B: int, kept: int, chunk: int, memory: Memory, together: int) -> float:
-        """kept: steps whose linearisations are asked for; together: points in one pass."""
-        one = self.stored_bytes + self.support_share * self.query_bytes
-        if memory == "store":  # several points in one pass are joined: copies of what is kept
-            joined = together * self.stored_bytes if together > 1 else 0.0
-            working = max(self.query_bytes, joined)
-            return self.constant + B * kept * self.stored_bytes + chunk * working
-        return self.constant + chunk * max(self.query_bytes, together * one if kept else 0.0)
-
-
 def fit(base: Problem, say: Callable[[str], None] = lambda text: None) -> Model:
     """Three measurements of time and three of memory, all at the problem's own K and B."""
     B, K = base.config.training.meta_batch, base.config.adaptation.K
     batch = base.training_batch(range(1))
     support, query = batch.y_trn.shape[1], batch.y_val.shape[1]
-    exact = Case("maml", registry.create("estimator", "maml", {}), {})
-    first = Case("fomaml", registry.create("estimator", "fomaml", {}), {})
+    exact, first = expansion_of(K, K), expansion_of(0, K)
     parts: dict[int, dict[str, float]] = {}
     for chunk in dict.fromkeys((B, 1)):
         say(f"fitting: time of an exact step, {_tasks(chunk)} at a time")
@@ -122,6 +69,29 @@ def fit(base: Problem, say: Callable[[str], None] = lambda text: None) -> Model:
         linear("adaptation", K), linear("query", 1), linear("meta_gradient", K),
         whole["data"] + whole["outer"], constant, Q, stored, support / query,
     )  # fmt: skip
+
+
+def expansion_of(L: int, K: int) -> Case:
+    """A registered estimator that is the expansion of order L over all K steps, for L = 0 or K;
+    the one with fewest options.
+
+    Raises:
+        ConfigError: none is registered.
+    """
+    found = []
+    for name in registry.names("estimator"):
+        try:
+            cls: Any = registry.load("estimator", name)
+            exact = L == K and issubclass(cls, ExactAtOrder)
+            estimator = cls.exact(K) if exact else registry.create("estimator", name, {})
+        except ConfigError:  # a broken plugin, or one that asks for options
+            continue
+        which = estimator.expansion(K, 1.0) if isinstance(estimator, Expands) else None
+        if which is not None and (which.L, which.C) == (L, K):
+            found.append(Case(name, estimator, _chosen(estimator)))
+    if not found:
+        raise ConfigError(f"no registered estimator is the expansion of order {L}")
+    return min(found, key=lambda case: len(describe_options(type(case.estimator))))
 
 
 def choices(base: Problem, cells: Sequence[Case], model: Model) -> list[Choice]:
@@ -204,6 +174,12 @@ def _bytes(one: Measured) -> int:
     measured_memory(one)
     size: int = one.memory["bytes"]
     return size
+
+
+def _chosen(estimator: Any) -> dict[str, Any]:
+    """The options of an estimator that are not its defaults."""
+    fields = dataclasses.fields(estimator)
+    return {f.name: v for f in fields if (v := getattr(estimator, f.name)) != f.default}
 
 
 def _exact(cell: Case, K: int) -> bool:
