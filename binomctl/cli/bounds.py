@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from binomctl.cli.console import print_json, print_note, write_csv
-from binomctl.theory.bounds import METHODS
 
 if TYPE_CHECKING:
     from binomctl.theory.bounds import Curve, Setting, Theorem
@@ -55,6 +53,7 @@ are those of Figure 2.
     from binomctl.errors import ConfigError
     from binomctl.reporting.figures import check_suffix
     from binomctl.theory.bounds import Setting, curves, failed_assumption, normalized
+    from binomctl.theory.report import csv_rows, report_of
 
     setting = Setting(K, alpha, H, h, M)
     _check(setting)
@@ -69,7 +68,7 @@ are those of Figure 2.
     shown = normalized(found) if normalize else found
     findings = _certify(setting, found, seed) if certify else []
     if csv is not None:
-        write_csv(csv, _csv_rows(shown))
+        write_csv(csv, csv_rows(shown))
     if picture is not None:
         from binomctl.reporting.figures import draw_bounds
 
@@ -78,7 +77,7 @@ are those of Figure 2.
         draw_bounds(normalized(found) if over else found, caption, over, picture)
         print_note(f"wrote {picture}")
     if json_output:
-        print_json(_report(setting, shown, bool(normalize), skipped, findings))
+        print_json(report_of(setting, shown, bool(normalize), skipped, findings))
         return
     _print_curves(shown, bool(normalize))
     if findings:
@@ -111,64 +110,9 @@ def _theorems(name: str) -> tuple[Theorem, ...]:
     return matching
 
 
-def _number(value: Decimal) -> float | None:
-    """A JSON number, or null beyond the range of doubles (log10 says how large it is)."""
-    number = float(value)
-    return None if number in (float("inf"), float("-inf")) else number
-
-
-def _log10(value: Decimal) -> float | None:
-    if value <= 0:
-        return None
-    exponent = value.adjusted()
-    return exponent + math.log10(float(value.scaleb(-exponent)))
-
-
-def _report(
-    s: Setting,
-    found: list[Curve],
-    normalized: bool,
-    skipped: dict[Theorem, str],
-    findings: list[Finding],
-) -> dict[str, Any]:
-    return {
-        "schema": "binomctl/bounds/1",
-        "K": s.K,
-        "alpha": s.alpha,
-        "H": s.H,
-        "h": s.h,
-        "M": s.M,
-        "normalized": normalized,
-        "curves": [
-            {
-                "theorem": c.theorem,
-                "source": c.source,
-                "L": c.L,
-                **{m: [_number(v) for v in getattr(c, m)] for m in METHODS},
-                "log10": {m: [_log10(v) for v in getattr(c, m)] for m in METHODS},
-            }
-            for c in found
-        ],
-        "skipped": skipped,
-        "certified": [
-            {
-                "theorem": f.theorem,
-                "method": f.method,
-                "L": f.L,
-                "found": f.factor,
-                "paper": f.paper,
-                "corrected": f.corrected,
-                "violates_paper": f.violates_paper,
-                "violates_corrected": f.violates_corrected,
-                "witness": _witness_name(f) if f.violates_paper else None,
-            }
-            for f in findings
-        ],
-    }
-
-
 def _certify(s: Setting, found: list[Curve], seed: int) -> list[Finding]:
     from binomctl.theory.certify import certify, save_witness, verify_witness
+    from binomctl.theory.report import witness_name
 
     if s.K > 50:
         from binomctl.errors import ConfigError
@@ -178,22 +122,11 @@ def _certify(s: Setting, found: list[Curve], seed: int) -> list[Finding]:
     findings = certify(s, found, seed)
     for f in findings:
         if f.violates_paper:
-            path = Path(_witness_name(f))
+            path = Path(witness_name(f))
             save_witness(path, s, f)
             verify_witness(path)  # from the file, as anybody would
             print_note(f"wrote {path}, which violates the paper's bound")
     return findings
-
-
-def _witness_name(f: Finding) -> str:
-    return f"witness-{f.theorem}-{f.method}-L{f.L}.npz"
-
-
-def _csv_rows(found: list[Curve]) -> Iterator[list[Any]]:
-    yield ["theorem", "source", "L", *METHODS]
-    for c in found:
-        for i, L in enumerate(c.L):
-            yield [c.theorem, c.source, L, *(f"{getattr(c, m)[i]:.17g}" for m in METHODS)]
 
 
 def _print_curves(found: list[Curve], normalized: bool) -> None:

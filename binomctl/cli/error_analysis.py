@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from binomctl.cli.console import print_json, print_note, write_csv
-from binomctl.reporting.labels import named, options_text
-from binomctl.theory.bounds import METHODS
+from binomctl.reporting.labels import named
 
 if TYPE_CHECKING:
     from binomctl.analysis.setup import Start
@@ -97,6 +95,7 @@ def error_analysis(
     bare = not (spectrum or json_output or any(v is not None for v in (*given.values(), *others)))
     picture = check_suffix(output or Path("errors.png")) if plot or output or bare else None
 
+    from binomctl.analysis.report import csv_rows, joined
     from binomctl.analysis.setup import measurable, settings_of, starts
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.problem.cases import check_used
@@ -112,14 +111,14 @@ def error_analysis(
         raise places.locate(error) from error
     reports = [_measure(start, cases, spectrum, M) for start in begun]
     if csv is not None:
-        write_csv(csv, _csv_rows(reports))
+        write_csv(csv, csv_rows(reports))
     if picture is not None:
         from binomctl.reporting.figure_errors import draw_errors
 
         draw_errors(reports, picture)
         print_note(f"wrote {picture}")
     if json_output:
-        print_json(_joined(reports))
+        print_json(joined(reports))
         return
     _print(settings, reports)
 
@@ -127,8 +126,8 @@ def error_analysis(
 def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from binomctl.analysis.errors import analyse, matching_bounds, summary_of
-    from binomctl.problem.build import resolved
+    from binomctl.analysis.errors import analyse, matching_bounds
+    from binomctl.analysis.report import report_of
 
     problem = start.problem
     batches = problem.config.analysis.batches
@@ -142,53 +141,7 @@ def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str
     bar = tqdm(steps, total=batches, unit="batch", dynamic_ncols=True, disable=hidden)
     errors, spectra = list(bar)[-1]  # the same growing records every time
     summary, bounds = matching_bounds(problem, spectra, M) if looking else (None, [])
-    return {
-        "schema": "binomctl/error-analysis/1",
-        "step": start.step,
-        "config": resolved(problem.config).model_dump(mode="json"),
-        "spectrum": summary and {**summary, "bounds": [_curve(c) for c in bounds]},
-        "precision": {"products": problem.config.engine.precision, "error": summary_of(cost)}
-        if cost
-        else None,
-        "errors": [e.report() for e in errors],
-    }
-
-
-def _curve(curve: Any) -> dict[str, Any]:
-    return {
-        "theorem": curve.theorem,
-        "source": curve.source,
-        "L": curve.L,
-        **{m: [float(v) for v in getattr(curve, m)] for m in METHODS},
-    }
-
-
-def _joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """One report as it is; several, one per checkpoint, under "along"."""
-    if len(reports) == 1:
-        return reports[0]
-    return {
-        "schema": "binomctl/error-analysis/1",
-        "config": reports[0]["config"],
-        "along": [{k: r[k] for k in ("step", "spectrum", "precision", "errors")} for r in reports],
-    }
-
-
-def _csv_rows(reports: list[dict[str, Any]]) -> Iterator[list[Any]]:
-    keys, figures = ["estimator", "L", "C", "alpha_scaling"], ["mean", "ci95", "n", "max"]
-    yield ["step", *keys, "options", "measure", *figures]
-    for r in reports:
-        for e in r["errors"]:
-            measures = {k: e[k] for k in ("relative", "absolute", "cosine")}
-            measures |= {f"per_task_{k}": v for k, v in e["per_task"].items()}
-            for name, v in measures.items():
-                yield [
-                    r["step"],
-                    *(e[k] for k in keys),
-                    options_text(e),
-                    name,
-                    *(v[k] for k in figures),
-                ]
+    return report_of(problem, start.step, errors, summary, bounds, cost)
 
 
 def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
