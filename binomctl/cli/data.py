@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.prepared import described, next_command, rows_of, state_of
 
 if TYPE_CHECKING:
     from binomctl.contracts import Dataset
-    from binomctl.images.store import Store
 
 data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
 
@@ -72,10 +72,10 @@ def prepare(
         else:
             store = convert(dataset.recipe, folder, to, progress)
     if json_output:
-        print_json({"schema": "binomctl/data-prepare/1", **_described(store)})
+        print_json({"schema": "binomctl/data-prepare/1", **described(store)})
         return
     where = store.path if to else folder
-    rows = [*_rows(store), ("next", _next(name, dataset, where))]
+    rows = [*rows_of(store), ("next", next_command(name, dataset, where))]
     print_table(f"{name} is prepared", rows)
 
 
@@ -92,7 +92,7 @@ def list_(root: Root = None, json_output: Json = False) -> None:
         state = f"failed to load: {info.failure}" if info.failure else ""
         if not state:
             try:
-                state = _state(_dataset(info.name, root, None, None))
+                state = state_of(_dataset(info.name, root, None, None))
             except BinomctlError as error:
                 state = str(error)
         listed.append({"name": info.name, "summary": info.summary, "state": state})
@@ -141,14 +141,14 @@ def verify(
         broken, differs = check(store, recipe.reference, recipe.per_class, progress.advance)
     wrong = broken + ([] if partial else differs)
     if json_output:
-        result = {**_described(store), "broken": broken, "differs": differs, "ok": not wrong}
+        result = {**described(store), "broken": broken, "differs": differs, "ok": not wrong}
         print_json({"schema": "binomctl/data-verify/1", **result})
     else:
         counts = "; ".join(differs) or (
             "as published" if dataset.recipe.reference else "nothing published to compare with"
         )
         rows = [
-            *_rows(store),
+            *rows_of(store),
             *(
                 ("archive", "as published" if s["as_published"] else "not the published one")
                 for s in store.index.sources
@@ -227,7 +227,7 @@ def _dataset(
     more: dict[str, Any] | None = None,
 ) -> Dataset:
     from binomctl.problem.datasets import build_dataset
-    from binomctl.settings.config import load_config
+    from binomctl.settings.layers import load_config
 
     overrides: dict[str, Any] = {"dataset.name": name, **(more or {})}
     if root is not None and _has(name, "root"):
@@ -242,74 +242,3 @@ def _has(name: str, option: str) -> bool:
     from binomctl.settings import registry
 
     return has_option(registry.load("dataset", name.partition(":")[0]), option)
-
-
-def _next(name: str, dataset: Any, root: Path) -> str:
-    """The command that trains on what was just prepared, with its options."""
-    import dataclasses
-    import shlex
-
-    words = ["binomctl", "train", "--dataset", name, "--root", str(root)]
-    for option in dataclasses.fields(dataset):
-        value = getattr(dataset, option.name)
-        if option.name != "root" and value != option.default:
-            words += ["--set", f"dataset.{option.name}={str(value).lower()}" if isinstance(
-                value, bool) else f"dataset.{option.name}={value}"]  # fmt: skip
-    return shlex.join(words)
-
-
-def _state(dataset: Dataset) -> str:
-    """What is there of a data set, in words."""
-    from binomctl.errors import DataError
-    from binomctl.images.contract import FromFiles
-    from binomctl.images.recipe import find, open_prepared
-    from binomctl.images.store import NotPrepared
-
-    if not isinstance(dataset, FromFiles):
-        return "ready" if not hasattr(dataset, "root") else "reads the files that learn2learn keeps"
-    try:
-        folder = dataset.folder()
-    except DataError:
-        return f"needs {dataset.recipe.expected}"
-    try:
-        store = open_prepared(dataset.recipe, folder)
-        return f"prepared: {store.path} ({store.index.total:,} images)"
-    except NotPrepared:
-        pass
-    try:
-        return f"found, not prepared: {find(dataset.recipe, folder).layout}"
-    except DataError as error:
-        return str(error)
-
-
-def _rows(store: Store) -> list[tuple[str, str]]:
-    height, width, channels = store.index.shape
-    return [
-        ("layout", store.index.layout),
-        ("prepared form", str(store.path)),
-        ("images", f"{store.index.total:,} of {width}x{height}, {channels} channels"),
-        *(
-            (split, f"{len(classes)} classes, {sum(c.count for c in classes):,} images ({each})")
-            for split, classes in store.index.splits.items()
-            for each in [_each([c.count for c in classes])]
-        ),
-    ]
-
-
-def _each(counts: list[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"{low:,} a class" if low == high else f"{low:,} to {high:,} a class"
-
-
-def _described(store: Store) -> dict[str, Any]:
-    return {
-        "path": str(store.path),
-        "name": store.index.name,
-        "layout": store.index.layout,
-        "shape": list(store.index.shape),
-        "splits": {
-            split: {"classes": len(classes), "images": sum(c.count for c in classes)}
-            for split, classes in store.index.splits.items()
-        },
-        "sources": [dict(source) for source in store.index.sources],
-    }
