@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from binomctl.theory.bounds import METHODS, Curve, Setting, Theorem
-from binomctl.theory.certify import Finding
+
+if TYPE_CHECKING:  # it searches with numpy, which the bounds alone do without
+    from binomctl.theory.certify import Finding
 
 
 def report_of(
