@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+import binomctl.runs.checkpoints as checkpoints
 from binomctl.errors import CheckpointError, ConfigError
 from binomctl.files.atomic import disk_full, write_atomic, write_json
 from binomctl.machine.environment import environment
-from binomctl.runs import checkpoints
 from binomctl.runs.checkpoints import Checkpoint
 from binomctl.settings.config import Config
 from binomctl.settings.layers import load_config
