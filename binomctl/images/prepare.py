@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from binomctl.errors import ConfigError, DamagedFile
 from binomctl.files.atomic import disk_full, write_json
 from binomctl.images.convert import JOURNAL, Progress, Silent, convert
@@ -107,15 +109,13 @@ def _put_aside(store: Path) -> None:
 @contextmanager
 def _alone(lock: Path, progress: Progress) -> Iterator[None]:
     """One process at a time; the others wait. The lock ends with its process."""
+    held = FileLock(lock)
     try:
-        import fcntl
-    except ImportError:  # Windows
+        held.acquire(timeout=0)
+    except Timeout:
+        progress.start("waiting for another process that prepares the same data", 0)
+        held.acquire()
+    try:
         yield
-        return
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            progress.start("waiting for another process that prepares the same data", 0)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    finally:
+        held.release()

@@ -13,7 +13,7 @@ from binomctl.episodes import EpisodeBatch
 from binomctl.errors import NonFiniteError
 from binomctl.machine.prefetch import ahead
 from binomctl.problem.batch_norm import Statistics, measure
-from binomctl.problem.build import Problem
+from binomctl.problem.record import Problem
 from binomctl.training.optimiser import build_optimizer, clip, learning_rate
 from binomctl.training.step import Computed, StepFunction, step_function
 

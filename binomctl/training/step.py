@@ -18,10 +18,10 @@ from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate, estimate
 from binomctl.contracts import Adaptation, Adapted, Diagnosing, Remembers
-from binomctl.curvature.analytic.engine import AnalyticEngine
+from binomctl.curvature.traits import traits_of
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
-from binomctl.problem.build import Problem
+from binomctl.problem.record import Problem
 from binomctl.problem.schedules import step_losses
 from binomctl.training.cuda_graph import Captured
 
@@ -114,13 +114,13 @@ def captures(problem: Problem) -> bool:
     Raises:
         ConfigError: engine.capture = on, where it cannot be.
     """
-    how, engine = problem.config.engine.capture, problem.engine
+    how, engine = problem.config.engine.capture, traits_of(problem.engine)
     if how == "off":
         return False
     obstacle = ""
     if problem.device.type != "cuda":
         obstacle = f"there are no CUDA graphs on {problem.device.type}"
-    elif not isinstance(engine, AnalyticEngine):
+    elif not engine.steps_alone:
         obstacle = "only the layer algebra (engine.kind = analytic) can be recorded"
     elif not engine.closed_form or problem.m.numel():
         obstacle = "a loss or a rule of its own needs autograd"
@@ -151,8 +151,8 @@ def compiles(problem: Problem) -> str:
 
 
 def _obstacle(problem: Problem) -> str:
-    engine = problem.engine
-    if not isinstance(engine, AnalyticEngine):
+    engine = traits_of(problem.engine)
+    if not engine.steps_alone:
         return "only the layer algebra (engine.kind = analytic) can be compiled"
     if engine.convolves:
         return "convolutions and batch norm run in kernels that are compiled already"
@@ -171,6 +171,8 @@ def _changes(problem: Problem) -> str:
         return "an estimator with a state is not "
     if problem.config.adaptation.step_losses == "annealed":
         return "outer losses whose weights change from step to step are not "
+    if not problem.adaptation(problem.training_batch(range(1)), problem.m).linear:
+        return "inner steps that are derived by autograd are not "
     return ""
 
 

@@ -104,7 +104,9 @@ class AnalyticEngine:
 
     @property
     def traits(self) -> Traits:
-        return Traits(True, self.convolves, layers=tuple(self.program.describe()))
+        return Traits(
+            True, self.convolves, True, self.closed_form, layers=tuple(self.program.describe())
+        )
 
     @property
     def closed_form(self) -> bool:
