@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from binomctl.adapt import check_pair
 from binomctl.contracts import Adaptation, Estimator, Proximal, Rule, Update
 from binomctl.errors import ConfigError
 from binomctl.flat import Layout
+from binomctl.pairs import check_pair
 from binomctl.settings import registry
 
 

@@ -19,12 +19,13 @@ FLOORS = [
     ["images", "models"],
     ["contracts"],
     ["expansion", "curvature"],
-    ["adapt", "settings"],
+    ["adapt", "pairs", "settings"],
     ["problem", "runs"],
     ["training"],
     ["analysis", "profiling"],
     ["asked"],
-    ["api", "bilevel", "testing"],
+    ["api", "bilevel"],
+    ["testing"],
     ["cli"],
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from binomctl.adapt import check_pair
 from binomctl.contracts import Engine
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.precision import ieee_on_gpus
@@ -17,6 +16,7 @@ from binomctl.machine.allocator import tune_allocator
 from binomctl.machine.devices import choose_device
 from binomctl.models import MODELS, build_model
 from binomctl.options import build
+from binomctl.pairs import check_pair
 from binomctl.problem.batch_norm import norm_layers
 from binomctl.problem.checks import check_network, check_runs
 from binomctl.problem.datasets import build_dataset, evaluation_dataset

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from binomctl.adapt import check_pair
 from binomctl.contracts import Estimator
 from binomctl.errors import ConfigError
 from binomctl.files.yaml_source import parse_value
 from binomctl.options import has_option
+from binomctl.pairs import check_pair
 from binomctl.problem.record import Problem
 from binomctl.settings import registry
 from binomctl.settings.config import AnalysisSection, Choice, Config, ProfileSection

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from binomctl.adapt import check_step
 from binomctl.api import meta_gradient
 from binomctl.contracts import (
     Adaptation,
@@ -23,6 +22,7 @@ from binomctl.contracts import (
 from binomctl.expansion import binomial_adjoints, binomial_expansion
 from binomctl.flat import Layout, initial_parameters
 from binomctl.options import build, describe_options
+from binomctl.pairs import check_step
 from binomctl.testing.small import ALPHA, B, Identity, K, close, promise, small_problem
 
 
