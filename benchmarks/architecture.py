@@ -30,6 +30,7 @@ WORDS = {
     "bilevel": "hypergradient",
     "training": "the outer loop, a run",
     "asked": "a caller's wishes, checked",
+    "pairs": "which estimator goes with which loop",
     "problem": "a configuration made real",
     "plugins": "one algorithm or data set a file",
     "adapt": "the inner loop",

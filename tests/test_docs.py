@@ -43,7 +43,7 @@ def test_the_kernels_have_as_many_lines_as_the_page_says():
     assert f" {lines} lines (`wc -l" in page.replace("\n", " ")
 
 
-@pytest.mark.parametrize("page", ["bilevel"])
+@pytest.mark.parametrize("page", ["bilevel", "inner-loops"])
 def test_the_code_of_a_page_runs(page, monkeypatch):
     """All python blocks of a page, one after another; they hold assertions of their own."""
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
