@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import subprocess
@@ -53,3 +54,15 @@ def test_the_code_of_a_page_runs(page, monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look for names
     for block in blocks:
         exec(compile(block, f"docs/{page}.md", "exec", dont_inherit=True), module.__dict__)
+
+
+def test_the_tables_of_the_inner_loops_are_the_kept_numbers():
+    bench = script("inner_loops")
+    kept = json.loads(bench["RESULT"].read_text(encoding="utf-8"))
+    assert bench["paired"](kept["runs"]) == kept["paired"]
+    page = bench["PAGE"].read_text(encoding="utf-8")
+    assert bench["page"](page, kept) == page, "run benchmarks/inner_loops.py --draw"
+    binom = kept["paired"]["binom L=2"]
+    for kind in ("seed", "task"):
+        gap = bench["_range"](binom[f"minus_fomaml_by_{kind}"], "+")
+        assert f"by {kind} {gap}" in page.replace("\n", " ")
