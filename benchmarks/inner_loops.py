@@ -13,7 +13,7 @@
    and Adam.
 
 Writes benchmarks/results/inner_loops.json and docs/figures/inner_loops.svg, and the tables of
-docs/inner-loops.md.
+docs/inner-loops.md; with --output elsewhere the JSON alone.
 """
 
 from __future__ import annotations
@@ -327,6 +327,8 @@ def main() -> None:
                 print(run["method"], run["seed"], found.plain(), run["train_seconds"], flush=True)
         kept |= {"paired": paired(runs), "runs": runs}
     args.output.write_text(dumps(kept))
+    if args.output != RESULT:
+        return
     draw(kept)
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), kept), encoding="utf-8")
 
