@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class _Section(BaseModel):
@@ -55,6 +55,24 @@ class AdaptationSection(_Section):
     statistics: Literal["batch", "per-step", "frozen"] = Field(
         "batch", description="what batch norm normalises with; see binomctl/problem/batch_norm.py"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _betas(cls, data: Any) -> Any:
+        """Runs of before 0.2 have Adam's options beside its name."""
+        if not isinstance(data, dict) or not {"beta1", "beta2"} & set(data):
+            return data
+        data = dict(data)
+        options = {name: data.pop(name) for name in ("beta1", "beta2") if name in data}
+        chosen = data.get("optimizer", "sgd")
+        name = chosen if isinstance(chosen, str) else chosen["name"]
+        data["optimizer"] = {"name": name} | (options if name == "adam" else {})
+        return data
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 class EngineSection(_Section):

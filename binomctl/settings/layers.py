@@ -21,7 +21,10 @@ class Places(dict[str, str]):
 
     def locate(self, error: ConfigError) -> ConfigError:
         """The error with the place of its key in front, when it has one."""
-        place = self.get(error.key)
+        key = error.key
+        while key and key not in self:  # a part of a choice stands where the choice does
+            key = key.rpartition(".")[0]
+        place = self.get(key)
         return ConfigError(f"{place}: {error}", error.hint) if place else error
 
 
