@@ -189,12 +189,11 @@ def test_the_inner_optimiser_is_a_choice_with_its_options(tmp_path):
     assert (other.adaptation.optimizer.name, other.adaptation.optimizer.options) == ("sgd", {})
     more, _ = load_config(file, assignments=["adaptation.optimizer.beta2=0.9"])
     assert more.adaptation.optimizer.options == {"beta1": 0.5, "beta2": 0.9}
-    with pytest.raises(ConfigError, match=r"--set adaptation.optimizer=adma: unknown update"):
-        config, places = load_config(assignments=["adaptation.optimizer=adma"])
-        try:
-            build_problem(config)
-        except ConfigError as error:
-            raise places.locate(error) from error
+    wrong, places = load_config(assignments=["adaptation.optimizer=adma"])
+    with pytest.raises(ConfigError) as caught:
+        build_problem(wrong)
+    placed = str(places.locate(caught.value))
+    assert placed.startswith("--set adaptation.optimizer=adma: unknown update 'adma'")
 
 
 @pytest.mark.parametrize(
