@@ -132,7 +132,7 @@ def test_plugins_lists_options_with_their_docs():
 
 def test_config_diff_names_what_differs_between_protocols_and_runs(run):
     folder, _ = run
-    configs = os.path.join(os.path.dirname(os.path.dirname(__file__)), "configs")
+    configs = os.path.join(os.path.dirname(__file__), "..", "..", "configs")
     finn, binom = (os.path.join(configs, f"{n}.yaml") for n in ("finn2017", "binom2026"))
     done = binomctl("config", "diff", finn, binom, "--json")
     assert done.returncode == 0, done.stderr

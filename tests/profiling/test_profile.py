@@ -22,8 +22,8 @@ from binomctl.models.conv4 import Conv4
 from binomctl.problem.build import build_problem
 from binomctl.problem.cases import Case, cases_of
 from binomctl.profiling import fresh, nvml, observed
-from binomctl.profiling.measure import measure, prepare, spread
 from binomctl.profiling.costs import Model
+from binomctl.profiling.measure import measure, prepare, spread
 from binomctl.profiling.plan import best, choices, fit, size_of, time_of
 from binomctl.profiling.session import rates_and_work, report_of
 from binomctl.profiling.work import Work

@@ -75,7 +75,7 @@ def test_every_pair_trains_or_is_refused_with_its_reason(estimator, rule):
 )
 def test_every_protocol_takes_a_step_and_is_tested(name):
     small = {"training.steps": 1, "training.meta_batch": 2, "model.filters": 2}
-    path = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
+    path = Path(__file__).parents[2] / "configs" / f"{name}.yaml"
     p = build_problem(load_config(path, small | {"evaluation.tasks": 2})[0])
     state, _ = trained(p)
     tests = evaluation_dataset(p.config, p.dataset)
