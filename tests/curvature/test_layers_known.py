@@ -1,4 +1,4 @@
-"""Every kind of layer in a small network, against double backward of the module itself."""
+"""Kinds of layers and functions in a small network, against double backward of the module."""
 
 from __future__ import annotations
 
@@ -91,6 +91,13 @@ ACTIVATIONS = [
 ]  # fmt: skip
 
 
+def used(norm):
+    """In eval mode, with statistics that are not 0 and 1."""
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    return norm.eval()
+
+
 class Do(nn.Module):
     """A function as a module."""
 
@@ -153,216 +160,6 @@ def test_activations_on_vectors_and_sequences(layer):
 def test_functions(name):
     torch.manual_seed(2)
     agree(on_vectors(Do(FUNCTIONS[name])), torch.randn(2, 5, 4, dtype=WIDE), tolerance=2e-12)
-
-
-def images(*layers, channels=4):
-    return nn.Sequential(
-        nn.Conv2d(2, channels, 3, padding=1), *layers, nn.Flatten(), nn.LazyLinear(3)
-    )
-
-
-def used(norm):
-    """In eval mode, with statistics that are not 0 and 1."""
-    norm.running_mean.normal_()
-    norm.running_var.uniform_(0.5, 2)
-    return norm.eval()
-
-
-IMAGES = {
-    "gelu": lambda: [nn.GELU()], "prelu": lambda: [nn.PReLU(4)], "mish": lambda: [nn.Mish()],
-    "batch norm": lambda: [nn.BatchNorm2d(4, track_running_stats=False), nn.GELU()],
-    "batch norm, eval": lambda: [used(nn.BatchNorm2d(4)), nn.ReLU(inplace=True)],
-    "batch norm, plain": lambda: [used(nn.BatchNorm2d(4, affine=False))],
-    "group norm": lambda: [nn.GroupNorm(2, 4), nn.ReLU()],
-    "instance norm": lambda: [nn.InstanceNorm2d(4, affine=True)],
-    "instance norm, plain": lambda: [nn.InstanceNorm2d(4)],
-    "layer norm": lambda: [nn.LayerNorm([4, 6, 7])],
-    "strided": lambda: [nn.Conv2d(4, 3, 3, stride=2, dilation=2, padding=1)],
-    "depthwise": lambda: [nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.SiLU(), nn.Conv2d(4, 5, 1)],
-    "groups": lambda: [nn.Conv2d(4, 6, 3, groups=2, bias=False)],
-    "same": lambda: [nn.Conv2d(4, 4, 3, padding="same")],
-    "same, even": lambda: [nn.Conv2d(4, 4, 2, padding="same")],
-    "valid": lambda: [nn.Conv2d(4, 4, 2, padding="valid")],
-    "reflect": lambda: [nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")],
-    "transposed": lambda: [nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1)],
-    "average": lambda: [nn.AvgPool2d(2)],
-    "average, padded": lambda: [nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False)],
-    "adaptive": lambda: [nn.AdaptiveAvgPool2d((2, 3))],
-    "global": lambda: [nn.AdaptiveAvgPool2d(1)],
-    "adaptive max": lambda: [nn.AdaptiveMaxPool2d(2)],
-    "max": lambda: [nn.MaxPool2d(2), nn.Tanh()],
-    "max, odd": lambda: [nn.MaxPool2d(3, 2, 1, ceil_mode=True)],
-    "upsample": lambda: [nn.Upsample(scale_factor=2), nn.Conv2d(4, 2, 3)],
-    "bilinear": lambda: [nn.Upsample(scale_factor=2, mode="bilinear")],
-    "zero pad": lambda: [nn.ZeroPad2d(1), nn.ReLU()],
-    "shuffle": lambda: [nn.PixelShuffle(2)],
-    "channels attended": lambda: [Do(lambda x: x * x.mean((2, 3), keepdim=True).sigmoid())],
-    "softmax": lambda: [nn.Softmax2d()],
-    "dropout": lambda: [nn.Dropout2d(0.3).eval()],
-    "to tokens": lambda: [Do(lambda x: x.flatten(2).transpose(1, 2)), nn.Linear(4, 3)],
-    "wide": lambda: [nn.Conv2d(4, 80, 3, stride=3), nn.ReLU(), nn.Conv2d(80, 80, 3, padding=1)],
-    "wide, one place": lambda: [nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 80, 1), nn.Tanh(),
-                                nn.Conv2d(80, 70, 3, 2, padding=1, bias=False), nn.GELU()],
-    "linear on grids": lambda: [nn.Linear(7, 3), nn.ReLU(), nn.LayerNorm(3)],
-    "local response": lambda: [nn.LocalResponseNorm(2)],
-}  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even")
-@pytest.mark.parametrize("name", IMAGES)
-def test_layers_of_images(name):
-    torch.manual_seed(3)
-    model = images(*IMAGES[name]()).double()
-    x = torch.randn(2, 4, 2, 6, 7, dtype=WIDE)
-    with torch.no_grad():
-        model(x[0])
-    agree(model, x)
-
-
-@pytest.mark.parametrize("name", ["depthwise", "strided", "transposed", "batch norm"])
-def test_convolutions_grouped_by_task(name):
-    torch.manual_seed(3)
-    model = images(*IMAGES[name]()).double()
-    x = torch.randn(2, 4, 2, 6, 7, dtype=WIDE)
-    with torch.no_grad():
-        model(x[0])
-    agree(model, x, conv="grouped")
-
-
-LINES = {
-    "conv1d": lambda: [nn.Conv1d(2, 4, 3, padding=1), nn.Tanh(), nn.AvgPool1d(2)],
-    "batch norm": lambda: [nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4, track_running_stats=False)],
-    "batch norm, eval": lambda: [nn.Conv1d(2, 4, 3), used(nn.BatchNorm1d(4))],
-    "max": lambda: [nn.Conv1d(2, 4, 3), nn.MaxPool1d(2), nn.Tanh()],
-    "adaptive": lambda: [nn.Conv1d(2, 4, 2, stride=2), nn.AdaptiveAvgPool1d(3)],
-    "transposed": lambda: [nn.ConvTranspose1d(2, 4, 3, stride=2), nn.ReLU()],
-    "groups": lambda: [nn.Conv1d(2, 4, 3, groups=2, padding="same", dilation=2)],
-}
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_layers_of_lines(name):
-    torch.manual_seed(4)
-    model = nn.Sequential(*LINES[name](), nn.Flatten(), nn.LazyLinear(3)).double()
-    x = torch.randn(2, 4, 2, 8, dtype=WIDE)
-    with torch.no_grad():
-        model(x[0])
-    assert ways(agree(model, x)) == {"closed form"}
-
-
-VOLUMES = {
-    "conv3d": lambda: [nn.Conv3d(2, 3, 2, stride=(1, 2, 1)), nn.ReLU()],
-    "batch norm": lambda: [nn.Conv3d(2, 3, 2), nn.BatchNorm3d(3, track_running_stats=False)],
-    "pools": lambda: [nn.Conv3d(2, 3, 2), nn.Tanh(), nn.MaxPool3d(2), nn.AdaptiveAvgPool3d(1)],
-}
-
-
-@pytest.mark.parametrize("name", VOLUMES)
-def test_layers_of_volumes(name):
-    torch.manual_seed(4)
-    model = nn.Sequential(*VOLUMES[name](), nn.Flatten(), nn.LazyLinear(3)).double()
-    x = torch.randn(2, 3, 2, 4, 4, 5, dtype=WIDE)
-    with torch.no_grad():
-        model(x[0])
-    agree(model, x)
-
-
-SEQUENCES = {
-    "layer norm": lambda: [nn.LayerNorm(4), nn.Linear(4, 3)],
-    "layer norm, plain": lambda: [nn.Linear(4, 4), nn.LayerNorm(4, elementwise_affine=False)],
-    "rms norm": lambda: [nn.Linear(4, 4), nn.RMSNorm(4)],
-    "over two axes": lambda: [nn.Linear(4, 4), nn.LayerNorm((3, 4))],
-    "batch norm": lambda: [nn.Linear(4, 4), nn.BatchNorm1d(3, track_running_stats=False)],
-    "encoder": lambda: [nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, batch_first=True)],
-    "encoder, eval": lambda: [nn.TransformerEncoderLayer(4, 2, 6, batch_first=True).eval()],
-    "encoder, norm first": lambda: [
-        nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, batch_first=True, norm_first=True,
-                                   activation="gelu")],
-    "encoder, sequence first": lambda: [nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0)],
-    "two encoders": lambda: [nn.TransformerEncoder(
-        nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, batch_first=True), 2,
-        enable_nested_tensor=False)],
-    "flatten": lambda: [nn.Flatten(), nn.Linear(12, 3)],
-    "unflatten": lambda: [nn.Linear(4, 6), nn.Unflatten(-1, (2, 3)), nn.Tanh(), nn.Flatten(2),
-                          nn.Linear(6, 2)],
-    "bilinear": lambda: [Two()],
-}  # fmt: skip
-
-
-class Two(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.both = nn.Bilinear(4, 4, 3)
-
-    def forward(self, x):
-        return self.both(x, x.sin())
-
-
-@pytest.mark.parametrize("name", SEQUENCES)
-def test_layers_of_sequences(name):
-    torch.manual_seed(5)
-    agree(nn.Sequential(*SEQUENCES[name]()), torch.randn(2, 4, 3, 4, dtype=WIDE))
-
-
-class Attending(nn.Module):
-    """A class token, positions, a temperature, masks and attention by hand."""
-
-    def __init__(self, how):
-        super().__init__()
-        self.how = how
-        self.token = nn.Parameter(torch.randn(1, 1, 4))
-        self.position = nn.Parameter(torch.randn(4, 4))
-        self.temperature = nn.Parameter(torch.tensor(0.7))
-        self.q, self.k, self.v = (nn.Linear(4, 4) for _ in range(3))
-        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
-        self.register_buffer("mask", torch.ones(4, 4).tril().bool())
-
-    def forward(self, x):
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.position[: x.shape[1] + 1]
-        q, k, v = self.q(x), self.k(x), self.v(x)
-        if self.how == "by hand":
-            scores = q @ k.transpose(-2, -1) * self.temperature / math.sqrt(q.size(-1))
-            y = scores.masked_fill(~self.mask, -math.inf).softmax(-1) @ v
-        elif self.how == "causal":
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True) * self.temperature.exp()
-        elif self.how == "masked":
-            y = F.scaled_dot_product_attention(q, k, v, self.mask, scale=0.3) / self.temperature
-        elif self.how == "einsum":
-            scores = torch.einsum("nqe,nke->nqk", q, k) * self.temperature
-            y = torch.einsum("nqk,nke->nqe", scores.softmax(-1), v)
-        else:
-            y = self.attention(q, k, v, need_weights=self.how == "weights")[0] * self.temperature
-            return y.mean(1)
-        return self.attention.out_proj(y)[:, 0] * self.attention.in_proj_weight.mean() + (
-            self.attention.in_proj_bias.sum()
-        )
-
-
-@pytest.mark.parametrize("how", ["by hand", "causal", "masked", "einsum", "module", "weights"])
-def test_attention(how):
-    torch.manual_seed(6)
-    agree(Attending(how), torch.randn(2, 4, 3, 4, dtype=WIDE))
-
-
-class Words(nn.Module):
-    def __init__(self, **options):
-        super().__init__()
-        self.words = nn.Embedding(7, 4, **options)
-        self.places = nn.Embedding(5, 4)
-        self.head = nn.Linear(4, 7)
-
-    def forward(self, x):
-        return self.head((self.words(x) + self.places(torch.arange(x.shape[1]))).tanh())
-
-
-@pytest.mark.parametrize("options", [{}, {"padding_idx": 2}], ids=str)
-@pytest.mark.parametrize("tied", [False, True])
-def test_embeddings_of_whole_numbers(options, tied):
-    torch.manual_seed(7)
-    model = Words(**options)
-    if tied:
-        model.head.weight = model.words.weight
-    agree(model, torch.randint(0, 7, (2, 4, 5)))
 
 
 class Twice(nn.Module):

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 import threading
 import time
 import zipfile
@@ -17,19 +16,15 @@ import layouts
 import numpy as np
 import pytest
 from binomctl_datasets.fc100 import FC100
-from binomctl_datasets.image_folder import ImageFolder
 from binomctl_datasets.mini_imagenet import MiniImageNet
 from command import in_a_process
 
 from binomctl.errors import (
     DamagedFile,
     DataError,
-    MissingDependencyError,
 )
 from binomctl.files import download
 from binomctl.files.download import Remote, fetch
-from binomctl.images import acquire as acquiring
-from binomctl.images import learn2learn
 from binomctl.images.acquire import acquire
 from binomctl.images.prepare import prepare
 
@@ -267,56 +262,6 @@ def test_a_damaged_file_is_put_aside_and_fetched_once_more(server, tmp_path):
         acquire(recipe, here, source="FC100", mirrors=[server.url], tell=told.append)
     assert caught.value.exit_code == 3
     assert len([p for p, _ in server.requests if p == "/fc100.zip"]) == 3
-
-
-def test_without_a_network_it_says_which_file_goes_where(tmp_path, monkeypatch):
-    def offline(remotes, mirrors):
-        return [Remote(r.name, ("http://127.0.0.1:9/x",)) for r in remotes]
-
-    monkeypatch.setattr(acquiring, "_with_mirrors", offline)
-    with pytest.raises(DataError, match="cannot be reached") as caught:
-        acquire(MiniImageNet(root=str(tmp_path)).recipe, tmp_path, source="MiniImagenet")
-    for split in ("train", "validation", "test"):
-        assert str(tmp_path / f"mini-imagenet-cache-{split}.pkl") in caught.value.hint
-
-
-def test_a_data_set_that_nobody_knows_a_source_of(tmp_path):
-    with pytest.raises(DataError, match="no image-folder in a known layout") as caught:
-        acquire(ImageFolder(root=str(tmp_path)).recipe, tmp_path)
-    assert "Nobody says where" in caught.value.hint
-
-
-def test_without_learn2learn_the_install_line_is_shown(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "learn2learn", None)
-    with pytest.raises(MissingDependencyError, match="learn2learn cannot be loaded") as caught:
-        acquire(FC100(root=str(tmp_path)).recipe, tmp_path, source="FC100")
-    assert caught.value.exit_code == 7
-    assert 'learn2learn==0.2.0 --config-settings="--build-option=build_ext"' in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("name", "files"),
-    [
-        ("MiniImagenet", ["mini-imagenet-cache-test.pkl"]),
-        ("TieredImagenet", ["tiered-imagenet/train_images_png.pkl"]),
-        ("FC100", ["fc100.zip"]),
-        ("CIFARFS", ["cifarfs.zip"]),
-        (
-            "FullOmniglot",
-            ["omniglot-py/images_background.zip", "omniglot-py/images_evaluation.zip"],
-        ),
-    ],
-)
-def test_learn2learn_says_what_it_would_fetch_and_fetches_nothing(monkeypatch, name, files):
-    import socket
-
-    monkeypatch.setattr(socket, "create_connection", pytest.fail)
-    found = {r.name: r for r in learn2learn.files_of(name)}
-    assert set(files) <= set(found)
-    assert all(url.startswith("https://") for r in found.values() for url in r.urls)
-    if name == "FullOmniglot":
-        assert found[files[0]].md5 == "68d2efa1b9178cc56df9314c21c6e718"
-        assert found[files[1]].md5 == "6b91aef0f799c5bb55b94e3f2daec811"
 
 
 def test_is_html():

@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import binomctl
-from binomctl.errors import ConfigError
 from binomctl.settings import registry
 
 B, ALPHA = 2, 0.1
@@ -307,64 +306,6 @@ def test_a_gradient_that_is_exactly_zero_leaves_finite_numbers(name):
     assert all(torch.isfinite(g).all() for g in found.values())
     torch.testing.assert_close(found["0.weight"][[0, 2]], wanted["0.weight"], rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(found["2.bias"], wanted["2.bias"], rtol=1e-8, atol=1e-10)
-
-
-class _Foreign:
-    """An optimiser that a user wrote, wrong in one way."""
-
-    slots, plain, shifts, calls = 0, False, "", 0
-
-    def __init__(self, wrong):
-        self.wrong = wrong
-
-    def step(self, k, s, u, alpha):
-        if self.wrong == "random":
-            return s - alpha * u * torch.rand(())
-        if self.wrong == "impure":
-            type(self).calls += 1
-            return s - alpha * u * type(self).calls
-        if self.wrong == "shape":
-            return s[0] - alpha * u
-        if self.wrong == "infinite":
-            return s / 0.0
-        return s - alpha * u if u.sum() > 0 else s
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ("impure", "two answers"), ("shape", "returns shape"), ("infinite", "not finite"),
-        ("decides", "data-dependent control flow"), ("random", "(fails|two answers)"),
-    ],
-)  # fmt: skip
-def test_an_unfit_step_is_named_before_it_is_used(case, wrong, said):
-    with pytest.raises(ConfigError, match=said):
-        ours(case, "maml", 2, optimizer=_Foreign(wrong))
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"weights": [1.0]}, "1 weights of outer losses for K = 2"),
-        ({"weights": [0.0, 0.0, 0.0]}, "must not be 0"),
-        ({"alphas": [0.1]}, "alphas must be K = 2"),
-        ({"clip_norm": -1.0}, "clip_norm = -1.0 must be positive"),
-        ({"optimizer": "adm"}, "Did you mean 'adam'"),
-        ({"optimizer": "adam", "optimizer_options": {"beta1": 1.0}}, r"beta1 = 1.0 is outside"),
-        ({"optimizer": "sgd", "optimizer_options": {"nesterov": True}}, "has none"),
-    ],
-)
-def test_wrong_options_are_named(case, options, said):
-    with pytest.raises(ConfigError, match=said):
-        ours(case, "maml", 2, **options)
-
-
-def test_implicit_estimators_take_optimisers_that_rest_where_the_gradient_vanishes(case):
-    rows, _ = ours(case, "imaml", 40, optimizer="sgd", optimizer_options={"momentum": 0.5}, L=12)
-    slow, _ = ours(case, "imaml", 300, L=12)
-    assert off(rows, slow) < 1e-3
-    with pytest.raises(ConfigError, match="weight decay moves its resting point"):
-        ours(case, "imaml", 2, optimizer="adamw")
 
 
 def test_an_outer_loss_of_its_own(case):

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
-from command import binomctl, in_a_process
+from command import binomctl
 from torch import nn
 
 from binomctl.models.conv4 import Conv4
 from binomctl.problem.build import build_problem
 from binomctl.problem.cases import Case, cases_of
-from binomctl.profiling import fresh, nvml, observed
-from binomctl.profiling.costs import Model
+from binomctl.profiling import fresh, observed
 from binomctl.profiling.measure import measure, prepare, spread
-from binomctl.profiling.plan import best, choices, fit, size_of, time_of
 from binomctl.profiling.session import rates_and_work, report_of
 from binomctl.profiling.work import Work
 from binomctl.settings import registry
@@ -300,151 +296,7 @@ def test_a_trace_names_the_phases(tmp_path):
     assert any(str(name).startswith("hvp ") for name in names)
 
 
-# Plan -------------------------------------------------------------------------------------------
-
-
-def test_a_plan_is_measured_and_near_what_was_predicted():
-    """The figure of the documentation is a benchmark's; here the order of magnitude."""
-    done = in_a_process(
-        "profile", "--plan", "--memory-budget", "2GiB", "--json",
-        "--set", "training.meta_batch=4", "--estimators", "maml,fomaml,trunc,binom,imaml",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["schema"] == "binomctl/plan/1"
-    chosen = report["chosen"]
-    assert chosen["exact"]
-    assert all(row["predicted_bytes"] <= 2 * 2**30 for row in report["fitting"])
-    assert 0.5 < chosen["predicted_over_measured"]["seconds"] < 2
-    assert 0.5 < chosen["predicted_over_measured"]["bytes"] < 2
-
-
-def test_nothing_fits():
-    out, _ = binomctl("profile", *QUICK, "--plan", "--time-budget", "1us")
-    assert "nothing fits the budget" in out
-    assert "least memory" in out
-
-
-def test_the_best_is_the_highest_order_that_fits():
-    base = problem()
-    model = Model(*[fitted(10.0)] * 3, 0.0, 0.0, 1e6, 1e6, 1.0)
-    found = choices(base, cases_of(base, "profile"), model)
-    everything = best(found, math.inf, math.inf)
-    assert everything[0].exact
-    labels = [c.cell.label for c in everything]
-    assert labels.index("binom L=2") < labels.index("trunc L=2") < labels.index("binom L=1")
-    assert len(set(labels)) == len(labels)
-    # K = 3 gradients, the query's and n products, 10 s each: 40 s + 10 n.
-    limited = best(found, math.inf, 65.0)
-    assert max(c.products for c in limited) == 2
-    poor = best(found, 1.5e6, math.inf)
-    assert {c.memory for c in poor if c.products} <= {"recompute"}
-
-
-def fitted(value):
-    from binomctl.profiling.costs import Linear
-
-    return Linear(value, 0.0)
-
-
-def test_a_fit_is_of_three_measurements():
-    model = fit(problem(training__meta_batch=1))
-    assert model.gradient.whole > 0
-    assert model.query.extra == 0.0
-
-
-def test_quantities():
-    assert size_of("8GiB") == 8 * 2**30
-    assert size_of("500 MB") == 5e8
-    assert time_of("50ms") == pytest.approx(0.05)
-    assert time_of(None) == math.inf
-
-
 # GPUs, as far as they can be played --------------------------------------------------------------
-
-
-class NVMLError(Exception):
-    pass
-
-
-def play(monkeypatch, **answers):
-    """A pynvml that answers as told; everything else is not supported."""
-    fake = SimpleNamespace(
-        NVMLError=NVMLError, NVML_CLOCK_SM=1, NVML_CLOCK_MEM=2, nvmlInit=lambda: None
-    )
-
-    def refuse(*args):
-        raise NVMLError("Not Supported")
-
-    names = (
-        "nvmlDeviceGetHandleByUUID nvmlDeviceGetMigMode nvmlDeviceGetComputeRunningProcesses"
-        " nvmlDeviceGetUtilizationRates nvmlDeviceGetTotalEnergyConsumption"
-        " nvmlSystemGetDriverVersion nvmlDeviceGetClockInfo nvmlDeviceGetMaxClockInfo"
-        " nvmlDeviceGetPowerManagementLimit"
-    )
-    for name in names.split():
-        setattr(fake, name, answers.get(name, refuse))
-    if "nvmlInit" in answers:
-        fake.nvmlInit = answers["nvmlInit"]
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
-    uuid = answers.get("uuid", "1234-5678")
-    monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=uuid)
-    )
-    return fake
-
-
-WORKING = {
-    "nvmlDeviceGetHandleByUUID": lambda uuid: uuid,
-    "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=50),
-}
-
-
-def broken():
-    raise NVMLError("Driver Not Loaded")
-
-
-@pytest.mark.parametrize(
-    ("answers", "reason"),
-    [
-        ({"nvmlInit": broken}, "NVML: Driver Not Loaded"),
-        ({"uuid": "MIG-77"}, "MIG instance"),
-        (WORKING | {"nvmlDeviceGetMigMode": lambda handle: [1, 1]}, "MIG is on"),
-        (
-            WORKING | {"nvmlDeviceGetComputeRunningProcesses": lambda handle: [1, 2, 3]},
-            "2 other process",
-        ),
-        ({"nvmlDeviceGetHandleByUUID": lambda uuid: uuid}, "NVML: Not Supported"),
-    ],
-)
-def test_why_a_gpu_s_utilisation_is_not_known(monkeypatch, answers, reason):
-    play(monkeypatch, **answers)
-    gpu, said = nvml.open_gpu(torch.device("cuda"))
-    assert gpu is None
-    assert reason in said
-
-
-def test_a_gpu_is_found_by_its_uuid_and_sampled(monkeypatch):
-    energy = iter([1000, 4000])
-    play(monkeypatch, **WORKING,
-         nvmlDeviceGetTotalEnergyConsumption=lambda handle: next(energy))  # fmt: skip
-    gpu, _ = nvml.open_gpu(torch.device("cuda"))
-    assert gpu.handle == "GPU-1234-5678"
-    watch = nvml.GpuMeter(gpu)
-    with watch:
-        time.sleep(0.35)
-    found = watch.report(steps=6)
-    assert found["utilization"]["value"] == 0.5
-    assert found["utilization"]["meaning"] == "share of time with a kernel running (NVML)"
-    assert found["utilization"]["samples"] >= 2
-    assert found["energy_per_step_j"] == 0.5
-
-
-def test_without_the_package_the_reason_is_its_installation(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    gpu, reason = nvml.open_gpu(torch.device("cuda"))
-    assert gpu is None
-    assert "binomctl[gpu]" in reason
 
 
 def test_spread_is_of_ranks():
