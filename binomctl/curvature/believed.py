@@ -120,13 +120,13 @@ def check_symmetry(network: Network, at: Subject, seen: Observed) -> str | None:
             raise ConfigError(
                 f"{type(network.module).__name__} has a backward pass that is not linear"
                 f" ({seen.hidden[0]}): there is no matrix of second derivatives to multiply by",
-                "Use a first-order estimator (fomaml).",
+                "Use a first-order estimator.",
             )
         return f"{seen.hidden[0]}: its gradients are not those of its outputs"
     raise ConfigError(
         f"torch's second derivatives of {type(network.module).__name__} are not symmetric (u.Hv and"
         f" v.Hu differ by {off:.1e}), so that one of its operations has a wrong one",
-        "Use a first-order estimator (fomaml), or write the operation out.",
+        "Use a first-order estimator, or write the operation out.",
     )
 
 

@@ -131,7 +131,7 @@ def _advice(message: str) -> str:
     if "same dtype" in message or "expected scalar type" in message or "found dtype" in message:
         return "Convert the inputs to the parameters' type, x.float() or x.double() say."
     if "not implemented" in message and "derivative" in message:
-        return "Use a first-order estimator (fomaml), or an operation that torch derives twice."
+        return "Use a first-order estimator, or an operation that torch derives twice."
     if "out of bounds" in message and "arget" in message:
         return "Labels are whole numbers from 0 to the number of outputs - 1."
     return "Call the model and the loss on one task's tensors to see it by itself."
