@@ -104,7 +104,7 @@ def hypergradient(
         raise ConfigError(
             f"{type(made).__name__} gives no adjoints of the inner steps, which outer variables"
             " need",
-            "Use an expansion, as maml, trunc, binom and hybrid are.",
+            "Use an expansion: they give them under every inner loop.",
         )
     layout = Layout.of_tensors(phi)
     start = layout.flatten(phi).detach()

@@ -16,15 +16,10 @@ from binomctl.problem.cases import Case, cases_of
 from binomctl.problem.engines import with_frozen
 from binomctl.problem.record import Problem
 from binomctl.runs import Checkpoint, RunDirectory
-from binomctl.settings.config import Config
+from binomctl.settings.config import ERROR_ANALYSIS, Config
 from binomctl.settings.layers import Places, load_config
 from binomctl.training.run import restore
 
-DEFAULTS: dict[str, Any] = {
-    "dataset": {"name": "sinusoid"},
-    "training": {"meta_batch": 10},
-    "dtype": "float64",
-}
 FIXED_BY_A_RUN = ("dataset.name", "model.name", "rule.name")
 
 
@@ -49,7 +44,7 @@ def settings_of(
         ConfigError: as `load_config`.
     """
     if run is None:
-        return load_config(file, given, assignments, below=DEFAULTS)
+        return load_config(file, given, assignments, below=ERROR_ANALYSIS)
     own = RunDirectory.open(run).config()
     for key in FIXED_BY_A_RUN:
         section = getattr(own, key.partition(".")[0])
@@ -59,8 +54,8 @@ def settings_of(
                 f"Leave the option out, or train a run with {given[key]}.",
             )
     below = own.model_dump(mode="json")
-    below["training"]["meta_batch"] = DEFAULTS["training"]["meta_batch"]
-    below["dtype"] = DEFAULTS["dtype"]
+    below["training"]["meta_batch"] = ERROR_ANALYSIS["training"]["meta_batch"]
+    below["dtype"] = ERROR_ANALYSIS["dtype"]
     settings, places = load_config(file, given, assignments, below=below)
     for section in ("dataset", "model", "rule"):
         asked, trained = getattr(settings, section), getattr(own, section)

@@ -18,12 +18,8 @@ from binomctl.profiling.measure import Measured, prepare
 from binomctl.profiling.nvml import describe_gpu
 from binomctl.profiling.observed import timed_step
 from binomctl.profiling.work import Work, machine_rates
-from binomctl.settings.config import Config
+from binomctl.settings.config import PROFILE_ON_A_CPU, PROFILE_ON_A_GPU, Config
 from binomctl.settings.layers import Places, load_config
-
-SHORT = {"profile": {"seconds": 2.0}}
-FIGURE_4 = {"dataset": {"name": "random-images"}}
-"""On a GPU: random images 84x84x3, 5-way 1-shot, Conv4, K = 5."""
 
 
 def settings_of(
@@ -34,9 +30,9 @@ def settings_of(
     Raises:
         ConfigError: as `load_config`; no such device.
     """
-    config, places = load_config(files or [], given, assignments, below=SHORT)
+    config, places = load_config(files or [], given, assignments, below=PROFILE_ON_A_CPU)
     if choose_device(config.device).type == "cuda":
-        return load_config(files or [], given, assignments, below=FIGURE_4)
+        return load_config(files or [], given, assignments, below=PROFILE_ON_A_GPU)
     return config, places
 
 

@@ -215,3 +215,14 @@ class Config(_Section):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+# What commands lay below everything else, where a configuration says nothing.
+ERROR_ANALYSIS: dict[str, Any] = {
+    "dataset": {"name": "sinusoid"},
+    "training": {"meta_batch": 10},
+    "dtype": "float64",
+}
+PROFILE_ON_A_CPU: dict[str, Any] = {"profile": {"seconds": 2.0}}
+PROFILE_ON_A_GPU: dict[str, Any] = {"dataset": {"name": "random-images"}}
+"""The workload of the paper's Figure 4: images 84x84x3, 5-way 1-shot, Conv4, K = 5."""
