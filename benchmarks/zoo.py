@@ -5,7 +5,7 @@
 
 Exact MAML through MetaGradient against the plain double-backward loop of tests/zoo/oracle.py, in
 the same type, on two tasks. Time is the median of the second and later calls of one object over the
-median of the loop, the two by turns; three rounds, one for the heavy ones. Writes
+median of the loop, the two by turns; three rounds. Writes
 benchmarks/results/zoo.json and docs/models.md. On a machine that was busy with other work the page
 leaves the times out.
 """
@@ -79,7 +79,7 @@ def measured(entry: Entry) -> dict[str, Any]:
     row |= {"rung": product.rung, "error": worst_error(found, oracle(entry, ("maml",))["maml"])}
     tasks, ours, plain = tasks_of(entry), [], []
     with sdpa_kernel(SDPBackend.MATH):
-        for _ in range(1 if entry.heavy else 3):
+        for _ in range(3):
             plain.append(seconds(lambda: [task.unrolled() for task in tasks]))
             ours.append(seconds(lambda: product(episodes)))
     row |= {"seconds": statistics.median(ours), "plain_seconds": statistics.median(plain)}
