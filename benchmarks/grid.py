@@ -16,9 +16,10 @@ import argparse
 import json
 import multiprocessing
 import statistics
-import time
 from pathlib import Path
 from typing import Any
+
+from turns import milliseconds
 
 from binomctl.machine.environment import environment
 from binomctl.reporting.intervals import MeanCI, mean_ci95
@@ -70,22 +71,8 @@ def step_times(dataset: str, rounds: int) -> dict[str, dict[str, float]]:
     for method in METHODS:
         problem = problem_of(dataset, method, 0, rounds + 2)
         loops[method] = meta_train(problem, MetaState(problem))
-    times: dict[tuple[str, str], list[float]] = {m: [] for m in METHODS}
-    for _ in range(rounds + 2):
-        for method, loop in loops.items():
-            start = time.perf_counter()
-            next(loop)
-            times[method].append(1e3 * (time.perf_counter() - start))
-    out = {}
-    for method, values in times.items():
-        ordered = sorted(values[2:])
-        n = len(ordered)
-        out[" | ".join(method)] = {
-            "median_ms": round(statistics.median(ordered), 2),
-            "p10_ms": round(ordered[n // 10], 2),
-            "p90_ms": round(ordered[9 * n // 10], 2),
-        }
-    return out
+    found = milliseconds(loops, rounds, 2)
+    return {" | ".join(method): row for method, row in found.items()}
 
 
 def measure(job: tuple[str, tuple[str, str], int, int, int]) -> dict[str, Any]:

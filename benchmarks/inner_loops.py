@@ -29,6 +29,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from turns import milliseconds
+
 from binomctl.machine.environment import environment
 from binomctl.reporting.figures import look, new_figure, save, style
 from binomctl.reporting.intervals import MeanCI, mean_ci95
@@ -158,23 +160,7 @@ def step_times(rounds: int) -> dict[str, dict[str, float]]:
     for method in METHODS:
         problem = problem_of(method, 0, rounds + 5)
         loops[method] = meta_train(problem, MetaState(problem))
-    times: dict[str, list[float]] = {m: [] for m in METHODS}
-    for _ in range(rounds + 5):
-        for method, loop in loops.items():
-            start = time.perf_counter()
-            next(loop)
-            times[method].append(1e3 * (time.perf_counter() - start))
-    out = {}
-    for method, values in times.items():
-        ordered = sorted(values[5:])
-        n = len(ordered)
-        out[method] = {
-            "median_ms": round(statistics.median(ordered), 2),
-            "p10_ms": round(ordered[n // 10], 2),
-            "p90_ms": round(ordered[9 * n // 10], 2),
-            "n": n,
-        }
-    return out
+    return milliseconds(loops, rounds, 5)
 
 
 def errors(loop: dict[str, Any], batches: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,10 @@ def adapt(
         losses.append(loss)
         if how.scale != 1:
             gradient = how.scale * gradient
-        if learns or not how.linear:
-            gradients.append(gradient)
         if how.proximal:
             gradient = gradient + how.proximal * (phi - theta)
-            if not how.linear:
-                gradients[-1] = gradient
+        if learns or not how.linear:
+            gradients.append(gradient)
         if how.linear:
             assert isinstance(how.rule, Linear)
             direction = how.rule.apply(how.m, gradient, how.layout)
@@ -124,18 +122,34 @@ def validate(
     engine: Engine, trajectory: Trajectory, curvature: Curvature, batch: EpisodeBatch
 ) -> tuple[Adapted, Tensor, Any]:
     """The outer losses of trajectories: as `adapt_and_validate` returns it."""
-    how = trajectory.adaptation
     x, y = batch.x_val, batch.y_val
     loss, g, prediction = engine.query(trajectory.phi[:, -1], x, y)
+    adapted = with_outer_losses(
+        trajectory, curvature, g, lambda k, c: engine.query(trajectory.phi[:, k], x, y)[1]
+    )
+    return adapted, loss, prediction
+
+
+def with_outer_losses(
+    trajectory: Trajectory,
+    curvature: Curvature,
+    g: Tensor,
+    gradient: Callable[[int, float], Tensor],
+) -> Adapted:
+    """What an estimator needs of a trajectory.
+
+    Args:
+        g: grad l_val(phi^K) [B, d].
+        gradient: (k, c_k) -> grad l_val(phi^k) [B, d], asked for where c_k is not 0.
+    """
+    how = trajectory.adaptation
     sources: dict[int, Tensor] = {}
     if how.weights is not None:
-        for k, c in enumerate(how.weights[:-1]):
-            if c:
-                sources[k] = c * engine.query(trajectory.phi[:, k], x, y)[1]
+        sources = {k: c * gradient(k, c) for k, c in enumerate(how.weights[:-1]) if c}
         g = how.weights[-1] * g
     if how.slots:
         g = torch.cat([g, g.new_zeros(len(g), how.slots * g.shape[1])], 1)
-    return Adapted(trajectory, g, curvature, sources), loss, prediction
+    return Adapted(trajectory, g, curvature, sources)
 
 
 def support_curvature(engine: Engine, batch: EpisodeBatch) -> Curvature:

@@ -16,7 +16,7 @@ from binomctl.pairs import check_pair
 from binomctl.settings import registry
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Asked:
     """An estimator and an inner loop, by names or constructed.
 
@@ -54,6 +54,7 @@ class Asked:
     update: Update | None = field(init=False)
     steps: range = field(init=False)
     """The k whose Hessians the estimator asks for."""
+    _fits: Layout | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         K, alpha, alphas = self.K, self.alpha, self.alphas
@@ -67,11 +68,10 @@ class Asked:
             bound = getattr(self, name)
             if bound is not None and not 0 < bound < inf:
                 raise ConfigError(f"{name} = {bound!r} must be positive and finite")
-        made = _made("estimator", self.estimator, self.estimator_options)
-        object.__setattr__(self, "made", made)
-        object.__setattr__(self, "made_rule", _made("rule", self.rule, {}))
-        object.__setattr__(self, "update", _update(self.optimizer, self.optimizer_options or {}))
-        object.__setattr__(self, "steps", made.steps(K))
+        self.made = _made("estimator", self.estimator, self.estimator_options)
+        self.made_rule = _made("rule", self.rule, {})
+        self.update = _update(self.optimizer, self.optimizer_options or {})
+        self.steps = self.made.steps(K)
 
     def adaptation(self, layout: Layout, like: Tensor) -> Adaptation:
         """The inner loop on parameters of a layout, its m of like's type and device.
@@ -98,7 +98,9 @@ class Asked:
             clip_norm=self.clip_norm,
             weights=None if self.weights is None else tuple(map(float, self.weights)),
         )  # fmt: skip
-        check_pair(made, _name(self.estimator), how, _name(self.rule))
+        if layout != self._fits:  # once: a training loop asks at every step
+            check_pair(made, _name(self.estimator), how, _name(self.rule))
+            self._fits = layout
         return how
 
 

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from binomctl.adapt import adapt
+from binomctl.adapt import adapt, with_outer_losses
 from binomctl.asked import Asked
-from binomctl.contracts import Adapted, Estimator, LearnsRule, Rule, Update
+from binomctl.contracts import Estimator, LearnsRule, Rule, Update
 from binomctl.curvature.two_losses import InnerLosses, OuterLoss, TwoLoss
 from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.flat import Layout
@@ -112,12 +112,11 @@ def hypergradient(
     curvature = InnerLosses(inner_loss, lam, layout, inner, order, memory)
     trajectory = adapt(curvature, start, how, 1, asked.steps)
     direct = OuterLoss(outer_loss, lam, layout, outer_batch)
-    c = how.weights or (*[0.0] * K, 1.0)
-    sources = {k: c[k] * direct.at(trajectory.phi[:, k], c[k]) for k in range(K) if c[k]}
-    g = c[K] * direct.at(trajectory.phi[:, K], c[K])
-    if how.slots:
-        g = torch.cat([g, g.new_zeros(1, how.slots * layout.d)], 1)
-    adapted = Adapted(trajectory, g, curvature, sources)
+    g = direct.at(trajectory.phi[:, K], 1.0 if how.weights is None else how.weights[K])
+    loss = direct.loss
+    adapted = with_outer_losses(
+        trajectory, curvature, g, lambda k, c: direct.at(trajectory.phi[:, k], c)
+    )
     w = made.adjoints(adapted)
     for k in range(K):
         if w[:, k + 1].any():
@@ -136,7 +135,7 @@ def hypergradient(
         raise NonFiniteError("the hypergradient is not finite", "Lower alpha or K.")
     if not with_loss:
         return found
-    return Hypergradient(found, direct.loss, layout.unflatten(trajectory.phi[0, K]))
+    return Hypergradient(found, loss, layout.unflatten(trajectory.phi[0, K]))
 
 
 def _two(batches: Any) -> tuple[Sequence[Any], Any]:

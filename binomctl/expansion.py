@@ -42,8 +42,13 @@ def passed_by(adapted: Adapted, w: Tensor, k: int) -> Tensor:
     if adapted.still and not adapted.sources:
         return w
     for at in reversed(range(k)):
-        w = _with_source(adapted, adapted.carry([at], w.unsqueeze(1))[:, 0], at)
+        w = _past(adapted, w, at)
     return w
+
+
+def _past(adapted: Adapted, w: Tensor, k: int) -> Tensor:
+    """P_k w + c_k g_k: one step past its Hessian."""
+    return _with_source(adapted, adapted.carry([k], w.unsqueeze(1))[:, 0], k)
 
 
 def _with_source(adapted: Adapted, w: Tensor, k: int) -> Tensor:
@@ -87,8 +92,7 @@ def _first_level(adapted: Adapted, k: int, P: int) -> Tensor:
         return adapted.g.unsqueeze(1).expand(-1, P, -1)
     columns = [adapted.g]
     for at in reversed(range(k, k + P - 1)):
-        w = adapted.carry([at], columns[-1].unsqueeze(1))[:, 0]
-        columns.append(_with_source(adapted, w, at))
+        columns.append(_past(adapted, columns[-1], at))
     return torch.stack(columns[::-1], 1)
 
 
@@ -147,8 +151,7 @@ def binomial_adjoints(adapted: Adapted, which: Expansion) -> Tensor:
             w[:, k] = last
     else:
         for k in reversed(range(K - C, K)):
-            carried = adapted.carry([k], last.unsqueeze(1))[:, 0]
-            last = _with_source(adapted, carried, k)
+            last = _past(adapted, last, k)
             w[:, k] = last
     if K > C:
         w[:, K - C] = 0

@@ -66,6 +66,22 @@ def build(cls: type[T], options: Mapping[str, Any], what: str, key: str = "") ->
         raise ConfigError(f"{what}: {error}", error.hint, key=error.key or key) from error
 
 
+def check_shares(options: Any, *names: str, key: str) -> None:
+    """Refuse options outside [0, 1), rates of decay say, by their place below a key."""
+    for name in names:
+        value = getattr(options, name)
+        if not 0 <= value < 1:
+            raise ConfigError(f"{name} = {value} is outside [0, 1)", key=f"{key}.{name}")
+
+
+def check_not_negative(options: Any, *names: str, key: str) -> None:
+    """Refuse negative options, by their place below a key."""
+    for name in names:
+        value = getattr(options, name)
+        if value < 0:
+            raise ConfigError(f"{name} = {value} is negative", key=f"{key}.{name}")
+
+
 def plugin(cls: type[T]) -> type[T]:
     """A frozen dataclass whose fields are options, checked wherever it is constructed: by a name
     in a configuration or by hand, BinomMAML(L=2) say. It stands above @dataclass(frozen=True)."""

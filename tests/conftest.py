@@ -1,9 +1,19 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     """Runs and pictures of a test land in its own folder."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def one_op_thread():
+    """Tiny networks: threads cost them more than they give, and bits do not depend on how many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -62,7 +62,7 @@ class Adapted:
 
     def carry(self, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is V[:, p] pulled back through step ks[p] with gamma held fixed: V [B, P, D]."""
-        return V if self.still else self._pull(ks, V)[0]
+        return V if self.still else self._pull(ks, V, _STATE)
 
     def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is V[:, p] pulled back through gamma of step ks[p]: V [B, P, D] -> the same.
@@ -71,7 +71,7 @@ class Adapted:
         """
         how = self.trajectory.adaptation
         if not self.still:
-            products = self.hessian(ks, -self._pull(ks, V)[1])
+            products = self.hessian(ks, -self._pull(ks, V, _GAMMA))
             out = torch.zeros_like(V)
             out[..., : products.shape[-1]] = products
             return out
@@ -90,7 +90,7 @@ class Adapted:
         reaches everything that gamma_k was computed with."""
         how = self.trajectory.adaptation
         if not self.still:
-            return self._pull(ks, V)[1]
+            return self._pull(ks, V, _GAMMA)
         assert isinstance(how.rule, Linear)
         return -how.alpha * how.rule.apply_transpose(how.m, V, how.layout)
 
@@ -110,34 +110,39 @@ class Adapted:
             per_task = vmap(torch.func.grad(weighed), in_dims=(None, 0, 0))
             linear: Tensor = per_task(how.m, gradients, w)
             return linear
-        total = w.new_zeros(len(w), len(how.m))
-        for k in range(how.K):
+        parts = [self._pulled(k, w[:, k : k + 1], _M) for k in range(how.K)]
+        return torch.stack(parts).sum(0)[:, 0]
 
-            def pulled(s: Tensor, gamma: Tensor, w: Tensor, k: int = k) -> Tensor:
-                back = vjp(lambda m: how.step(k, m, s, gamma), how.m)[1]
-                out: Tensor = back(w.view_as(s))[0]
-                return out
+    def _pull(self, ks: Sequence[int], V: Tensor, through: int) -> Tensor:
+        """Column p is V[:, p] pulled back through step ks[p] to one of the step's arguments."""
+        columns: list[Tensor] = [V[:, 0]] * len(ks)
+        for k in sorted(set(ks)):
+            mine = [p for p, kp in enumerate(ks) if kp == k]
+            for p, column in zip(mine, self._pulled(k, V[:, mine], through).unbind(1), strict=True):
+                columns[p] = column
+        return torch.stack(columns, 1)
 
-            total += vmap(pulled)(trajectory.state(k), gradients[:, k], w[:, k])
-        return total
-
-    def _pull(self, ks: Sequence[int], V: Tensor) -> tuple[Tensor, Tensor]:
-        """(dU_k / ds)^T v [B, P, D] and (dU_k / dgamma)^T v [B, P, d], by automatic differentiation
-        of the step alone."""
+    def _pulled(self, k: int, V: Tensor, through: int) -> Tensor:
+        """V [B, P, D] pulled back through step k to one of its arguments, [B, P, its size], by
+        automatic differentiation of the step alone."""
         trajectory, how = self.trajectory, self.trajectory.adaptation
         assert trajectory.gradients is not None
-        d = trajectory.phi.shape[-1]
-        carried, through = torch.empty_like(V), V.new_empty(*V.shape[:2], d)
-        for k in sorted(set(ks)):
-            columns = [p for p, kp in enumerate(ks) if kp == k]
 
-            def pulled(s: Tensor, gamma: Tensor, W: Tensor, k: int = k) -> tuple[Tensor, Tensor]:
-                back = vjp(lambda s, gamma: how.step(k, how.m, s, gamma), s, gamma)[1]
-                out: tuple[Tensor, Tensor] = vmap(back)(W.view(len(W), *s.shape))
-                return out
+        def one(s: Tensor, gamma: Tensor, W: Tensor) -> Tensor:
+            arguments = [how.m, s, gamma]
 
-            ds, dgamma = vmap(pulled)(
-                trajectory.state(k), trajectory.gradients[:, k], V[:, columns]
-            )
-            carried[:, columns], through[:, columns] = ds.flatten(2), dgamma
-        return carried, through
+            def step(moving: Tensor) -> Tensor:
+                at = list(arguments)
+                at[through] = moving
+                return how.step(k, *at)
+
+            back = vjp(step, arguments[through])[1]
+            out: Tensor = vmap(back)(W.view(len(W), *s.shape))[0]
+            return out
+
+        found: Tensor = vmap(one)(trajectory.state(k), trajectory.gradients[:, k], V)
+        return found.flatten(2)
+
+
+_M, _STATE, _GAMMA = range(3)
+"""The arguments of a step, in its order."""

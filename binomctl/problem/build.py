@@ -22,7 +22,6 @@ from binomctl.problem.checks import check_network, check_runs
 from binomctl.problem.datasets import build_dataset, evaluation_dataset
 from binomctl.problem.engines import freeze, with_engine
 from binomctl.problem.record import Problem as Problem
-from binomctl.problem.schedules import step_losses
 from binomctl.settings import registry
 from binomctl.settings.config import Config
 
@@ -75,8 +74,7 @@ def build_problem(config: Config) -> Problem:
     for split in ("validation", "test"):  # better told now than after the training
         evaluation_dataset(config, dataset).episode(split, 0)
     check_network(problem, batch)
-    weights = step_losses(config.adaptation, config.adaptation.K, 0)
-    how = problem.adaptation(batch, problem.m, weights=weights)
+    how = problem.inner_loop(problem.m, step=0)
     check_pair(estimator, config.estimator.name, how, config.rule.name)
     return freeze(problem) if config.adaptation.statistics == "frozen" else problem
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule, Update
 from binomctl.episodes import EpisodeBatch
 from binomctl.problem.batch_norm import Statistics
-from binomctl.problem.schedules import step_sizes
+from binomctl.problem.schedules import step_losses, step_sizes
 from binomctl.problem.tasks import Tasks
 from binomctl.settings.config import Config, Reduction
 
@@ -38,26 +38,31 @@ class Problem:
     def device(self) -> torch.device:
         return self.theta.device
 
-    def adaptation(
-        self,
-        batch: EpisodeBatch,
-        m: Tensor,
-        K: int | None = None,
-        weights: tuple[float, ...] | None = None,
-    ) -> Adaptation:
-        """K steps of the rule on a batch, with weights of the outer losses; K defaults to the
-        training configuration's."""
+    def inner_loop(self, m: Tensor, K: int | None = None, step: int | None = None) -> Adaptation:
+        """K steps of the rule, as any batch takes them but for the scale of its loss.
+
+        Args:
+            K: None takes the training configuration's.
+            step: the meta-step whose outer losses count; None for l_val(phi^K) alone.
+        """
         how = self.config.adaptation
-        seen = batch.mini_batches
-        n = batch.y_trn.shape[1] if seen is None else seen.shape[2]
-        scale = self._factor(how.loss_reduction, n)
-        proximal = self.estimator.proximal if isinstance(self.estimator, Proximal) else 0.0
         steps = K or how.K
         return Adaptation(
-            steps, how.alpha, self.rule, m, self.engine.layout, scale=scale, proximal=proximal,
+            steps, how.alpha, self.rule, m, self.engine.layout,
+            proximal=self.estimator.proximal if isinstance(self.estimator, Proximal) else 0.0,
             update=self.update, alphas=step_sizes(how, steps), clip_value=how.clip_value,
-            clip_norm=how.clip_norm, weights=weights,
+            clip_norm=how.clip_norm,
+            weights=None if step is None else step_losses(how, steps, step),
         )  # fmt: skip
+
+    def adaptation(
+        self, batch: EpisodeBatch, m: Tensor, K: int | None = None, step: int | None = None
+    ) -> Adaptation:
+        """As `inner_loop`, on a batch."""
+        seen = batch.mini_batches
+        n = batch.y_trn.shape[1] if seen is None else seen.shape[2]
+        scale = self._factor(self.config.adaptation.loss_reduction, n)
+        return replace(self.inner_loop(m, K, step), scale=scale)
 
     def query_factor(self, batch: EpisodeBatch) -> float:
         """What the reduction of the query loss makes of the meta-gradient of its mean."""

@@ -14,7 +14,6 @@ from binomctl.adapt import adapt, estimate, support_curvature, validate
 from binomctl.contracts import Adaptation, Curvature, Trajectory
 from binomctl.episodes import EpisodeBatch
 from binomctl.problem.record import Problem
-from binomctl.problem.schedules import step_losses
 from binomctl.training.loop import MetaState, update
 from binomctl.training.step import Computed, StepFunction
 
@@ -125,9 +124,7 @@ def timed_step(
         at = whole(problem.theta, problem.m, batch)
         clock.mark("step")
     else:
-        section = problem.config.adaptation
-        weights = step_losses(section, section.K, state.step)
-        how = problem.adaptation(batch, problem.m, weights=weights)
+        how = problem.adaptation(batch, problem.m, step=state.step)
         observed = ObservedCurvature(support_curvature(problem.engine, batch))
         trajectory = _adapted(problem, observed, how, batch)
         clock.mark("adaptation")

@@ -22,7 +22,6 @@ from binomctl.curvature.traits import traits_of
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
 from binomctl.problem.record import Problem
-from binomctl.problem.schedules import step_losses
 from binomctl.training.cuda_graph import Captured
 
 _LOG = logging.getLogger("binomctl")
@@ -67,9 +66,7 @@ def step_function(problem: Problem) -> StepFunction:
     def compute(
         theta: Tensor, m: Tensor, batch: EpisodeBatch, step: int = 0, memory: Memory | None = None
     ) -> Computed:
-        how = problem.config.adaptation
-        weights = step_losses(how, how.K, step)
-        return run(problem, theta, problem.adaptation(batch, m, weights=weights), batch, memory)
+        return run(problem, theta, problem.adaptation(batch, m, step=step), batch, memory)
 
     return _captured(problem, compute) if captures(problem) else compute
 
@@ -171,7 +168,7 @@ def _changes(problem: Problem) -> str:
         return "an estimator with a state is not "
     if problem.config.adaptation.step_losses == "annealed":
         return "outer losses whose weights change from step to step are not "
-    if not problem.adaptation(problem.training_batch(range(1)), problem.m).linear:
+    if not problem.inner_loop(problem.m).linear:
         return "inner steps that are derived by autograd are not "
     return ""
 

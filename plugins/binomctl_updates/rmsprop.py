@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from binomctl.errors import ConfigError
-from binomctl.options import option, plugin
+from binomctl.options import check_not_negative, check_shares, option, plugin
 
 
 @plugin
@@ -26,18 +26,10 @@ class RMSprop:
     weight_decay: float = option(0.0, "added to u as weight_decay phi")
 
     def __post_init__(self) -> None:
-        for name in ("decay", "momentum"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise ConfigError(
-                    f"{name} = {value} is outside [0, 1)", key=f"adaptation.optimizer.{name}"
-                )
-        for name in ("epsilon", "epsilon_root", "weight_decay"):
-            value = getattr(self, name)
-            if value < 0:
-                raise ConfigError(
-                    f"{name} = {value} is negative", key=f"adaptation.optimizer.{name}"
-                )
+        check_shares(self, "decay", "momentum", key="adaptation.optimizer")
+        check_not_negative(
+            self, "epsilon", "epsilon_root", "weight_decay", key="adaptation.optimizer"
+        )
         if self.epsilon + self.epsilon_root == 0:
             raise ConfigError(
                 "epsilon and epsilon_root are both 0: a gradient of 0 would be divided by 0",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from binomctl.errors import ConfigError
-from binomctl.options import option, plugin
+from binomctl.options import check_not_negative, check_shares, option, plugin
 
 
 @plugin
@@ -21,15 +21,8 @@ class SGD:
     weight_decay: float = option(0.0, "added to u as weight_decay phi")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(
-                f"momentum = {self.momentum} is outside [0, 1)", key="adaptation.optimizer.momentum"
-            )
-        if self.weight_decay < 0:
-            raise ConfigError(
-                f"weight_decay = {self.weight_decay} is negative",
-                key="adaptation.optimizer.weight_decay",
-            )
+        check_shares(self, "momentum", key="adaptation.optimizer")
+        check_not_negative(self, "weight_decay", key="adaptation.optimizer")
         if self.nesterov and not self.momentum:
             raise ConfigError(
                 "nesterov looks ahead along a velocity, and momentum = 0 has none",

@@ -6,19 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from golden.cases import CASES, fingerprint, machine
 
 RECORDED = json.loads(Path(__file__).with_name("golden.json").read_text())
 
 
-@pytest.fixture(autouse=True)
-def one_op_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_op_thread")
 
 
 def test_nothing_is_recorded_that_is_not_run():
