@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from binomctl.adapt import adapt_and_validate, estimate
 from binomctl.asked import Asked
 from binomctl.contracts import Adaptation, Engine, Estimator, Rule, Update
-from binomctl.curvature.autograd import Batching, Memory
+from binomctl.curvature.autograd import AutogradEngine, Batching, Memory
 from binomctl.curvature.choose import Kind
 from binomctl.curvature.criterion import Loss, check_outside
 from binomctl.curvature.handed_in import Part, batches
 from binomctl.curvature.prepared import Prepared
+from binomctl.curvature.unrolled import unrolled, unrolls
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, NonFiniteError, unknown
 
@@ -113,6 +114,7 @@ class MetaGradient:
                 check_outside(one, model)
         self.model = model
         self._per_task, self._with_loss = per_task, with_loss
+        self._free = (engine, batching, order) == ("auto", "auto", "auto")
         how = (engine, memory, batching, order, allow_unused)
         self._prepared = _prepared(model, loss, *how, len(self._asked.steps) > 0)
         self._outer = None if outer_loss is None else _prepared(model, outer_loss, *how, False)
@@ -169,6 +171,10 @@ class MetaGradient:
     def _computed(
         self, engine: Engine, theta: Tensor, batch: EpisodeBatch, how: Adaptation, outer: Any
     ) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
+        if self._free and self._asked.exact and outer is None and unrolls(engine, how, len(batch)):
+            assert isinstance(engine, AutogradEngine)
+            rows, loss, outputs = unrolled(engine, theta, batch, how)
+            return rows, how.m.new_zeros(len(batch), 0), loss, outputs, engine.layout
         adapted, loss, outputs = adapt_and_validate(
             engine, theta, batch, how, self._asked.steps, query=outer
         )

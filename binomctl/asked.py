@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from binomctl.contracts import Adaptation, Estimator, Proximal, Rule, Update
+from binomctl.contracts import (
+    Adaptation,
+    Estimator,
+    Expands,
+    Expansion,
+    Proximal,
+    Remembers,
+    Rule,
+    Update,
+)
 from binomctl.errors import ConfigError
 from binomctl.flat import Layout
 from binomctl.pairs import check_pair
@@ -54,7 +63,9 @@ class Asked:
     update: Update | None = field(init=False)
     steps: range = field(init=False)
     """The k whose Hessians the estimator asks for."""
-    _fits: Layout | None = field(init=False, default=None)
+    exact: bool = field(init=False)
+    """Whether the estimator is the whole expansion, so that it is the exact meta-gradient."""
+    _kept: Adaptation | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         K, alpha, alphas = self.K, self.alpha, self.alphas
@@ -72,6 +83,13 @@ class Asked:
         self.made_rule = _made("rule", self.rule, {})
         self.update = _update(self.optimizer, self.optimizer_options or {})
         self.steps = self.made.steps(K)
+        whole = Expansion(K, K, alpha)
+        made = self.made
+        self.exact = (
+            isinstance(made, Expands)
+            and made.expansion(K, alpha) == whole
+            and not isinstance(made, Remembers)
+        )
 
     def adaptation(self, layout: Layout, like: Tensor) -> Adaptation:
         """The inner loop on parameters of a layout, its m of like's type and device.
@@ -80,6 +98,16 @@ class Asked:
             ConfigError: rule_parameters of another length, or an estimator that is not derived for
                 this inner loop.
         """
+        kept = self._kept  # a training loop asks at every step
+        fits = kept is not None and kept.layout == layout
+        if (
+            kept is not None
+            and fits
+            and self.rule_parameters is None
+            and kept.m.dtype == like.dtype
+            and kept.m.device == like.device
+        ):
+            return kept
         m = self.made_rule.initial(layout).to(like)
         if self.rule_parameters is not None:
             if self.rule_parameters.shape != m.shape:
@@ -98,9 +126,9 @@ class Asked:
             clip_norm=self.clip_norm,
             weights=None if self.weights is None else tuple(map(float, self.weights)),
         )  # fmt: skip
-        if layout != self._fits:  # once: a training loop asks at every step
+        if not fits:
             check_pair(made, _name(self.estimator), how, _name(self.rule))
-            self._fits = layout
+        self._kept = how
         return how
 
 

@@ -6,7 +6,7 @@ is then one backward pass through that graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from binomctl.curvature.criterion import Criterion, Loss
 from binomctl.curvature.linearisation import Group, Linearisation, linearised
 from binomctl.curvature.network import Inputs, Network
-from binomctl.curvature.outputs import Unpacked, together
+from binomctl.curvature.outputs import Unpacked, rows, together
 from binomctl.curvature.supported import (
     StepBuffers,
     check_loss,
@@ -85,7 +85,9 @@ class AutogradEngine:
         """Why no faster engine computes, in words; set by whoever chose."""
         self._loss = Criterion.of(loss)
         self._statistics = statistics or (lambda k: {})
-        on_cpu = next(module.parameters()).device.type == "cpu"
+        self.on_cpu = on_cpu = next(module.parameters()).device.type == "cpu"
+        self.plain_steps = statistics is None
+        """Whether every inner step has the same buffers."""
         convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
         self.batching: Batching = batching
         if batching == "auto":
@@ -102,6 +104,15 @@ class AutogradEngine:
     def points_together(self) -> bool:
         """Whether the points of one level are computed in parallel, linearised anew."""
         return self._vmap and self.order == "columns" and self.memory == "recompute"
+
+    @property
+    def module(self) -> nn.Module:
+        """The calling thread's copy of the module."""
+        return self._workers.network.module
+
+    def side_by_side(self, function: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
+        """function(*row) for the tasks' rows of the columns, a few at a time under "loop"."""
+        return self._workers.map(function, *columns)
 
     def close(self) -> None:
         """End the engine's threads; they start again when it is used again."""
@@ -141,10 +152,8 @@ class AutogradEngine:
         """Loss and gradient of B tasks at phi [B, d] of step k; with graph, ready for H v."""
         buffers = self._statistics(k)
         if self._vmap:
-            groups = [self._linearise(phi, x, y, buffers, graph)]
-            return Linearisation(
-                self.layout, self._workers, groups, groups[0].loss, groups[0].output
-            )
+            one = self._linearise(phi, x, y, buffers, graph)
+            return Linearisation(self.layout, self._workers, [one], one.loss, one.output)
         tasks = ([rows(part, b) for b in range(len(phi))] for part in (x, y))
         groups = self._workers.map(
             lambda p, xb, yb: self._linearise(p, xb, yb, buffers, graph), phi, *tasks
@@ -153,20 +162,22 @@ class AutogradEngine:
         output = together([g.output for g in groups])
         return Linearisation(self.layout, self._workers, groups, loss, output)
 
-    def loss_of(self, parameters: dict[str, Tensor], x: Inputs, y: Any) -> Tensor:
-        """The loss of one task at parameters by name, with its graph."""
-        with in_words(self._workers.network.module):
-            return self._task(parameters, x, y, self._statistics(None))[0]
+    def task(self, parameters: Mapping[str, Tensor], x: Inputs, y: Any) -> tuple[Tensor, Any]:
+        """Loss and output of one task at parameters by name, with their graphs."""
+        with in_words(self.module):
+            return self._task(parameters, x, y, self._statistics(None))
 
     def _predict(self, phi: Tensor, x: Inputs) -> Any:
         with torch.no_grad(), in_words(self._workers.network.module):  # grad mode is per thread
             return self._forward(self.layout.unflatten(phi), x, self._statistics(None))
 
-    def _forward(self, parameters: dict[str, Tensor], x: Inputs, buffers: dict[str, Tensor]) -> Any:
+    def _forward(
+        self, parameters: Mapping[str, Tensor], x: Inputs, buffers: dict[str, Tensor]
+    ) -> Any:
         return self._workers.network(parameters, x, buffers)
 
     def _task(
-        self, parameters: dict[str, Tensor], x: Inputs, y: Any, buffers: dict[str, Tensor]
+        self, parameters: Mapping[str, Tensor], x: Inputs, y: Any, buffers: dict[str, Tensor]
     ) -> tuple[Tensor, Any]:
         output = self._forward(parameters, x, buffers)
         loss = self._loss(output, y, parameters)
@@ -186,11 +197,6 @@ class AutogradEngine:
             held=self.batching == "alone",
             allow_unused=self.allow_unused,
         )
-
-
-def rows(part: Any, b: int | slice) -> Any:
-    """Task b of a batch: the same structure, every tensor's row b."""
-    return tree_map(lambda t: t[b] if isinstance(t, Tensor) else t, part)
 
 
 class AutogradCurvature:

@@ -199,7 +199,7 @@ def check_loss(
     with torch.enable_grad(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            value = engine.loss_of(leaves, x, y)
+            value, _ = engine.task(leaves, x, y)
         except ConfigError as error:
             if "Target" in str(error) and "out of bounds" in str(error):
                 classes = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else 1

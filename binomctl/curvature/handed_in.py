@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from binomctl.curvature.autograd import rows
+from binomctl.curvature.outputs import rows
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
 

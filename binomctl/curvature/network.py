@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from operator import is_
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from binomctl.curvature.adjusted import adjust
 from binomctl.curvature.copying import Copier
+from binomctl.curvature.watched import Watched, snapshot
 from binomctl.flat import Layout, trainable
 
 Inputs = Any
@@ -43,12 +43,14 @@ class Network:
         copies = {id(new): names[id(old)] for old, new in copier.tensors if id(old) in names}
         self._slots: list[tuple[Any, Any, str]] = []
         for _, container in copier.containers:
-            items = container.items() if isinstance(container, dict) else enumerate(container)
+            items = snapshot(container).items()
             self._slots += [(container, key, copies[id(v)]) for key, v in items if id(v) in copies]
+        self._own = [container[key] for container, key, _ in self._slots]
+        self._holding = False
         self._constants = [(old, new) for old, new in copier.tensors if id(old) not in names]
         self._versions = [new._version for _, new in self._constants]
-        self._state = [(c, _snapshot(c)) for _, c in copier.containers]
-        self._seen = [(c, _snapshot(c)) for c, _ in copier.containers]
+        self._state = Watched([c for _, c in copier.containers])
+        self._seen = Watched([c for c, _ in copier.containers])
         self._kinds = [(p.requires_grad, p.dtype, p.device, p.shape) for p in model.parameters()]
         self._buffers: dict[str, tuple[Any, str]] = {}
         self.generators = copier.generators
@@ -68,7 +70,7 @@ class Network:
     def is_copy_of(self, model: nn.Module) -> bool:
         """Whether the module is still what was copied: its parts, attributes, hooks and flags;
         the values of its tensors are read anew by `refresh`."""
-        return all(_same(c, seen) for c, seen in self._seen) and self._kinds == [
+        return self._seen.same() and self._kinds == [
             (p.requires_grad, p.dtype, p.device, p.shape) for p in model.parameters()
         ]
 
@@ -100,21 +102,34 @@ class Network:
         self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor] = {}
     ) -> Iterator[None]:
         """The copy holds these parameters inside the block, and its own state after it."""
-        old = [container[key] for container, key, _ in self._slots]
+        nested = self._holding
+        old = [container[key] for container, key, _ in self._slots] if nested else self._own
         places = [(*self._buffer(name), value) for name, value in buffers.items()]
         replaced = [container[key] for container, key, _ in places]
         try:
+            self._holding = True
             for container, key, name in self._slots:
                 container[key] = parameters[name]
             for container, key, value in places:
                 container[key] = value
             yield
         finally:
+            # Its own parameters first: what then differs, a forward has changed.
+            with suppress(IndexError):  # of a list that a forward has shortened: reset restores it
+                self._put(self._own)
+            if not nested:
+                for (container, key, _), value in zip(places, replaced, strict=True):
+                    container[key] = value
             self.reset()
-            for (container, key, _), value in zip(self._slots, old, strict=True):
-                container[key] = value
-            for (container, key, _), value in zip(places, replaced, strict=True):
-                container[key] = value
+            if nested:
+                self._put(old)
+                for (container, key, _), value in zip(places, replaced, strict=True):
+                    container[key] = value
+            self._holding = nested
+
+    def _put(self, values: list[Any]) -> None:
+        for (container, key, _), value in zip(self._slots, values, strict=True):
+            container[key] = value
 
     def changes(self) -> list[str]:
         """Names of what a forward has changed on the copy and `reset` has not yet put back."""
@@ -122,8 +137,7 @@ class Network:
         named |= {id(m._buffers): path for path, m in self.module.named_modules()}
         out = []
         slots = {(id(container), key) for container, key, _ in self._slots}
-        for container, before in self._state:
-            now = _snapshot(container)
+        for container, before, now in self._state.changed():
             for key, value in now.items():
                 moved = key not in before or before[key] is not value
                 if moved and (id(container), key) not in slots:
@@ -136,12 +150,8 @@ class Network:
 
     def reset(self) -> None:
         """Undo what a forward did to the copy's state."""
-        for container, before in self._state:
-            if not _same(container, before):
-                _restore(container, before)
-        if any(
-            new._version != v for (_, new), v in zip(self._constants, self._versions, strict=True)
-        ):
+        self._state.restore()
+        if [new._version for _, new in self._constants] != self._versions:
             self.refresh()
 
     def _buffer(self, name: str) -> tuple[Any, str]:
@@ -149,25 +159,6 @@ class Network:
             path, _, key = name.rpartition(".")
             self._buffers[name] = (self.module.get_submodule(path)._buffers, key)
         return self._buffers[name]
-
-
-def _snapshot(container: Any) -> dict[Any, Any]:
-    return dict(container) if isinstance(container, dict) else dict(enumerate(container))
-
-
-def _same(container: Any, before: dict[Any, Any]) -> bool:
-    if len(container) != len(before):
-        return False
-    values = container.values() if isinstance(container, dict) else container
-    return all(map(is_, values, before.values()))
-
-
-def _restore(container: Any, before: dict[Any, Any]) -> None:
-    container.clear()
-    if isinstance(container, dict):
-        container.update(before)
-    else:
-        container.extend(before.values())
 
 
 _LOCK = threading.Lock()

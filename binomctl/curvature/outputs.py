@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from binomctl.errors import ConfigError
 
@@ -17,6 +17,13 @@ def together(outputs: list[Any]) -> Any:
     if all(isinstance(o, Tensor) and o.shape == outputs[0].shape for o in outputs):
         return torch.stack(outputs)
     return outputs
+
+
+def rows(part: Any, b: int | slice) -> Any:
+    """Task b of a batch: the same structure, every tensor's row b."""
+    if isinstance(part, Tensor):
+        return part[b]
+    return tree_map(lambda t: t[b] if isinstance(t, Tensor) else t, part)
 
 
 _PLAIN = int | float | str | bool | None

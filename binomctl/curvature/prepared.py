@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from binomctl.contracts import Engine
-from binomctl.curvature.autograd import AutogradEngine, Batching, Memory, rows
+from binomctl.curvature.autograd import AutogradEngine, Batching, Memory
 from binomctl.curvature.choose import RUNGS, Kind, choose_engine
 from binomctl.curvature.criterion import Loss
 from binomctl.curvature.network import Network, matrix_attention
+from binomctl.curvature.outputs import rows
 from binomctl.curvature.supported import check_model
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import BinomctlError, ConfigError
