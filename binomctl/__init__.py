@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from binomctl.api import MetaGradient, MetaGradients, meta_gradient
     from binomctl.bilevel import Hypergradient, hypergradient
+    from binomctl.models.imported import model
 
 _DOORS = {
     "Hypergradient": "bilevel",
@@ -15,8 +16,16 @@ _DOORS = {
     "MetaGradients": "api",
     "hypergradient": "bilevel",
     "meta_gradient": "api",
+    "model": "models.imported",
 }
-__all__ = ["Hypergradient", "MetaGradient", "MetaGradients", "hypergradient", "meta_gradient"]
+__all__ = [
+    "Hypergradient",
+    "MetaGradient",
+    "MetaGradients",
+    "hypergradient",
+    "meta_gradient",
+    "model",
+]
 
 
 def __getattr__(name: str) -> Any:

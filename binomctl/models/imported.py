@@ -1,82 +1,140 @@
-"""A user's own network, by dotted path."""
+"""A user's own network, by dotted path.
+
+Importing a module runs its code, so whoever calls `build_imported` has been asked to: a
+configuration of a run folder passes binomctl/settings/trust.py first.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from binomctl.errors import ConfigError
 
+F = TypeVar("F", bound=Callable[..., nn.Module])
+_MARK = "__binomctl_model__"
+
+
+def model(function: F) -> F:
+    """Mark a function as one that makes networks, so that `model.import` may name it. Classes
+    derived from torch.nn.Module need no mark; nothing else can be named."""
+    setattr(function, _MARK, True)
+    return function
+
 
 def build_imported(
     target: str, options: Mapping[str, Any], in_shape: tuple[int, ...], out_dim: int
 ) -> nn.Module:
-    """Call "package.module:Class" with its options; in_shape and out_dim where it takes them.
-
-    The working folder is searched too, as by `python -m`.
+    """Make the network of "package.module:Class" with its options; in_shape and out_dim where it
+    takes them.
 
     Raises:
-        ConfigError: no such module or class, options it does not take, or not an nn.Module.
+        ConfigError: no such module or class, neither a class derived from nn.Module nor a function
+            marked with `binomctl.model`, options it does not take.
     """
-    factory = _find(target)
+    factory = find_network(target)
     given = dict(options)
-    known = inspect.signature(factory).parameters
+    try:
+        signature = inspect.signature(factory)
+    except ValueError as error:  # a class without one, of an extension
+        raise ConfigError(
+            f"{target} does not say what it takes: {error}",
+            "Derive a class with an __init__ of its own from it.",
+            key="model.import",
+        ) from error
     for name, value in (("in_shape", in_shape), ("out_dim", out_dim)):
-        if name in known:
+        if name in signature.parameters:
             given.setdefault(name, value)
     try:
-        inspect.signature(factory).bind(**given)
+        signature.bind(**given)
     except TypeError as error:
         raise ConfigError(
             f"{target} does not take these options: {error}",
-            f"Its signature is {inspect.signature(factory)}.",
+            f"Its signature is {signature}.",
             key="model.import",
         ) from error
     try:
-        model = factory(**given)
+        made = factory(**given)
     except Exception as error:
         raise ConfigError(
             f"{target} fails: {type(error).__name__}: {error}", key="model.import"
         ) from error
-    if not isinstance(model, nn.Module):
+    if not isinstance(made, nn.Module):
         raise ConfigError(
-            f"{target} gives {type(model).__name__}, not a torch.nn.Module", key="model.import"
+            f"{target} gives {type(made).__name__}, not a torch.nn.Module", key="model.import"
         )
-    return model
+    return made
 
 
-def _find(target: str) -> Callable[..., Any]:
+def find_network(target: str, folder: Path | None = None) -> Callable[..., nn.Module]:
+    """What "package.module:Class" names, its module imported; nothing of it is called.
+
+    folder: searched first; None: the working folder, as by `python -m`.
+
+    Raises:
+        ConfigError: as `build_imported`.
+    """
     module_name, colon, name = target.partition(":")
-    if not colon or not module_name or not name:
+    words = module_name.split(".")
+    if not colon or not all(word.isidentifier() for word in (*words, name)):
         raise ConfigError(
             f"import '{target}' is not of the form package.module:Class", key="model.import"
         )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    if words[0] in sys.stdlib_module_names:  # told before its import: some act when imported
+        raise ConfigError(
+            f"import '{target}': {words[0]} is a part of Python, which has no networks",
+            "Name a class derived from torch.nn.Module.",
+            key="model.import",
+        )
+    module = _imported(module_name, folder or Path.cwd())
+    found = getattr(module, name, None)
+    if found is None:
+        raise ConfigError(f"module '{module_name}' has no '{name}'", key="model.import")
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        return found
+    if inspect.isfunction(found) and getattr(found, _MARK, False):
+        return found
+    kind = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
+    raise ConfigError(
+        f"{target} is no network but a {kind}: it was not called"
+        if not isinstance(found, type)
+        else f"{target} is {kind}, not derived from torch.nn.Module: it was not called",
+        "Name a class derived from torch.nn.Module, or put @binomctl.model above a function that"
+        " returns one.",
+        key="model.import",
+    )
+
+
+def _imported(name: str, folder: Path) -> Any:
+    """A module, the folder searched first for it alone: kept in front of the path, a file of the
+    folder would stand in for whatever is imported later."""
+    here, before = str(folder), list(sys.path)
+    own = importlib.machinery.PathFinder.find_spec(name.partition(".")[0], [here]) is not None
     try:
-        module = importlib.import_module(module_name)
+        if own:
+            sys.path.insert(0, here)
+        return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f"cannot import '{module_name}': {error}",
+            f"cannot import '{name}': {error}",
             "Install it, or run in the folder that holds it.",
             key="model.import",
         ) from error
     except Exception as error:
         raise ConfigError(
-            f"'{module_name}' fails when imported: {type(error).__name__}: {error}",
+            f"'{name}' fails when imported: {type(error).__name__}: {error}",
             "--debug shows where.",
             key="model.import",
         ) from error
-    factory: Callable[..., Any] | None = getattr(module, name, None)
-    if factory is None:
-        raise ConfigError(f"module '{module_name}' has no '{name}'", key="model.import")
-    if not callable(factory):
-        raise ConfigError(f"{target} is {type(factory).__name__}, no class", key="model.import")
-    return factory
+    finally:
+        if own:
+            sys.path.remove(here)
+            if here not in before:  # for what the network imports when it is called
+                sys.path.append(here)

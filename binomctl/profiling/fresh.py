@@ -32,7 +32,8 @@ def peak_resident(config: Config) -> dict[str, int]:
         MemoryError: the process ran out of memory, or was killed for it.
         RuntimeError: it failed otherwise.
     """
-    command = [sys.executable, "-m", "binomctl.profiling.fresh"]
+    # -P: no file of the working folder stands in for a module.
+    command = [sys.executable, "-P", "-m", "binomctl.profiling.fresh"]
     done = subprocess.run(  # in a session of its own: a terminal's Ctrl-C is not for it
         command, input=config.model_dump_json(), capture_output=True, text=True,
         start_new_session=True,

@@ -116,7 +116,7 @@ def test_a_user_s_own_network_by_dotted_path(tmp_path):
         ("own_nets:Nett", "no 'Nett'"),
         ("own_netz:Net", "cannot import 'own_netz'"),
         ("own_nets", "not of the form"),
-        ("own_nets:nothing", "gives int, not a torch.nn.Module"),
+        ("own_nets:nothing", "own_nets:nothing is no network but a function"),
     ):
         failed = run("train", "--config", "c.yaml", "--set", f"model.import={value}")
         assert failed.returncode == 2
