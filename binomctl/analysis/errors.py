@@ -16,7 +16,7 @@ from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate
 from binomctl.analysis.spectrum import Spectrum, spectrum
-from binomctl.contracts import Expands, Expansion, Proximal
+from binomctl.contracts import Adaptation, Expands, Expansion, Proximal, Starts
 from binomctl.errors import NonFiniteError
 from binomctl.expansion import combine, elementary_rows, passed_by
 from binomctl.problem.cases import Case
@@ -116,6 +116,7 @@ def analyse(
     cases: Sequence[Case],
     batches: int,
     *,
+    step: int = 0,
     with_spectrum: bool = False,
     cost: list[float] | None = None,
 ) -> Iterator[tuple[list[Errors], list[Spectrum]]]:
@@ -126,6 +127,7 @@ def analyse(
         theta: where the inner loops start [d]; m: the rule's meta-parameters [n].
         cases: what to measure.
         batches: number of meta-batches of problem.config.training.meta_batch tasks.
+        step: the meta-step whose weights of outer losses count.
         with_spectrum: run Lanczos on every H_k too.
         cost: takes, batch by batch, the relative error of the exact meta-gradient computed with
             products in engine.precision, where that is not full. All errors are against the exact
@@ -140,7 +142,7 @@ def analyse(
     precise = at_full_precision(problem).engine if low else problem.engine
     for i in range(batches):
         batch = problem.training_batch(range(i * B, (i + 1) * B))
-        how = replace(problem.adaptation(batch, m), proximal=0.0)
+        how = replace(problem.adaptation(batch, m, step=step), proximal=0.0)
         adapted, _, _ = adapt_and_validate(problem.engine, theta, batch, how, range(how.K))
         rows, d = elementary_rows(adapted), how.layout.d
         whole = Expansion(how.K, how.K, adapted.alpha)
@@ -174,6 +176,16 @@ def analyse(
         if with_spectrum:
             spectra.append(spectrum(adapted, seed=i))
         yield errors, spectra
+
+
+def unbounded(how: Adaptation) -> str:
+    """Why the theorems say nothing of an inner loop; "" where they do: they are about steps
+    phi - alpha grad l_trn from theta, and the loss at phi^K alone."""
+    if not (how.linear and how.rule.plain) or isinstance(how.rule, Starts):
+        return "the theorems are about plain gradient descent from theta"
+    if how.weights is not None:
+        return "the theorems are about l_val(phi^K), not about outer losses at several steps"
+    return ""
 
 
 def matching_bounds(

@@ -1,26 +1,22 @@
-"""What an error analysis starts from: its configuration, its estimators, where theta is."""
+"""What an error analysis starts from: its estimators, where theta is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from binomctl.contracts import PseudoGradient
-from binomctl.errors import CheckpointError, ConfigError
+from binomctl.errors import ConfigError
 from binomctl.problem.build import build_problem
 from binomctl.problem.cases import Case, cases_of
 from binomctl.problem.engines import with_frozen
 from binomctl.problem.record import Problem
 from binomctl.runs import Checkpoint, RunDirectory
-from binomctl.settings.config import ERROR_ANALYSIS, Config
-from binomctl.settings.layers import Places, load_config
-from binomctl.training.run import restore
-
-FIXED_BY_A_RUN = ("dataset.name", "model.name", "rule.name")
+from binomctl.settings.config import Config
+from binomctl.training.state import constants, restore
 
 
 @dataclass(frozen=True)
@@ -34,48 +30,16 @@ class Start:
     step: int | None
 
 
-def settings_of(
-    file: Path | None, given: dict[str, Any], assignments: list[str] | None, run: Path | None
-) -> tuple[Config, Places]:
-    """The configuration: the analysis' defaults, a file or a run, the command line.
-
-    Raises:
-        CheckpointError: the command line asks for another data set, model or rule than the run's.
-        ConfigError: as `load_config`.
-    """
-    if run is None:
-        return load_config(file, given, assignments, below=ERROR_ANALYSIS)
-    own = RunDirectory.open(run).config()
-    for key in FIXED_BY_A_RUN:
-        section = getattr(own, key.partition(".")[0])
-        if given.get(key) not in (None, section.name):
-            raise CheckpointError(
-                f"{run} was trained with {key} = {section.name}, not {given[key]}",
-                f"Leave the option out, or train a run with {given[key]}.",
-            )
-    below = own.model_dump(mode="json")
-    below["training"]["meta_batch"] = ERROR_ANALYSIS["training"]["meta_batch"]
-    below["dtype"] = ERROR_ANALYSIS["dtype"]
-    settings, places = load_config(file, given, assignments, below=below)
-    for section in ("dataset", "model", "rule"):
-        asked, trained = getattr(settings, section), getattr(own, section)
-        same = asked.name == trained.name if section == "dataset" else asked == trained
-        if not same:
-            raise CheckpointError(
-                f"{run} was trained with {section} {trained.model_dump()}, not"
-                f" {asked.model_dump()}",
-                f"Leave {section} out, or train a run with it.",
-            )
-    return settings, places
-
-
 def starts(settings: Config, checkpoint: Path | None, along: Path | None) -> list[Start]:
     """Where to measure: the initial weights, a run's best checkpoint, or all it kept."""
-    problem = build_problem(settings)
+    kept = []
     if checkpoint is not None:
-        return [_start(problem, RunDirectory.open(checkpoint).load("best"))]
-    if along is not None:
-        return [_start(problem, c) for c in RunDirectory.open(along).kept()]
+        kept = [RunDirectory.open(checkpoint).checkpoints.load("best")]
+    elif along is not None:
+        kept = RunDirectory.open(along).checkpoints.kept()
+    problem = build_problem(settings, constants(kept[0]) if kept else None)
+    if kept:
+        return [_start(problem, one) for one in kept]
     theta = initial(problem, settings.analysis.init)
     return [Start(problem, theta, problem.m, None)]
 

@@ -96,11 +96,15 @@ def error_analysis(
     picture = check_suffix(output or Path("errors.png")) if plot or output or bare else None
 
     from binomctl.analysis.report import csv_rows, joined
-    from binomctl.analysis.setup import measurable, settings_of, starts
+    from binomctl.analysis.setup import measurable, starts
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.problem.cases import check_used
+    from binomctl.runs import RunDirectory
+    from binomctl.settings.measured import settings_of
 
-    settings, places = settings_of(config, given, assign, checkpoint or along)
+    folder = checkpoint or along
+    run = None if folder is None else (folder, RunDirectory.open(folder).config())
+    settings, places = settings_of("analysis", config, given, assign, run)
     try:
         check_used(settings, places, "analysis")
         ensure_prepared(settings)
@@ -126,17 +130,20 @@ def error_analysis(
 def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from binomctl.analysis.errors import analyse, matching_bounds
+    from binomctl.analysis.errors import analyse, matching_bounds, unbounded
     from binomctl.analysis.report import report_of
 
     problem = start.problem
     batches = problem.config.analysis.batches
-    plain = problem.rule.plain
-    if spectrum and not plain:
-        print_note("the bounds are about H_k alone: no spectrum under a rule other than gd")
-    looking = spectrum and plain
+    at = start.step or 0
+    why = unbounded(problem.inner_loop(start.m, step=at)) if spectrum else ""
+    if why:
+        print_note(f"no spectrum and no bounds: {why}")
+    looking = spectrum and not why
     cost: list[float] = []
-    steps = analyse(problem, start.theta, start.m, cases, batches, with_spectrum=looking, cost=cost)
+    steps = analyse(
+        problem, start.theta, start.m, cases, batches, step=at, with_spectrum=looking, cost=cost
+    )
     hidden = not sys.stderr.isatty()
     bar = tqdm(steps, total=batches, unit="batch", dynamic_ncols=True, disable=hidden)
     errors, spectra = list(bar)[-1]  # the same growing records every time

@@ -114,9 +114,9 @@ tells which estimator, L and schedule fit a budget.
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.problem.build import build_problem
     from binomctl.problem.cases import cases_of, check_used
-    from binomctl.profiling.session import settings_of
+    from binomctl.settings.measured import settings_of
 
-    settings, places = settings_of(config, given, assign)
+    settings, places = settings_of("profile", config, given, assign)
     try:
         check_used(settings, places, "profile")
         ensure_prepared(settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from binomctl.contracts import Estimator
 from binomctl.errors import ConfigError
@@ -20,9 +20,8 @@ from binomctl.pairs import check_pair
 from binomctl.problem.record import Problem
 from binomctl.settings import registry
 from binomctl.settings.config import AnalysisSection, Choice, Config, ProfileSection
+from binomctl.settings.measured import SectionName
 from binomctl.settings.orders import orders
-
-SectionName = Literal["analysis", "profile"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def cases_of(problem: Problem, where: SectionName) -> list[Case]:
             sense, an estimator none of whose orders fits.
     """
     section, key = getattr(problem.config, where), f"{where}.estimators"
-    how = problem.adaptation(problem.training_batch(range(1)), problem.m)
+    how = problem.inner_loop(problem.m, step=0)
     out: dict[str, Case] = {}
     for entry in section.estimators:
         name, given = variant(entry, key)

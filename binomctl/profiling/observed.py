@@ -14,7 +14,8 @@ from binomctl.adapt import adapt, estimate, support_curvature, validate
 from binomctl.contracts import Adaptation, Curvature, Trajectory
 from binomctl.episodes import EpisodeBatch
 from binomctl.problem.record import Problem
-from binomctl.training.loop import MetaState, update
+from binomctl.training.loop import update
+from binomctl.training.state import MetaState
 from binomctl.training.step import Computed, StepFunction
 
 PHASES = ("data", "adaptation", "query", "meta_gradient", "outer")
@@ -92,7 +93,7 @@ def counted(problem: Problem, order: Literal["rows", "columns"] | None) -> Obser
     """An estimator at work on one task: its Hessian-vector products, its sequential calls (by
     columns the levels it needs at least), the linearisations they use."""
     batch = problem.training_batch(range(1))
-    how = problem.adaptation(batch, problem.m)
+    how = problem.adaptation(batch, problem.m, step=0)
     observed = ObservedCurvature(support_curvature(problem.engine, batch), order)
     trajectory = _adapted(problem, observed, how, batch)
     estimate(problem.estimator, validate(problem.engine, trajectory, observed, batch)[0])

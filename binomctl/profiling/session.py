@@ -1,4 +1,4 @@
-"""A whole profile: its configuration, its cells, its report."""
+"""A whole profile: its cells, its report, its trace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from binomctl.machine.devices import choose_device
 from binomctl.machine.environment import environment
 from binomctl.problem.build import resolved
 from binomctl.problem.cases import Case
@@ -18,22 +17,6 @@ from binomctl.profiling.measure import Measured, prepare
 from binomctl.profiling.nvml import describe_gpu
 from binomctl.profiling.observed import timed_step
 from binomctl.profiling.work import Work, machine_rates
-from binomctl.settings.config import PROFILE_ON_A_CPU, PROFILE_ON_A_GPU, Config
-from binomctl.settings.layers import Places, load_config
-
-
-def settings_of(
-    files: Sequence[Path] | None, given: dict[str, Any], assignments: list[str] | None
-) -> tuple[Config, Places]:
-    """The configuration: on a GPU the workload of the paper's Figure 4 below everything else.
-
-    Raises:
-        ConfigError: as `load_config`; no such device.
-    """
-    config, places = load_config(files or [], given, assignments, below=PROFILE_ON_A_CPU)
-    if choose_device(config.device).type == "cuda":
-        return load_config(files or [], given, assignments, below=PROFILE_ON_A_GPU)
-    return config, places
 
 
 def rates_and_work(problem: Problem) -> tuple[dict[str, float], Work]:

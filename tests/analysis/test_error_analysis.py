@@ -10,15 +10,17 @@ import torch
 from dense_oracle import flat_loss, inner_loop, product, subset_sum
 
 from binomctl.adapt import adapt_and_validate
-from binomctl.analysis.errors import Errors, analyse, matching_bounds
-from binomctl.analysis.setup import initial, measurable, settings_of
+from binomctl.analysis.errors import Errors, analyse, matching_bounds, unbounded
+from binomctl.analysis.setup import initial, measurable
 from binomctl.analysis.spectrum import spectrum
 from binomctl.contracts import Expansion
 from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.expansion import binomial_expansion, combine, elementary_rows
 from binomctl.problem.build import build_problem
 from binomctl.problem.cases import Case
+from binomctl.problem.schedules import step_losses
 from binomctl.settings import registry
+from binomctl.settings.measured import settings_of
 from binomctl.settings.orders import orders
 
 SMALL = {"model.width": 5, "model.depth": 1, "training.meta_batch": 3, "adaptation.K": 4}
@@ -26,7 +28,7 @@ SMALL = {"model.width": 5, "model.depth": 1, "training.meta_batch": 3, "adaptati
 
 def problem(**overrides):
     keyed = {k.replace("__", "."): v for k, v in overrides.items()}
-    return build_problem(settings_of(None, SMALL | keyed, None, None)[0])
+    return build_problem(settings_of("analysis", None, SMALL | keyed)[0])
 
 
 def adapted(p, i=0):
@@ -130,6 +132,57 @@ def test_estimators_that_are_no_expansions_run_their_own_inner_loop():
     assert errors[-1].absolute[0] == pytest.approx(float(difference.norm()))
 
 
+WEIGHTS = [0.0, 0.1, 0.2, 0.3, 0.4]
+
+
+@pytest.mark.parametrize("step", [0, 3])
+@pytest.mark.parametrize("losses", [WEIGHTS, "annealed"])
+def test_outer_losses_at_several_steps_are_measured_with_their_weights(losses, step):
+    """Against backpropagation of the weighted sum; the annealed weights are those of the step."""
+    p = problem(adaptation__step_losses=losses, adaptation__annealing_steps=10,
+                analysis__estimators=["fomaml", "binom"], analysis__L="0-4")  # fmt: skip
+    K = p.config.adaptation.K
+    weights = step_losses(p.config.adaptation, K, step)
+    errors, _ = last(analyse(p, p.theta, p.m, measurable(p), 1, step=step))
+    _, batch = adapted(p)
+    exact, first = (torch.stack([weighted(p, batch, b, weights, create_graph) for b in range(3)])
+                    for create_graph in (True, False))  # fmt: skip
+    gap = float((first.mean(0) - exact.mean(0)).norm())
+    by_order = {e.case.L: e for e in errors if e.case.name == "binom"}
+    assert by_order[0].absolute[0] == pytest.approx(gap, rel=1e-9)
+    assert errors[0].absolute[0] == pytest.approx(gap, rel=1e-9)  # fomaml
+    assert errors[0].relative[0] == pytest.approx(gap / float(exact.mean(0).norm()), rel=1e-9)
+    assert by_order[K].relative[0] < 1e-12
+
+
+def weighted(p, batch, b, weights, create_graph):
+    """d / d theta of the sum of c_k l_val(phi^k) of a task, with the Hessians or without."""
+    trn = flat_loss(p.model, p.dataset.loss, batch.x_trn[b], batch.y_trn[b])
+    val = flat_loss(p.model, p.dataset.loss, batch.x_val[b], batch.y_val[b])
+    theta = p.theta.clone().requires_grad_()
+    phi, total = theta, weights[0] * val(theta)
+    for c in weights[1:]:
+        (gamma,) = torch.autograd.grad(trn(phi), phi, create_graph=create_graph)
+        phi = phi - p.config.adaptation.alpha * gamma
+        total = total + c * val(phi)
+    return torch.autograd.grad(total, theta)[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"adaptation__step_losses": "all"}, "outer losses at several steps"),
+        ({"adaptation__optimizer": "adam"}, "plain gradient descent"),
+        ({"adaptation__alpha_schedule": "cosine"}, "plain gradient descent"),
+        ({"rule__name": "anil"}, "plain gradient descent"),
+        ({}, ""),
+    ],
+)
+def test_bounds_are_drawn_where_the_theorems_speak_of_the_inner_loop(changes, words):
+    p = problem(**changes)
+    assert words in unbounded(p.inner_loop(p.m, step=0))
+
+
 def test_the_spectrum_is_that_of_the_dense_hessians():
     p = problem()
     found = spectrum(adapted(p)[0])
@@ -176,10 +229,10 @@ class Linear(torch.nn.Linear):
 def test_a_convex_problem_has_all_three_theorems_and_obeys_them(monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "Linear", Linear)
     config, _ = settings_of(
+        "analysis",
         None,
         {"training.meta_batch": 3, "adaptation.alpha": 0.02, "analysis.L": "0-5"},
         [f"model.import={__name__}:Linear"],
-        None,
     )
     check_under_bounds(build_problem(config), expected={"3.6", "3.8", "3.10"})
 

@@ -7,10 +7,10 @@ import json
 import pytest
 from command import in_a_process
 
-from binomctl.analysis.setup import settings_of
 from binomctl.errors import ConfigError
 from binomctl.problem.build import build_problem
 from binomctl.problem.cases import cases_of, check_used
+from binomctl.settings.measured import settings_of
 
 SMALL = {"model.width": 5, "model.depth": 1, "training.meta_batch": 3, "adaptation.K": 4}
 
@@ -18,7 +18,7 @@ SMALL = {"model.width": 5, "model.depth": 1, "training.meta_batch": 3, "adaptati
 def cases(entries, where="analysis", **overrides):
     keyed = {k.replace("__", "."): v for k, v in overrides.items()}
     given = SMALL | {f"{where}.estimators": entries, f"{where}.L": "2"} | keyed
-    return cases_of(build_problem(settings_of(None, given, None, None)[0]), where)
+    return cases_of(build_problem(settings_of("analysis", None, given)[0]), where)
 
 
 @pytest.mark.parametrize("where", ["analysis", "profile"])
@@ -31,6 +31,12 @@ def test_variants_of_one_estimator_stand_side_by_side(where):
     ]  # fmt: skip
     assert [c.estimator.lam for c in found[:2]] == [2.0, 50]
     assert found[2].alpha_scaling == "paper"
+
+
+@pytest.mark.parametrize("where", ["analysis", "profile"])
+def test_what_knows_the_last_outer_loss_alone_is_refused_where_there_are_more(where):
+    with pytest.raises(ConfigError, match=r"'imaml' knows the outer loss at phi\^K alone"):
+        cases(["binom", "imaml"], where, adaptation__step_losses="annealed")
 
 
 @pytest.mark.parametrize("where", ["analysis", "profile"])
@@ -78,7 +84,7 @@ def test_an_entry_that_says_something_wrong_is_refused(where, entry, words):
     ],
 )
 def test_what_would_measure_nothing_is_refused(given, words):
-    config, places = settings_of(None, {}, given, None)
+    config, places = settings_of("analysis", None, {}, given)
     with pytest.raises(ConfigError, match=words):
         check_used(config, places, "analysis")
 
