@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,18 +21,17 @@ def write_atomic(path: Path, data: bytes) -> None:
         ResourceError: the disk is full; the file that was there before is untouched.
     """
     with disk_full(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+        with open(beside, "xb") as file:  # as open makes it, the umask is respected
+            try:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+                os.replace(beside, path)
+            except BaseException:
+                with suppress(OSError):
+                    beside.unlink()
+                raise
         _sync_folder(path.parent)
 
 
@@ -53,12 +52,6 @@ def disk_full(path: Path) -> Iterator[None]:
                 "Free some space; the last checkpoint is intact.",
             ) from error
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:
