@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from binomctl.theory.bounds import METHODS, THEOREMS, Curve, Method, Setting, Theorem
 
@@ -89,18 +91,24 @@ def verified_factor(method: Method, L: int, s: Setting, theorem: Theorem, H: Arr
 
 
 def _error(method: Method, L: int, alpha: float, H: Array) -> Array:
+    """The error operators of sequences [*batch, K, d, d], [*batch, d, d]."""
+    return _operator(method, L, alpha, torch.from_numpy(H)).numpy()
+
+
+def _operator(method: Method, L: int, alpha: float, H: Tensor) -> Tensor:
     """prod_k (I - alpha H_k) minus the estimator's operator, [*batch, d, d]."""
     K, d = H.shape[-3], H.shape[-1]
-    eye = np.broadcast_to(np.eye(d), (*H.shape[:-3], d, d))
+    eye = torch.eye(d, dtype=H.dtype).expand(*H.shape[:-3], d, d)
     product = tail = eye
-    S = [eye] * (L + 1)  # S[j]: the part of the tail product of order <= j in alpha
+    S = eye.unsqueeze(-3).repeat_interleave(L + 1, -3)  # [j]: of the tail's order <= j in alpha
     for k in reversed(range(K)):
         Hk = alpha * H[..., k, :, :]
         product = product - Hk @ product
         tail = product if k == K - L else tail
         if method == "binommaml":
-            S = [eye] + [S[j] - Hk @ S[j - 1] for j in range(1, L + 1)]
-    return product - {"fomaml": eye, "truncmaml": tail, "binommaml": S[L]}[method]
+            above = S[..., 1:, :, :] - Hk.unsqueeze(-3) @ S[..., :-1, :, :]
+            S = torch.cat([S[..., :1, :, :], above], -3)
+    return product - {"fomaml": eye, "truncmaml": tail, "binommaml": S[..., L, :, :]}[method]
 
 
 def _search(method: Method, L: int, s: Setting, low: Array, high: Array, seed: int) -> Array:
@@ -150,40 +158,15 @@ def _ascend(method: Method, L: int, alpha: float, H: Array, low: Array, high: Ar
 
 
 def _gradient(method: Method, L: int, alpha: float, H: Array) -> Array:
-    """d |E|_2 / dH_k [R, K, d, d]: the symmetric part of d (u^T E v) / dH_k, u and v singular.
-
-    With the product written as X A_k Y, the derivative is -alpha (X^T u) (Y v)^T. The expansion's
-    is the same sum over orders, its rows r_j carried from k = 0 upwards.
-    """
-    left, _, right = np.linalg.svd(_error(method, L, alpha, H))
-    u, v = left[..., :, 0], right[..., 0, :]
-    R, K, d = H.shape[0], H.shape[1], H.shape[-1]
-    orders = L if method == "binommaml" else 0
-    y = np.empty((R, K, d))  # A_{k+1} .. A_{K-1} v
-    Sv = np.empty((R, K, orders + 1, d))  # S_j of the same tail, applied to v
-    column, columns = v, np.repeat(v[:, None], orders + 1, axis=1)
-    for k in reversed(range(K)):
-        y[:, k], Sv[:, k] = column, columns
-        Hk = alpha * H[:, k]
-        column = column - np.einsum("rij,rj->ri", Hk, column)
-        lower = np.einsum("rij,rpj->rpi", Hk, columns[:, :-1])
-        columns = np.concatenate([columns[:, :1], columns[:, 1:] - lower], axis=1)
-    out = np.empty_like(H)
-    x, tail = u, np.zeros_like(u)  # u^T A_0 .. A_{k-1}, and the truncated estimate's own
-    rows = np.zeros((R, orders + 1, d))
-    rows[:, orders] = u
-    for k in range(K):
-        Hk = alpha * H[:, k]
-        if method == "truncmaml" and k == K - L:
-            tail = u
-        out[:, k] = -alpha * np.einsum("ri,rj->rij", x - tail, y[:, k])
-        out[:, k] += alpha * np.einsum("rpi,rpj->rij", rows[:, 1:], Sv[:, k, :-1])
-        x = x - np.einsum("rij,rj->ri", Hk, x)
-        tail = tail - np.einsum("rij,rj->ri", Hk, tail)
-        lower = np.einsum("rij,rpj->rpi", Hk, rows[:, 1:])
-        rows = rows.copy()
-        rows[:, :-1] -= lower
-    return _symmetric(out)
+    """d |E|_2 / dH_k [R, K, d, d]: the symmetric part of d (u^T E v) / dH_k, u and v the first
+    singular vectors. One pair of them where the norm is attained twice: torch's own derivative of
+    the norm would take the mean of all, which is no direction of ascent there."""
+    moving = torch.from_numpy(H).requires_grad_()
+    E = _operator(method, L, alpha, moving)
+    left, _, right = np.linalg.svd(E.detach().numpy())
+    u, v = torch.from_numpy(left[..., :, 0]), torch.from_numpy(right[..., 0, :])
+    (gradient,) = torch.autograd.grad(E, moving, u.unsqueeze(-1) * v.unsqueeze(-2))
+    return _symmetric(gradient.numpy())
 
 
 def _project(H: Array, low: Array, high: Array) -> Array:
