@@ -43,7 +43,8 @@ def measure(job: tuple[str, int, int, int]) -> dict[str, Any]:
     from binomctl.problem.datasets import evaluation_dataset
     from binomctl.settings.layers import load_config
     from binomctl.training.evaluate import evaluate
-    from binomctl.training.loop import MetaState, meta_train
+    from binomctl.training.loop import meta_train
+    from binomctl.training.state import MetaState
 
     method, seed, steps, tasks = job
     overrides = {f"estimator.{k}": v for k, v in METHODS[method].items()}

@@ -65,7 +65,8 @@ def problem_of(dataset: str, method: tuple[str, str], seed: int, steps: int | No
 
 def step_times(dataset: str, rounds: int) -> dict[str, dict[str, float]]:
     """Median, p10 and p90 of a meta-step in ms by method, all methods in turn."""
-    from binomctl.training.loop import MetaState, meta_train
+    from binomctl.training.loop import meta_train
+    from binomctl.training.state import MetaState
 
     loops = {}
     for method in METHODS:
@@ -81,7 +82,8 @@ def measure(job: tuple[str, tuple[str, str], int, int, int]) -> dict[str, Any]:
     from binomctl.problem.build import resolved
     from binomctl.problem.datasets import evaluation_dataset
     from binomctl.training.evaluate import evaluate
-    from binomctl.training.loop import MetaState, meta_train
+    from binomctl.training.loop import meta_train
+    from binomctl.training.state import MetaState
 
     dataset, method, seed, equal_steps, affordable = job
     last = max(equal_steps, affordable)

@@ -96,7 +96,8 @@ def damped(epsilon_root: float) -> dict[str, Any]:
     import torch
 
     from binomctl.adapt import adapt_and_validate
-    from binomctl.training.loop import MetaState, meta_train
+    from binomctl.training.loop import meta_train
+    from binomctl.training.state import MetaState
 
     problem = problem_of("maml", DAMPING_SEED, DAMPING_STEPS, epsilon_root)
     state = MetaState(problem)
@@ -133,7 +134,8 @@ def damped(epsilon_root: float) -> dict[str, Any]:
 def measure(job: tuple[str, int, int, int]) -> dict[str, Any]:
     """Train one method with one seed, then test it."""
     from binomctl.problem.build import resolved
-    from binomctl.training.loop import MetaState, meta_train
+    from binomctl.training.loop import meta_train
+    from binomctl.training.state import MetaState
 
     method, seed, steps, tasks = job
     problem = problem_of(method, seed, steps)
@@ -154,7 +156,8 @@ def measure(job: tuple[str, int, int, int]) -> dict[str, Any]:
 
 def step_times(rounds: int) -> dict[str, dict[str, float]]:
     """Median, p10 and p90 of a meta-step in ms by method, all methods in turn."""
-    from binomctl.training.loop import MetaState, meta_train
+    from binomctl.training.loop import meta_train
+    from binomctl.training.state import MetaState
 
     loops = {}
     for method in METHODS:

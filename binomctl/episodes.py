@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from binomctl.errors import DataError, unknown
 
@@ -78,6 +78,11 @@ class EpisodeBatch:
 
     def __len__(self) -> int:
         return len(tree_leaves(self.y_trn)[0])
+
+    def tasks(self, which: slice) -> EpisodeBatch:
+        """Some of the tasks."""
+        parts = (self.x_trn, self.y_trn, self.x_val, self.y_val, self.mini_batches)
+        return EpisodeBatch(*(tree_map(lambda t: t[which], part) for part in parts))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> EpisodeBatch:
         """Move to a device; floating tensors also to dtype, class indices as they are."""

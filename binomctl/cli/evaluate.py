@@ -23,6 +23,13 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the data set's files, if they have moved.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import the network that a folder from elsewhere names.")
+    ] = False,
+    named: Annotated[
+        str | None,
+        typer.Option("--import", metavar="MODULE:CLASS", help="The run's own network, by name."),
+    ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
     ] = False,
@@ -30,12 +37,18 @@ def evaluate(
     """Adapt a trained model to unseen tasks and report its accuracy or error with a 95% CI."""
     from binomctl.errors import ConfigError, unknown
     from binomctl.runs import RunDirectory
+    from binomctl.settings.trust import require_trust
 
     if checkpoint not in (None, "best", "last"):
         raise ConfigError(unknown("checkpoint", checkpoint, ["best", "last"]))
     directory = RunDirectory.open(run)
     settings = directory.config()
     which = checkpoint or settings.evaluation.checkpoint
+    if checkpoint is None and which == "best" and not directory.checkpoints.has_best():
+        print_note(f"{run} was stopped before its first validation: its last checkpoint is taken")
+        which = "last"
+    if warning := require_trust(run, settings, trust=trust, named=named):
+        print_note(warning)
     if device is not None:
         settings = settings.model_copy(update={"device": device})
 
@@ -43,14 +56,15 @@ def evaluate(
     from binomctl.problem.batch_norm import MEANING
     from binomctl.problem.build import build_problem
     from binomctl.reporting.intervals import MeanCI
-    from binomctl.training.run import score
+    from binomctl.training.score import score
+    from binomctl.training.state import constants
 
-    trained = directory.load("last" if which == "last" else "best")
+    trained = directory.checkpoints.load("last" if which == "last" else "best")
     print_note(f"evaluating step {trained.step} of {run}")
     if root is not None:
         settings = moved(settings, root)
     ensure_prepared(settings)
-    problem = build_problem(settings)
+    problem = build_problem(settings, constants(trained))
     result = score(
         problem,
         run,

@@ -55,6 +55,34 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default runs/<data>-<estimator>-seed<N>.")
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|RUN",
+            help="Go on with a run: this one, or with auto the unfinished one of this name or at"
+            " --out, a new one where there is none.",
+        ),
+    ] = None,
+    allow_change: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="With --resume: a key that may differ; repeatable."),
+    ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(help="Save and stop before so much time has passed: 90m, 12:00:00."),
+    ] = None,
+    on_nonfinite: Annotated[
+        str | None, typer.Option(help="raise or skip steps whose numbers are not finite.")
+    ] = None,
+    task_chunk: Annotated[
+        int | None, typer.Option(help="Tasks in memory together; less memory, same numbers.")
+    ] = None,
+    keep_every: Annotated[
+        int | None, typer.Option(help="Keep checkpoints of multiples of this step besides.")
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="With --resume: import the network the run names.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check everything, print what computes which layer, stop."),
@@ -68,8 +96,10 @@ def train(
     Options on the command line win over the --config file, the file over what the data set \
 recommends, that over the defaults.
     """
+    from binomctl.cli.resume import asked, deadline
     from binomctl.errors import ConfigError
-    from binomctl.settings.layers import load_config
+    from binomctl.runs.resuming import outcome
+    from binomctl.settings.trust import require_trust
 
     overrides: dict[str, Any] = {
         "estimator.name": estimator,
@@ -90,51 +120,77 @@ recommends, that over the defaults.
         "engine.kind": engine,
         "engine.compile": compile_,
         "engine.memory": memory,
+        "training.on_nonfinite": on_nonfinite,
+        "training.task_chunk": task_chunk,
+        "training.keep_every": keep_every,
     }
-    settings, places = load_config(config, overrides, assign)
+    until = deadline(time_limit)
+    path, settings, places = asked(config, overrides, assign, out, resume)
+    if path is not None and not allow_change and (report := outcome(path)) is not None:
+        print_note(f"{path} is finished")
+        _print(report, json_output)
+        return
 
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.cli.progress import Progress
-    from binomctl.problem.batch_norm import MEANING, norm_layers
-    from binomctl.problem.build import build_problem, resolved
-    from binomctl.runs import RunDirectory
-    from binomctl.runs.directory import default_path
+    from binomctl.training.opening import checked, going_on, new
     from binomctl.training.run import train as run_training
-    from binomctl.training.step import captures, compiles
+    from binomctl.training.step import compiles
 
     try:
-        ensure_prepared(settings)
-        problem = build_problem(settings)
-        compiled, _ = compiles(problem), captures(problem)  # refused before there is a run
+        if path is not None:
+            if warning := require_trust(path, settings, trust=trust, named=None):
+                print_note(warning)
+            ensure_prepared(settings)
+            opened = going_on(path, settings, allow_change or [], fallback=resume == "auto")
+        else:
+            ensure_prepared(settings)
+            problem = checked(settings)
+            if dry_run:
+                from binomctl.cli.layers import print_layers
+
+                print_layers(problem.engine, type(problem.model).__name__, json_output)
+                return
+            opened = new(problem, out)
     except ConfigError as error:
         raise places.locate(error) from error
-    if dry_run:
-        from binomctl.cli.layers import print_layers
-
-        print_layers(problem.engine, type(problem.model).__name__, json_output)
-        return
-    full = resolved(problem.config)
-    run = RunDirectory.create(out or default_path(full), full)
-    print_note(f"run {run.path} on {problem.device}, {problem.engine.layout.d:,} parameters")
-    if compiled:
+    run, problem = opened.run, opened.problem
+    for note in opened.notes:
+        print_note(note)
+    begun = f"goes on after step {opened.start.step}" if opened.start else "starts"
+    print_note(
+        f"run {run.path} {begun} on {problem.device}, {problem.engine.layout.d:,} parameters"
+    )
+    if compiled := compiles(problem):
         print_note(compiled)
     metric, training = problem.dataset.scored_by, settings.training
-    with closing(Progress(training.steps, metric, training.log_every)) as progress:
-        report = run_training(problem, run, progress)
+    done = opened.start.step if opened.start else 0
+    with run, closing(Progress(training.steps, metric, done)) as progress:
+        report = run_training(problem, run, progress, start=opened.start, deadline=until)
+    _print(report, json_output)
+
+
+def _print(report: dict[str, Any], json_output: bool) -> None:
     if json_output:
         print_json(report)
         return
-    best = report["best"]
-    has_norm = bool(norm_layers(problem.model))
+    from binomctl.episodes import Metric
+    from binomctl.problem.batch_norm import MEANING
+
+    best, estimator = report["best"], dict(report["estimator"])
+    shown = Metric(best["metric"], best["unit"], True).worded(best["value"])
+    norm = MEANING.get(report["statistics"])
+    skipped, early = report["skipped"], report["stopped_early"]
     print_table(
         "Meta-training finished",
         [
             ("run", report["run"]),
-            ("estimator", _worded(full.estimator.name, full.estimator.options)),
-            ("steps", str(report["steps"])),
+            ("estimator", _worded(estimator.pop("name"), estimator)),
+            ("steps", f"{report['steps']}{' (no better validation since)' if early else ''}"),
+            *([("skipped", f"{skipped} steps, not finite")] if skipped else []),
             ("seconds", f"{report['seconds']:.1f}"),
-            ("best validation", f"{metric.worded(best['value'])} at step {best['step']}"),
-            *([("batch norm", MEANING[settings.adaptation.statistics])] if has_norm else []),
+            ("best validation", f"{shown} at step {best['step']}"),
+            *([("batch norm", norm)] if norm else []),
             ("next", f"binomctl eval {report['run']}"),
         ],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from binomctl.errors import ConfigError, ResourceError
@@ -13,6 +15,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     words = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def run_deterministically() -> None:
+    """Let torch take algorithms that give the same bits every time, for the rest of the process."""
+    # cuBLAS reads it when it is first used: its default workspace makes sums in any order.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def choose_device(name: str) -> torch.device:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from binomctl.contracts import Engine
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.precision import ieee_on_gpus
-from binomctl.errors import ConfigError
+from binomctl.errors import CheckpointError, ConfigError
 from binomctl.flat import initial_parameters
 from binomctl.machine.allocator import tune_allocator
-from binomctl.machine.devices import choose_device
+from binomctl.machine.devices import choose_device, run_deterministically
 from binomctl.models import MODELS, build_model
 from binomctl.options import build
 from binomctl.pairs import check_pair
@@ -29,8 +31,12 @@ LARGE = 250_000
 """Pixels of a query set from which its activations (32 channels, 4 bytes) near 64 MB."""
 
 
-def build_problem(config: Config) -> Problem:
+def build_problem(config: Config, constants: Mapping[str, Tensor] | None = None) -> Problem:
     """Construct and check all parts; nothing is trained yet.
+
+    Args:
+        constants: a checkpoint's buffers and frozen parameters, by name: what was drawn when the
+            network was made would be another draw today.
 
     Raises:
         ConfigError: an unknown name or option, L > K, a model the data do not fit, no such device,
@@ -39,6 +45,8 @@ def build_problem(config: Config) -> Problem:
     """
     if config.engine.allocator == "tuned":
         tune_allocator()
+    if config.engine.deterministic:
+        run_deterministically()
     dataset = build_dataset(config)
     estimator = registry.create("estimator", config.estimator.name, config.estimator.options)
     estimator.steps(config.adaptation.K)
@@ -52,6 +60,7 @@ def build_problem(config: Config) -> Problem:
     model = build_model(
         config.model.name, config.model.options, dataset.in_shape, dataset.out_dim, config.seed
     ).to(device, dtype)
+    load_constants(model, constants or {})
     if config.pixels == "raw" and len(dataset.in_shape) != 3:
         raise ConfigError("pixels = raw, but the data set has no images", key="pixels")
     if config.adaptation.statistics != "batch" and not norm_layers(model):
@@ -77,6 +86,24 @@ def build_problem(config: Config) -> Problem:
     how = problem.inner_loop(problem.m, step=0)
     check_pair(estimator, config.estimator.name, how, config.rule.name)
     return freeze(problem) if config.adaptation.statistics == "frozen" else problem
+
+
+def load_constants(model: nn.Module, constants: Mapping[str, Tensor]) -> None:
+    """Give a network's buffers and frozen parameters these values.
+
+    Raises:
+        CheckpointError: the network has no such tensor, or one of another shape.
+    """
+    known = {**model.state_dict(keep_vars=True), **dict(model.named_buffers())}
+    for name, value in constants.items():
+        target = known.get(name)
+        if not isinstance(target, Tensor) or target.shape != value.shape:
+            raise CheckpointError(
+                f"the checkpoint's '{name}' {list(value.shape)} does not fit the run's model",
+                "The network was changed after training.",
+            )
+        with torch.no_grad():
+            target.copy_(value)
 
 
 def resolved(config: Config) -> Config:

@@ -33,7 +33,7 @@ def engine_of(
         x, y: inputs [N, ...] and targets of one task.
         frozen: the constants that batch norm normalises with; None: what the batch has.
     """
-    options = config.engine.model_dump(exclude={"compile", "capture", "allocator"})
+    options = config.engine.model_dump(exclude={"compile", "capture", "allocator", "deterministic"})
     if frozen is None:
         return choose_engine(model, loss, x, y, **options)
     return choose_engine(with_constants(model), loss, x, **options, statistics=frozen.at)
@@ -57,7 +57,8 @@ def with_engine(problem: Problem, batch: EpisodeBatch) -> Problem:
         return engine_of(with_section(config, convolution=convolution), problem.model, loss, x, y)
 
     engine = make(config.engine.convolution)
-    if traits_of(engine).convolves and config.engine.convolution == "auto":
+    measured = not config.engine.deterministic
+    if measured and traits_of(engine).convolves and config.engine.convolution == "auto":
         tasks = [0] * config.training.meta_batch  # the same one: a measurement needs no more
         sets = (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)
         chosen = measured_convolution(make, problem.theta, tuple(t[tasks] for t in sets))

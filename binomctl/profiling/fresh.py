@@ -52,7 +52,7 @@ def peak_resident(config: Config) -> dict[str, int]:
 def main() -> None:
     from binomctl.problem.build import build_problem
     from binomctl.profiling.observed import timed_step
-    from binomctl.training.loop import MetaState
+    from binomctl.training.state import MetaState
     from binomctl.training.step import compiles, step_function
 
     config = Config.model_validate_json(sys.stdin.read())

@@ -20,7 +20,7 @@ from binomctl.profiling.fresh import peak_resident
 from binomctl.profiling.observed import counted, timed_step
 from binomctl.profiling.utilization import Meter, meter
 from binomctl.profiling.work import Work
-from binomctl.training.loop import MetaState
+from binomctl.training.state import MetaState
 from binomctl.training.step import StepFunction, captures, compiles, step_function
 
 ROUNDS = 5

@@ -1,9 +1,7 @@
-"""Checkpoints: safetensors for the tensors, a manifest with their hashes written last."""
+"""Checkpoints: safetensors for the tensors, a sealed manifest with their hashes written last."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,43 +12,63 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from binomctl.errors import CheckpointError
-from binomctl.files.atomic import write_atomic, write_json
+from binomctl.files.atomic import write_atomic
+from binomctl.files.sealed import read_sealed, sha256, write_sealed
 
-SCHEMA = "binomctl/checkpoint/1"
-PARAMETERS = "parameters.safetensors"
+SCHEMA = "binomctl/checkpoint/2"
+MODEL = "model.safetensors"
 STATE = "state.safetensors"
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The meta-parameters after some step, by parameter name, and what is known about them.
+    """A training run after some step.
 
-    state: the rest that evaluation needs, by name: the rule's meta-parameters, batch norm's
-    running averages.
+    model: the module's state_dict at the meta-parameters theta, buffers and frozen parameters
+    included: `load_state_dict` takes it as it is. learned: the names among them that theta is.
+    state: all other tensors, by name: the rule's meta-parameters, batch norm's running averages,
+    an estimator's state, the outer optimiser's, random generators'. numbers: what else the loop
+    carries, JSON-ready. config: SHA-256 of the run's config.yaml.
     """
 
     step: int
-    parameters: dict[str, Tensor]
-    validation: float | None
+    model: dict[str, Tensor]
+    learned: tuple[str, ...]
     state: dict[str, Tensor] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+    validation: float | None = None
+    config: str = ""
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """theta by name."""
+        return {name: self.model[name] for name in self.learned}
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors of `state` whose names begin so, without it."""
+        return {n.removeprefix(prefix): t for n, t in self.state.items() if n.startswith(prefix)}
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint folder; without its manifest, written last, it does not count as one."""
     folder.mkdir(parents=True, exist_ok=True)
     hashes = {}
-    for name, tensors in ((PARAMETERS, checkpoint.parameters), (STATE, checkpoint.state)):
-        plain = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
+    for name, tensors in ((MODEL, checkpoint.model), (STATE, checkpoint.state)):
+        # Copies: safetensors writes no tensor that shares its memory with another, tied weights.
+        plain = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
         data = safetensors.torch.save(plain)
         write_atomic(folder / name, data)
-        hashes[name] = hashlib.sha256(data).hexdigest()
-    write_json(
+        hashes[name] = sha256(data)
+    write_sealed(
         folder / MANIFEST,
         {
             "schema": SCHEMA,
             "step": checkpoint.step,
             "validation": checkpoint.validation,
+            "learned": list(checkpoint.learned),
+            "numbers": checkpoint.numbers,
+            "config_sha256": checkpoint.config,
             "sha256": hashes,
         },
     )
@@ -62,27 +80,20 @@ def load(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file is missing, of a newer schema, or its hash is not the manifest's.
     """
-    manifest = _manifest(folder)
-    parameters = _tensors(folder / PARAMETERS, manifest)
-    state = _tensors(folder / STATE, manifest)
-    return Checkpoint(manifest["step"], parameters, manifest["validation"], state)
-
-
-def _tensors(path: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
+    path = folder / MANIFEST
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        manifest = read_sealed(path, SCHEMA, "the manifest of a checkpoint")
+    except FileNotFoundError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != manifest["sha256"].get(path.name):
-        raise CheckpointError(
-            f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}",
-            "Use another checkpoint of the run, or train again.",
-        )
-    try:
-        tensors: dict[str, Tensor] = safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
-    return tensors
+    return Checkpoint(
+        manifest["step"],
+        _tensors(folder / MODEL, manifest),
+        tuple(manifest["learned"]),
+        _tensors(folder / STATE, manifest),
+        manifest["numbers"],
+        manifest["validation"],
+        manifest["config_sha256"],
+    )
 
 
 def remove(folder: Path) -> None:
@@ -91,18 +102,18 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
+def _tensors(path: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        schema = manifest["schema"]
+        data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: not the manifest of a checkpoint") from error
-    if schema != SCHEMA:
+    if sha256(data) != manifest["sha256"].get(path.name):
         raise CheckpointError(
-            f"{path} has schema '{schema}', this version reads '{SCHEMA}'",
-            "Use the version of binomctl that wrote it, or a newer one.",
+            f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}",
+            "Use another checkpoint of the run: train --resume auto takes the newest whole one.",
         )
-    return manifest
+    try:
+        # Copies: what is read lies anywhere in memory, and kernels may round otherwise there.
+        return {n: t.clone() for n, t in safetensors.torch.load(data).items()}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error

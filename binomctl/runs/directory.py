@@ -2,61 +2,100 @@
 
 from __future__ import annotations
 
+import datetime
 import json
-import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import binomctl.runs.checkpoints as checkpoints
-from binomctl.errors import CheckpointError, ConfigError
+from filelock import FileLock
+
+import binomctl.runs.metrics as metrics
+from binomctl.errors import BinomctlError, CheckpointError, ConfigError
 from binomctl.files.atomic import disk_full, write_atomic, write_json
-from binomctl.machine.environment import environment
-from binomctl.runs.checkpoints import Checkpoint
+from binomctl.files.sealed import read_sealed, sha256, write_sealed
+from binomctl.runs.keep import clear, sweep
+from binomctl.runs.lock import locked
+from binomctl.runs.saved import Saved
 from binomctl.settings.config import Config
 from binomctl.settings.layers import load_config
 
-SCHEMA = "binomctl/run/1"
-
-Which = Literal["best", "last"]
+SCHEMA = "binomctl/run/2"
 
 
 class RunDirectory:
     """A run folder:
 
-    run.json (what the folder is), config.yaml (fully resolved), environment.json, metrics.jsonl
-    (one line per logged step), checkpoints/step-N, checkpoints/index.json (which is last, which is
-    best), report.json (the outcome).
+    run.json (what the folder is, and config.yaml's SHA-256), config.yaml (fully resolved),
+    environment.json (where and by what it was run, once per start), metrics.jsonl (one line per
+    logged step), checkpoints/step-N, checkpoints/index.json (which is last, which is best),
+    report.json (the outcome). One process at a time writes: it holds the folder's lock.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, record: dict[str, Any], lock: FileLock | None = None) -> None:
         self.path = path
+        self._record = record
+        self._lock = lock
+
+    @property
+    def checkpoints(self) -> Saved:
+        """What is saved of it."""
+        record = self._record
+        return Saved(self.path, [record["config_sha256"], *record["earlier_configs"]])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was kept of the run's data at its start."""
+        found: dict[str, Any] = self._record["facts"]
+        return found
 
     @classmethod
-    def create(cls, path: Path, config: Config) -> RunDirectory:
-        """Start a new run.
+    def create(
+        cls,
+        path: Path,
+        config: Config,
+        environment: dict[str, Any] | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> RunDirectory:
+        """Start a new run, and hold its lock.
+
+        A folder that an earlier run left behind before its first checkpoint is taken over.
+
+        Args:
+            environment: where and by what it is run.
+            facts: what its data are known by.
 
         Raises:
-            ConfigError: the folder exists and is not empty.
+            ConfigError: the folder exists and holds something else, or another process writes to
+                it, or it cannot be written.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(
-                f"{path} exists and is not empty; a run never overwrites anything",
-                "Choose another --out, or delete it yourself.",
-                key="out",
-            )
+        data = config.to_yaml().encode()
+        lock = None
         try:
             with disk_full(path):
-                (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-                write_atomic(path / "config.yaml", config.to_yaml().encode())
-                write_json(path / "environment.json", environment())
-                write_json(path / "run.json", {"schema": SCHEMA})
-        except OSError as error:
-            raise ConfigError(f"cannot write to {path}: {error.strerror}", key="out") from error
-        return cls(path)
+                path.mkdir(parents=True, exist_ok=True)
+                lock = locked(path)
+                clear(path)
+                now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+                record = {
+                    "schema": SCHEMA, "created": now, "config_sha256": sha256(data),
+                    "earlier_configs": [], "facts": facts or {},
+                }  # fmt: skip
+                write_sealed(path / "run.json", record)  # first: by it the folder is known
+                (path / "checkpoints").mkdir()
+                write_atomic(path / "config.yaml", data)
+                write_json(path / "environment.json", [environment or {}])
+        except BaseException as error:
+            if lock is not None:
+                lock.release()
+            if isinstance(error, OSError) and not isinstance(error, BinomctlError):
+                why = error.strerror or str(error)
+                raise ConfigError(f"cannot write to {path}: {why}", key="out") from error
+            raise
+        return cls(path, record, lock)
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """An existing run.
+        """An existing run, to read.
 
         Raises:
             CheckpointError: there is no such folder, or binomctl did not write it.
@@ -66,95 +105,85 @@ class RunDirectory:
                 f"no run at {path}", "Give the folder that 'binomctl train' printed."
             )
         try:
-            schema = json.loads((path / "run.json").read_text())["schema"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            record = read_sealed(path / "run.json", SCHEMA, "the record of a run")
+        except FileNotFoundError as error:
             raise CheckpointError(
-                f"{path} is not a run of binomctl: it has no readable run.json",
+                f"{path} is not a run of binomctl: it has no run.json",
                 "Give the folder that 'binomctl train' printed.",
             ) from error
-        if schema != SCHEMA:
-            raise CheckpointError(
-                f"{path} has schema '{schema}', this version reads '{SCHEMA}'",
-                "Use the version of binomctl that wrote it, or a newer one.",
-            )
-        return cls(path)
+        return cls(path, record)
+
+    @classmethod
+    def resume(cls, path: Path, environment: dict[str, Any] | None = None) -> RunDirectory:
+        """An existing run, to go on with: its lock is held, what a crash left is cleared away.
+
+        Raises:
+            CheckpointError: as `open`. ConfigError: another process writes to it.
+        """
+        run = cls.open(path)
+        run._lock = locked(path)
+        try:
+            sweep(path)
+            (path / "report.json").unlink(missing_ok=True)  # it is not over
+            starts = read_list(path / "environment.json")
+            write_json(path / "environment.json", [*starts, environment or {}])
+        except OSError as error:
+            run.close()
+            why = error.strerror or str(error)
+            raise ConfigError(f"cannot write to {path}: {why}", key="resume") from error
+        return run
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def config(self) -> Config:
-        """The run's resolved configuration; raises CheckpointError when it cannot be used."""
+        """The run's resolved configuration; raises CheckpointError when it cannot be used or is
+        not what the run was started with."""
+        path = self.path / "config.yaml"
         try:
-            return load_config(self.path / "config.yaml")[0]
+            data = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+        if sha256(data) != self._record["config_sha256"]:
+            raise CheckpointError(
+                f"{path} was changed after the run was started: its SHA-256 is not the one in"
+                " run.json",
+                "Restore it, or train again with the values you want.",
+            )
+        try:
+            return load_config(path)[0]
         except ConfigError as error:
             raise CheckpointError(f"the run's configuration is unusable: {error}") from error
 
+    def amend(self, config: Config) -> None:
+        """Go on under another configuration; checkpoints of the earlier ones stay the run's."""
+        data, before = config.to_yaml().encode(), self._record
+        earlier = [*before["earlier_configs"], before["config_sha256"]]
+        self._record = {**before, "config_sha256": sha256(data), "earlier_configs": earlier}
+        write_sealed(self.path / "run.json", self._record)
+        write_atomic(self.path / "config.yaml", data)
+
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl; what is not finite becomes null."""
-        path = self.path / "metrics.jsonl"
-        with disk_full(path), path.open("a", encoding="utf-8") as file:
-            finite = {
-                k: None if isinstance(v, float) and not math.isfinite(v) else v
-                for k, v in record.items()
-            }
-            file.write(json.dumps(finite, allow_nan=False) + "\n")
-
-    def save(self, checkpoint: Checkpoint, *, best: bool, keep_all: bool = False) -> None:
-        """Write a checkpoint, point the index at it, delete those no longer last or best unless
-        all are to be kept."""
-        folder = self._folder(checkpoint.step)
-        checkpoints.save(folder, checkpoint)
-        index = {**self._index(), "last": folder.name}
-        if best:
-            index["best"] = folder.name
-        write_json(self.path / "checkpoints" / "index.json", index)
-        if keep_all:
-            return
-        for other in (self.path / "checkpoints").glob("step-*"):
-            if other.name not in index.values():
-                checkpoints.remove(other)
-
-    def load(self, which: Which) -> Checkpoint:
-        """The best or the last checkpoint; raises CheckpointError when there is none or it is
-        damaged."""
-        name = self._index().get(which)
-        if name is None:
-            raise CheckpointError(
-                f"{self.path} has no {which} checkpoint yet", "Let the training save one first."
-            )
-        return checkpoints.load(self.path / "checkpoints" / name)
-
-    def kept(self) -> list[Checkpoint]:
-        """Every checkpoint of the run that is there, by step; raises CheckpointError if none."""
-        folders = sorted((self.path / "checkpoints").glob("step-*"))
-        if not folders:
-            raise CheckpointError(
-                f"{self.path} has no checkpoint yet", "Let the training save one first."
-            )
-        return [checkpoints.load(folder) for folder in folders]
+        metrics.append(self.path / "metrics.jsonl", record)
 
     def report(self, report: dict[str, Any]) -> None:
         """Write report.json, the outcome of the run."""
         write_json(self.path / "report.json", report)
 
-    def _folder(self, step: int) -> Path:
-        return self.path / "checkpoints" / f"step-{step:08d}"
 
-    def _index(self) -> dict[str, str]:
-        path = self.path / "checkpoints" / "index.json"
-        try:
-            index: dict[str, str] = json.loads(path.read_text())
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise CheckpointError(f"{path} is damaged: not JSON") from error
-        return index
-
-
-def default_path(config: Config, root: Path = Path("runs")) -> Path:
-    """The first free folder named after the run: runs/glyphs-binom-L2-seed0, then ...-2, -3."""
-    parts = [config.dataset.name, config.estimator.name]
-    parts += [f"{k}{v}" for k, v in config.estimator.options.items() if isinstance(v, int)]
-    name = "-".join([*parts, f"seed{config.seed}"])
-    path, number = root / name, 1
-    while path.exists():
-        number += 1
-        path = root / f"{name}-{number}"
-    return path
+def read_list(path: Path) -> list[Any]:
+    """A JSON list, empty where it cannot be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return []
+    return found if isinstance(found, list) else []

@@ -115,6 +115,11 @@ class EngineSection(_Section):
         "auto",
         description="the meta-step as a CUDA graph; auto: where the layer algebra runs on a GPU",
     )
+    deterministic: bool = Field(
+        False,
+        description="nothing is chosen by a measurement, and CUDA runs its deterministic"
+        " algorithms: the same bits on machines of one kind",
+    )
     allocator: Literal["tuned", "system"] = Field(
         "tuned", description="tuned: glibc keeps freed blocks; see binomctl/machine/allocator.py"
     )
@@ -146,8 +151,23 @@ class TrainingSection(_Section):
     workers: int = Field(1, ge=0, description="threads that draw tasks ahead; 0: none")
     log_every: int = Field(10, ge=1, description="meta-steps per line of metrics.jsonl")
     validate_every: int = Field(50, ge=1, description="meta-steps between validations")
-    keep_all: bool = Field(False, description="keep every validated checkpoint, not best and last")
     validation_tasks: int = Field(50, ge=2, description="tasks per validation")
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many validations without a better one; null: never"
+    )
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="meta-steps between checkpoints; null: one at every validation"
+    )
+    keep_last: int = Field(2, ge=1, description="checkpoints kept, the latest, beside the best")
+    keep_every: int | None = Field(
+        None, ge=1, description="checkpoints of multiples of this step are kept besides; null: none"
+    )
+    on_nonfinite: Literal["raise", "skip"] = Field(
+        "raise", description="at a loss or meta-gradient that is not finite: stop, or leave it out"
+    )
+    task_chunk: int | None = Field(
+        None, ge=1, description="tasks in memory together, of a meta-batch; null: all"
+    )
 
 
 class AnalysisSection(_Section):

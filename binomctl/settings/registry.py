@@ -36,6 +36,12 @@ def names(kind: Kind) -> list[str]:
     return sorted({p.name for p in _points(kind)})
 
 
+def distributions() -> dict[str, str]:
+    """Name and version of every distribution that offers plugins."""
+    points = [point for kind in KINDS for point in _points(kind)]
+    return {point.dist.name: point.dist.version for point in points if point.dist is not None}
+
+
 def load(kind: Kind, name: str) -> type:
     """The class registered under a name.
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from binomctl.adapt import adapt, support_curvature
 from binomctl.contracts import Dataset
@@ -23,7 +27,8 @@ def evaluate(
     steps: int,
     statistics: Statistics | None = None,
 ) -> Iterator[float]:
-    """The metric of each task, in order of episode index; no second-order graph is built.
+    """The metric of each task, in order of episode index, NaN where a prediction is not finite; no
+    second-order graph is built.
 
     Args:
         problem: engine, rule and step size.
@@ -45,4 +50,10 @@ def evaluate(
         trajectory = adapt(curvature, theta, how, len(batch), support=support)
         prediction = engine.predict(trajectory.phi[:, -1], batch.x_val)
         for output, y in zip(prediction, batch.y_val, strict=True):
-            yield float(dataset.metric(output, y))
+            yield float(dataset.metric(output, y)) if _finite(output) else math.nan
+
+
+def _finite(output: Any) -> bool:
+    """Whether predictions are numbers: the class of a NaN would be scored as an answer."""
+    tensors = (t for t in tree_leaves(output) if isinstance(t, Tensor))
+    return all(bool(torch.isfinite(t).all()) for t in tensors)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from binomctl.contracts import Diagnosing, Remembers, Trajectory
+from binomctl.contracts import Diagnosing, Trajectory
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import NonFiniteError
 from binomctl.machine.prefetch import ahead
 from binomctl.problem.batch_norm import Statistics, measure
 from binomctl.problem.record import Problem
-from binomctl.training.optimiser import build_optimizer, clip, learning_rate
+from binomctl.training.optimiser import clip, learning_rate
+from binomctl.training.state import MetaState
 from binomctl.training.step import Computed, StepFunction, step_function
+
+MOST_IN_A_ROW = 20
+"""Steps skipped one after another: from there on it is no accident."""
+LOWER = "Lower adaptation.alpha or training.meta_lr."
 
 
 @dataclass(frozen=True)
@@ -23,28 +29,14 @@ class Step:
     """One meta-step: its number (1-based), mean query loss and metric over the meta-batch.
 
     diagnostics: what the estimator says of its own estimates, means over the tasks; empty at
-    steps that are not logged.
+    steps that are not logged. skipped: why nothing was changed; "" for a step that was made.
     """
 
     step: int
     loss: float
     metric: float
     diagnostics: dict[str, float] = field(default_factory=dict)
-
-
-class MetaState:
-    """What meta-training carries from step to step: theta [d], the rule's m [n], the outer
-    optimiser, batch norm's running averages where it has them, an estimator's state."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.theta = problem.theta.clone().requires_grad_()
-        self.m = problem.m.clone().requires_grad_()
-        self.optimizer = build_optimizer(problem.config.training, [self.theta, self.m])
-        self.statistics: Statistics | None = problem.frozen
-        self.memory: Mapping[str, Tensor] | None = None
-        if isinstance(problem.estimator, Remembers):
-            self.memory = problem.estimator.init_state(problem.engine.layout)
-        self.step = 0
+    skipped: str = ""
 
 
 def meta_train(problem: Problem, state: MetaState) -> Iterator[Step]:
@@ -52,17 +44,30 @@ def meta_train(problem: Problem, state: MetaState) -> Iterator[Step]:
 
     Step s trains on the episodes s B .. s B + B - 1 of the training split, whatever came before.
 
+    Under training.on_nonfinite = skip a step whose numbers are not finite changes nothing but the
+    counters.
+
     Raises:
-        NonFiniteError: the loss or the meta-gradient is not finite; `state` is that before the
-            step.
+        NonFiniteError: the loss or the meta-gradient is not finite, or was so too many times in a
+            row; `state` is that before the step.
     """
     training = problem.config.training
     B = training.meta_batch
     compute = step_function(problem)
     indices = (range(s * B, (s + 1) * B) for s in range(state.step, training.steps))
+    in_a_row = 0
     for tasks, drawn in ahead(problem.draw_training, indices, training.workers):
         diagnose = (state.step + 1) % training.log_every == 0
-        yield _advance(problem, state, tasks, problem.place(drawn), diagnose, compute)
+        try:
+            step = _advance(problem, state, tasks, problem.place(drawn), diagnose, compute)
+            in_a_row = 0
+        except NonFiniteError as error:
+            in_a_row += 1
+            if training.on_nonfinite == "raise" or in_a_row > MOST_IN_A_ROW:
+                raise
+            state.step, state.skipped = state.step + 1, state.skipped + 1
+            step = Step(state.step, math.nan, math.nan, skipped=str(error))
+        yield step
 
 
 def _advance(
@@ -77,6 +82,7 @@ def _advance(
     update(problem, state, indices, batch, at)
     figures: dict[str, float] = {}
     if diagnose and isinstance(problem.estimator, Diagnosing):
+        assert at.adapted is not None
         named = problem.estimator.diagnose(at.adapted, at.per_task[0])
         figures = {name: float(value.mean()) for name, value in named.items()}
     metric = problem.dataset.metric
@@ -93,7 +99,7 @@ def update(
         NonFiniteError: the loss or the meta-gradient is not finite; nothing is changed.
     """
     training = problem.config.training
-    _check_finite(indices, at.loss, at.per_task)
+    _check_finite(indices, at)
     factor, mean = problem.query_factor(batch), training.reduction == "mean"
     totals = [factor * (g.mean(0) if mean else g.sum(0)) for g in at.per_task]
     for parameter, gradient in zip((state.theta, state.m), clip(training, totals), strict=True):
@@ -104,6 +110,7 @@ def update(
     state.step += 1
     state.memory = at.memory
     if problem.config.adaptation.statistics == "per-step":
+        assert at.adapted is not None
         new = step_statistics(problem, at.adapted.trajectory, batch)
         state.statistics = state.statistics.blend(new) if state.statistics else new
 
@@ -119,14 +126,17 @@ def step_statistics(problem: Problem, trajectory: Trajectory, batch: EpisodeBatc
     return measure(problem.model, ((tasks(k), x) for k, x in enumerate(inputs)))
 
 
-def _check_finite(indices: range, loss: Tensor, per_task: tuple[Tensor, Tensor]) -> None:
-    good = torch.isfinite(loss)
-    for gradient in per_task:
+def _check_finite(indices: range, at: Computed) -> None:
+    good = torch.isfinite(at.loss)
+    for gradient in at.per_task:
         good = good & torch.isfinite(gradient).all(-1)
     if not good.all():
         tasks = [indices[i] for i in (~good).nonzero().flatten().tolist()]
         raise NonFiniteError(
             f"the loss or meta-gradient is not finite in {len(tasks)} of {len(good)} tasks"
             f" (training episodes {tasks})",
-            "Lower adaptation.alpha or training.meta_lr; the last checkpoint is intact.",
+            LOWER,
         )
+    for name, tensor in (at.memory or {}).items():
+        if not torch.isfinite(tensor).all():
+            raise NonFiniteError(f"the estimator's state '{name}' is not finite", LOWER)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
-from torch import Tensor
-
-from binomctl.episodes import Metric
-from binomctl.errors import CheckpointError, Interrupted, NonFiniteError
-from binomctl.machine.signals import StopRequest
-from binomctl.problem.batch_norm import Statistics, norm_layers
+from binomctl.errors import BinomctlError, Interrupted, NonFiniteError
+from binomctl.machine.memory import out_of_memory_in_words
+from binomctl.machine.signals import StopNow, StopRequest
+from binomctl.problem.batch_norm import norm_layers
+from binomctl.problem.build import resolved
 from binomctl.problem.datasets import evaluation_dataset
 from binomctl.problem.record import Problem
-from binomctl.reporting.intervals import MeanCI, mean_ci95, standard_error
+from binomctl.reporting.intervals import MeanCI, mean_ci95
 from binomctl.runs import Checkpoint, RunDirectory
+from binomctl.training.best import Best
 from binomctl.training.evaluate import evaluate
-from binomctl.training.loop import MetaState, Step, meta_train
+from binomctl.training.loop import Step, meta_train
+from binomctl.training.state import MetaState, own_generators, resume, snapshot
+from binomctl.training.step import compiles
+
+LESS_MEMORY = (
+    "Lower training.task_chunk (--task-chunk), training.meta_batch or dataset.queries, or set"
+    " engine.memory=recompute."
+)
 
 
 class Observer(Protocol):
@@ -28,73 +35,194 @@ class Observer(Protocol):
     def on_validation(self, step: int, value: MeanCI, best: bool) -> None: ...
 
 
-def train(problem: Problem, run: RunDirectory, observer: Observer) -> dict[str, Any]:
+def train(
+    problem: Problem,
+    run: RunDirectory,
+    observer: Observer,
+    *,
+    start: Checkpoint | None = None,
+    deadline: float | None = None,
+) -> dict[str, Any]:
     """Meta-train, validate and save until the configured number of steps.
 
+    Args:
+        start: a checkpoint of this run to go on from, to the last bit as if it had never stopped.
+        deadline: time.monotonic() by which to have stopped and saved.
+
     Returns:
-        The report, also written to report.json: {"schema", "run", "steps", "seconds",
-        "best": {"step", "metric", "value"}}.
+        The report, also written to report.json: {"schema", "run", "steps", "seconds", "skipped",
+        "stopped_early", "estimator", "statistics", "best": {"step", "metric", "unit", "value"}};
+        statistics are batch norm's, null without batch norm.
 
     Raises:
-        Interrupted: a signal came; the last step is saved.
-        NonFiniteError: see `meta_train`; the last checkpoint is intact.
+        Interrupted: a signal came, or the deadline; the last step is saved.
+        NonFiniteError, ResourceError: the last step that could be made is saved.
     """
-    settings, scored_by = problem.config.training, problem.dataset.scored_by
-    state, best, metric = MetaState(problem), _Best(scored_by), scored_by.name
-    start = time.perf_counter()
-    with StopRequest() as stop:
-        for step in meta_train(problem, state):
-            seconds = time.perf_counter() - start
-            observer.on_step(step, seconds)
-            last = step.step == settings.steps
-            validating = last or step.step % settings.validate_every == 0
-            record = {
-                "step": step.step,
-                "train_loss": step.loss,
-                f"train_{metric}": step.metric,
-                "seconds": round(seconds, 3),
-                **step.diagnostics,
+    with own_generators(problem):
+        training = _Training(problem, run, observer, start, deadline)
+        with training.saved_whatever_happens(), out_of_memory_in_words(problem.device, LESS_MEMORY):
+            training.loop()
+    return training.report()
+
+
+class _Training:
+    """One stretch of a run."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        run: RunDirectory,
+        observer: Observer,
+        start: Checkpoint | None,
+        deadline: float | None,
+    ) -> None:
+        self.problem, self.run, self.observer = problem, run, observer
+        self.settings, self.metric = problem.config.training, problem.dataset.scored_by
+        self.state, self.best = MetaState(problem), Best(self.metric)
+        self.before = 0.0
+        if start is not None:
+            resume(problem, self.state, start)
+            self.best.resume(start.numbers["best"])
+            self.before = start.numbers["seconds"]
+        self.saved: int | None = None if start is None else start.step
+        self.began = time.perf_counter()
+        self.deadline = deadline
+        self.longest = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of this run, all its stretches together."""
+        return self.before + time.perf_counter() - self.began
+
+    def loop(self) -> None:
+        """Steps until the last, a stop or a deadline."""
+        with StopRequest() as stop:
+            # Nothing of a step that is being compiled needs to be finished.
+            stop.at_once = bool(compiles(self.problem))
+            try:
+                if self._spent():
+                    return
+                before = time.monotonic()
+                for step in meta_train(self.problem, self.state):
+                    stop.at_once = False
+                    self._after(step)
+                    self.longest = max(self.longest, time.monotonic() - before)
+                    before = time.monotonic()
+                    if self._spent():
+                        return
+                    if stop.signal_number is not None:
+                        self._stopped(stop.signal_number)
+                    if self.deadline is not None and before + 2 * self.longest > self.deadline:
+                        self._stopped(None)
+            except StopNow:
+                self._stopped(stop.signal_number)
+
+    def _spent(self) -> bool:
+        return self.state.step >= self.settings.steps or self.best.exhausted(self.settings.patience)
+
+    def _after(self, step: Step) -> None:
+        """Tell, validate, save and log as the configuration says."""
+        settings, name = self.settings, self.metric.name
+        seconds = self.seconds
+        self.observer.on_step(step, seconds)
+        last = step.step == settings.steps
+        validating = last or step.step % settings.validate_every == 0
+        record: dict[str, Any] = {
+            "step": step.step,
+            "train_loss": step.loss,
+            f"train_{name}": step.metric,
+            "seconds": round(seconds, 3),
+            **step.diagnostics,
+        }
+        if step.skipped:
+            record["skipped"] = step.skipped
+        improved, value = False, None
+        if validating:
+            value = validate(self.problem, self.state)
+            improved = self.best.offer(step.step, value.mean)
+            record |= {
+                f"validation_{name}": value.mean,
+                "validation_ci95": value.ci95,
+                "validation_tasks": value.n,
             }
-            if validating:
-                value = validate(problem, state)
-                improved = best.offer(step.step, value.mean)
-                record |= {
-                    f"validation_{metric}": value.mean,
-                    "validation_ci95": value.ci95,
-                    "validation_tasks": value.n,
-                }
-                run.save(
-                    _checkpoint(problem, state, value.mean),
-                    best=improved,
-                    keep_all=settings.keep_all,
-                )
-                observer.on_validation(step.step, value, improved)
-            if validating or step.step % settings.log_every == 0:
-                run.log(record)
-            if stop.signal_number is not None and not last:
-                if not validating:
-                    run.save(
-                        _checkpoint(problem, state, None), best=False, keep_all=settings.keep_all
-                    )
-                raise Interrupted(
-                    f"stopped by signal {stop.signal_number} after step {step.step}; it is saved in"
-                    f" {run.path}",
-                    stop.signal_number,
-                )
-    report = {
-        "schema": "binomctl/train/1",
-        "run": str(run.path),
-        "steps": state.step,
-        "seconds": round(time.perf_counter() - start, 3),
-        "best": {"step": best.step, "metric": metric, "value": best.value},
-    }
-    run.report(report)
-    if best.value is None:
-        raise NonFiniteError(
-            f"no validation gave a finite {metric}; the run is saved in {run.path}",
-            "Lower adaptation.alpha or evaluation.steps.",
+        # The line before the checkpoint: what is resumed from there has it.
+        if validating or step.skipped or step.step % settings.log_every == 0:
+            self.run.log(record)
+        every = settings.checkpoint_every
+        if last or improved or (step.step % every == 0 if every else validating):
+            self._save(None if value is None else value.mean, improved)
+        if value is not None:
+            self.observer.on_validation(step.step, value, improved)
+
+    def _save(self, validation: float | None, best: bool) -> None:
+        numbers = {"best": self.best.numbers(), "seconds": round(self.seconds, 3)}
+        self.run.checkpoints.save(
+            snapshot(self.problem, self.state, validation, numbers),
+            best=best,
+            last=self.settings.keep_last,
+            every=self.settings.keep_every or 0,
         )
-    return report
+        self.saved = self.state.step
+
+    def _save_if_new(self) -> None:
+        if self.state.step and self.saved != self.state.step:
+            self._save(None, best=False)
+
+    def _stopped(self, signal_number: int | None) -> None:
+        self._save_if_new()
+        why = "its time limit" if signal_number is None else f"signal {signal_number}"
+        where = f"it is saved in {self.run.path}" if self.saved else "nothing was there to save"
+        raise Interrupted(
+            f"stopped by {why} after step {self.state.step}; {where}",
+            15 if signal_number is None else signal_number,
+            self.next_step(),
+        )
+
+    @contextmanager
+    def saved_whatever_happens(self) -> Iterator[None]:
+        """Before an error of ours goes on its way, keep what was reached and say what there is."""
+        try:
+            yield
+        except Interrupted:
+            raise
+        except BinomctlError as error:
+            with suppress(BinomctlError):  # the same disk, or the same numbers
+                self._save_if_new()
+            error.hint = f"{error.hint} {self.next_step()}".strip()
+            raise
+
+    def next_step(self) -> str:
+        """How to go on, in words."""
+        if not self.saved:
+            return "No checkpoint was saved."
+        return f"Step {self.saved} is saved: binomctl train --resume {self.run.path} goes on."
+
+    def report(self) -> dict[str, Any]:
+        best, state, config = self.best, self.state, resolved(self.problem.config)
+        report = {
+            "schema": "binomctl/train/1",
+            "run": str(self.run.path),
+            "steps": state.step,
+            "seconds": round(self.seconds, 3),
+            "skipped": state.skipped,
+            "stopped_early": state.step < self.settings.steps,
+            "estimator": config.estimator.model_dump(mode="json"),
+            "statistics": config.adaptation.statistics if norm_layers(self.problem.model) else None,
+            "best": {
+                "step": best.step,
+                "metric": self.metric.name,
+                "unit": self.metric.unit,
+                "value": best.value,
+            },
+        }
+        self.run.report(report)
+        if best.value is None:
+            raise NonFiniteError(
+                f"no validation gave a finite {self.metric.name}; the run is saved in"
+                f" {self.run.path}",
+                "Lower adaptation.alpha or evaluation.steps.",
+            )
+        return report
 
 
 def validate(problem: Problem, state: MetaState) -> MeanCI:
@@ -106,99 +234,3 @@ def validate(problem: Problem, state: MetaState) -> MeanCI:
     theta, m = state.theta.detach(), state.m.detach()
     values = evaluate(problem, theta, m, dataset, "validation", tasks, steps, state.statistics)
     return mean_ci95(list(values))
-
-
-def score(
-    problem: Problem,
-    run: Path,
-    checkpoint: Checkpoint,
-    split: str,
-    tasks: int,
-    steps: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Score a checkpoint on the episodes 0 .. tasks - 1 of a split.
-
-    Returns:
-        {"schema", "run", "split", "metric", "mean", "ci95", "interval", "standard_error", "n",
-        "ways", "shots", "queries", "adaptation_steps", "statistics", "seed", "checkpoint_step"};
-        ways, shots and queries as far as the data set has such options; statistics are batch
-        norm's, null without batch norm.
-    """
-    dataset = evaluation_dataset(problem.config, problem.dataset, seed)
-    theta, m, statistics = restore(problem, checkpoint)
-    scores = list(evaluate(problem, theta, m, dataset, split, tasks, steps, statistics))
-    bad = [i for i, score in enumerate(scores) if not math.isfinite(score)]
-    if bad:
-        raise NonFiniteError(
-            f"the {dataset.scored_by.name} of {len(bad)} of {tasks} tasks is not finite ({split}"
-            f" episodes {', '.join(map(str, bad[:5]))}{', ...' if len(bad) > 5 else ''})",
-            "Adaptation diverges there: take fewer --steps, or train with a smaller alpha.",
-        )
-    interval = problem.config.evaluation.interval
-    value = mean_ci95(scores, interval)
-    return {
-        "schema": "binomctl/eval/1",
-        "run": str(run),
-        "split": split,
-        "metric": dataset.scored_by.name,
-        "unit": dataset.scored_by.unit,
-        "mean": value.mean,
-        "ci95": value.ci95,
-        "interval": interval,
-        "standard_error": standard_error(scores),
-        "n": value.n,
-        **{name: getattr(dataset, name, None) for name in ("ways", "shots", "queries")},
-        "adaptation_steps": steps,
-        "statistics": problem.config.adaptation.statistics if norm_layers(problem.model) else None,
-        "seed": seed,
-        "checkpoint_step": checkpoint.step,
-    }
-
-
-MEMORY = "estimator."
-"""What an estimator's state begins with in a checkpoint."""
-
-
-def restore(problem: Problem, checkpoint: Checkpoint) -> tuple[Tensor, Tensor, Statistics | None]:
-    """theta [d], the rule's m [n] and batch norm's averages out of a checkpoint."""
-    layout = problem.engine.layout
-    found = {name: tuple(t.shape) for name, t in checkpoint.parameters.items()}
-    expected = dict(zip(layout.names, map(tuple, layout.shapes), strict=True))
-    kept = {n: t for n, t in checkpoint.state.items() if not n.startswith(MEMORY)}
-    state = {name: t.to(problem.theta) for name, t in kept.items()}
-    m = state.pop("rule.m", problem.m.new_zeros(0))
-    found["rule.m"], expected["rule.m"] = tuple(m.shape), tuple(problem.m.shape)
-    if found != expected:
-        differing = sorted(n for n in found | expected if found.get(n) != expected.get(n))
-        raise CheckpointError(
-            f"the checkpoint's parameters are not those of the run's model: {', '.join(differing)}",
-            "The run's config.yaml or checkpoint was changed after training.",
-        )
-    theta = layout.flatten(checkpoint.parameters).to(problem.theta)
-    return theta, m, Statistics.of_tensors(state) if state else None
-
-
-def _checkpoint(problem: Problem, state: MetaState, validation: float | None) -> Checkpoint:
-    parameters = problem.engine.layout.unflatten(state.theta.detach())
-    extra = {"rule.m": state.m.detach()} if state.m.numel() else {}
-    extra |= state.statistics.tensors() if state.statistics else {}
-    extra |= {f"{MEMORY}{name}": t.detach() for name, t in (state.memory or {}).items()}
-    return Checkpoint(state.step, parameters, validation, extra)
-
-
-class _Best:
-    """The best validation so far, by the metric's direction; never a non-finite one."""
-
-    def __init__(self, metric: Metric) -> None:
-        self._sign = 1 if metric.higher_is_better else -1
-        self.step: int | None = None
-        self.value: float | None = None
-
-    def offer(self, step: int, value: float) -> bool:
-        better = math.isfinite(value) and (
-            self.value is None or self._sign * value > self._sign * self.value
-        )
-        if better:
-            self.step, self.value = step, value
-        return better

@@ -7,6 +7,7 @@ Whether a run is compiled depends on its configuration alone, so that two runs o
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Callable, Mapping
@@ -31,9 +32,9 @@ PAYS_FROM = 20_000  # meta-steps: at 3 ms saved by each, twice what compiling ta
 @dataclass(frozen=True)
 class Computed:
     """Query losses [B], outputs [B, N, out_dim], and the estimates of theta's and m's gradients
-    [B, d], [B, n]."""
+    [B, d], [B, n]; adapted is None where the tasks went through in chunks."""
 
-    adapted: Adapted
+    adapted: Adapted | None
     loss: Tensor
     prediction: Tensor
     per_task: tuple[Tensor, Tensor]
@@ -62,11 +63,17 @@ def step_function(problem: Problem) -> StepFunction:
     """The meta-gradient of a problem, compiled where `compiles` says so, recorded where `captures`
     does; what a step returns then is good until the next one."""
     run = torch.compile(_run, options=_OPTIONS) if compiles(problem) else _run
+    chunk = problem.config.training.task_chunk
+    if chunk is not None:
+        check_chunks(problem)
 
     def compute(
         theta: Tensor, m: Tensor, batch: EpisodeBatch, step: int = 0, memory: Memory | None = None
     ) -> Computed:
-        return run(problem, theta, problem.adaptation(batch, m, step=step), batch, memory)
+        how = problem.adaptation(batch, m, step=step)
+        if chunk is not None and chunk < len(batch):
+            return _in_chunks(problem, theta, how, batch, chunk)
+        return run(problem, theta, how, batch, memory)
 
     return _captured(problem, compute) if captures(problem) else compute
 
@@ -160,8 +167,25 @@ def _obstacle(problem: Problem) -> str:
     return ""
 
 
+def check_chunks(problem: Problem) -> None:
+    """Refuse training.task_chunk where something is asked of all tasks together.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    what = ""
+    if isinstance(problem.estimator, Remembers | Diagnosing):
+        what = "an estimator that remembers or diagnoses itself sees all tasks together"
+    elif problem.config.adaptation.statistics == "per-step":
+        what = "running averages of batch norm are taken over all tasks together"
+    if what:
+        raise ConfigError(f"training.task_chunk: {what}", key="training.task_chunk")
+
+
 def _changes(problem: Problem) -> str:
     """Why one recording or compilation does not serve all steps; "" where it does."""
+    if problem.config.training.task_chunk is not None:
+        return "a meta-batch in chunks is not "
     if isinstance(problem.estimator, Diagnosing) or problem.config.adaptation.batch is not None:
         return "an estimator that diagnoses itself, or mini-batches, are not "
     if isinstance(problem.estimator, Remembers):
@@ -180,3 +204,20 @@ def _run(
     adapted, loss, prediction = adapt_and_validate(problem.engine, theta, batch, how, keep)
     found = estimate(problem.estimator, adapted, memory)
     return Computed(adapted, loss, prediction, (found.theta, found.m), found.state)
+
+
+def _in_chunks(
+    problem: Problem, theta: Tensor, how: Adaptation, batch: EpisodeBatch, size: int
+) -> Computed:
+    """As `_run`, a few tasks at a time: no more of them hold memory together."""
+    parts = []
+    for start in range(0, len(batch), size):
+        part = _run(problem, theta, how, batch.tasks(slice(start, start + size)), None)
+        parts.append(dataclasses.replace(part, adapted=None))
+    rows, m_rows = (torch.cat([p.per_task[i] for p in parts]) for i in (0, 1))
+    loss = torch.cat([p.loss for p in parts])
+    outputs = [p.prediction for p in parts]
+    whole = (
+        torch.cat(outputs) if isinstance(outputs[0], Tensor) else [o for p in outputs for o in p]
+    )
+    return Computed(None, loss, whole, (rows, m_rows))

@@ -16,7 +16,7 @@ FAST = ["--batches", 2, "--meta-batch", 2, "--set", "model.width=4", "--set", "m
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
     args = ["--dataset", "sinusoid", "--steps", 4, "--meta-batch", 2, "--rule", "meta-sgd"]
-    settings = {"validate_every": 2, "validation_tasks": 2, "keep_all": "true"}
+    settings = {"validate_every": 2, "validation_tasks": 2, "keep_every": 1}
     for key, value in settings.items():
         args += ["--set", f"training.{key}={value}"]
     done = binomctl("train", *args, "--set", "model.width=4", "--out", folder)

@@ -27,8 +27,11 @@ def run(tmp_path_factory):
 
 def test_train_leaves_a_whole_run_folder(run):
     folder, report = run
-    assert set(report) == {"schema", "run", "steps", "seconds", "best"}
-    assert set(report["best"]) == {"step", "metric", "value"}
+    assert set(report) == {
+        "schema", "run", "steps", "seconds", "skipped", "stopped_early", "estimator", "statistics",
+        "best",
+    }  # fmt: skip
+    assert set(report["best"]) == {"step", "metric", "unit", "value"}
     assert report["steps"] == 6
     assert json.loads((folder / "report.json").read_text()) == report
     config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -99,13 +102,13 @@ def test_a_run_folder_is_never_overwritten(run):
 def test_a_damaged_checkpoint_is_refused_by_name(run, tmp_path):
     folder = tmp_path / "copy"
     subprocess.run(["cp", "-r", run[0], folder], check=True)
-    for path in (folder / "checkpoints").glob("step-*/parameters.safetensors"):
+    for path in (folder / "checkpoints").glob("step-*/model.safetensors"):
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(data)
     done = binomctl("eval", folder, "--tasks", 4)
     assert done.returncode == 4
-    assert "parameters.safetensors is damaged" in done.stderr
+    assert "model.safetensors is damaged" in done.stderr
 
 
 def test_a_signal_saves_the_last_step(tmp_path):

@@ -17,7 +17,8 @@ from binomctl.machine.environment import environment
 from binomctl.models import build_model
 from binomctl.problem.build import build_problem
 from binomctl.settings.layers import load_config
-from binomctl.training.loop import MetaState, meta_train
+from binomctl.training.loop import meta_train
+from binomctl.training.state import MetaState
 
 Case = Callable[[], list[Tensor]]
 

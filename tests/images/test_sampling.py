@@ -90,7 +90,8 @@ def test_workers_change_nothing(tmp_path, workers):
         "training.queries": 2, "evaluation.queries": 2, "training.meta_batch": 2,
         "model.filters": 4, "training.steps": 3, "adaptation.K": 2,
     }  # fmt: skip
-    from binomctl.training.loop import MetaState, meta_train
+    from binomctl.training.loop import meta_train
+    from binomctl.training.state import MetaState
 
     results = []
     for number in (0, workers):

@@ -122,7 +122,8 @@ def test_a_rule_without_a_direction_is_refused_in_words(case):
 def test_rates_are_learned_in_training_and_serve_more_steps_at_test():
     from binomctl.problem.build import build_problem
     from binomctl.settings.layers import load_config
-    from binomctl.training.loop import MetaState, meta_train
+    from binomctl.training.loop import meta_train
+    from binomctl.training.state import MetaState
 
     config, _ = load_config(
         overrides={"dataset.name": "sinusoid", "rule.name": "rates", "estimator.name": "binom",

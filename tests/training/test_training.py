@@ -22,9 +22,11 @@ from binomctl.runs import RunDirectory
 from binomctl.settings import registry
 from binomctl.settings.layers import load_config
 from binomctl.training.evaluate import evaluate
-from binomctl.training.loop import MetaState, meta_train
+from binomctl.training.loop import meta_train
 from binomctl.training.optimiser import learning_rate
-from binomctl.training.run import _checkpoint, restore, score, train
+from binomctl.training.run import train
+from binomctl.training.score import score
+from binomctl.training.state import MetaState, restore, snapshot
 
 TINY = {
     "dataset.name": "glyphs",
@@ -93,7 +95,7 @@ def test_a_run_without_any_finite_validation_says_so(tmp_path):
     record = json.loads((run.path / "metrics.jsonl").read_text())
     assert record["validation_accuracy"] is None
     with pytest.raises(NonFiniteError, match="2 of 2 tasks is not finite"):
-        score(p, run.path, run.load("last"), "test", 2, 1, 0)
+        score(p, run.path, run.checkpoints.load("last"), "test", 2, 1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,12 +260,12 @@ def test_statistics_need_batch_norm():
 
 
 @pytest.mark.parametrize("mode", ["batch", "per-step", "frozen"])
-def test_a_checkpointrestores_all_that_evaluation_needs(tmp_path, mode):
+def test_a_checkpoint_restores_all_that_evaluation_needs(tmp_path, mode):
     p = problem(adaptation__statistics=mode, rule__name="meta-sgd")
     state, _ = trained(p)
     run = RunDirectory.create(tmp_path / "run", p.config)
-    run.save(_checkpoint(p, state, 0.5), best=True)
-    theta, m, statistics = restore(p, run.load("best"))
+    run.checkpoints.save(snapshot(p, state, 0.5, {}), best=True)
+    theta, m, statistics = restore(p, run.checkpoints.load("best"))
     before = evaluate(
         p, state.theta.detach(), state.m.detach(), p.dataset, "test", 3, 2, state.statistics
     )

@@ -1,0 +1,43 @@
+"""metrics.jsonl: one line per logged step."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from binomctl.files.atomic import disk_full, write_atomic
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    """One more line; what is not finite becomes null."""
+    finite = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()
+    }
+    with disk_full(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(finite, allow_nan=False) + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; a last one that a crash cut off is left out."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    records = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
+    return records
+
+
+def cut(path: Path, step: int) -> None:
+    """Drop the records after a step: what resumes from there writes them again."""
+    kept = [record for record in read(path) if record["step"] <= step]
+    if path.exists():
+        write_atomic(path, "".join(json.dumps(r) + "\n" for r in kept).encode())

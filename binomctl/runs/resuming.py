@@ -1,0 +1,103 @@
+"""Which run to go on with, and whether it may go on as it is asked to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from binomctl.errors import CheckpointError
+from binomctl.runs.directory import RunDirectory
+from binomctl.runs.naming import default_path
+from binomctl.settings.config import Config
+
+HARMLESS = (
+    "training.workers", "training.log_every", "training.checkpoint_every", "training.keep_last",
+    "training.keep_every", "analysis", "profile",
+)  # fmt: skip
+"""Keys that no number of a training run depends on."""
+
+
+def unfinished(config: Config, out: Path | None, root: Path = Path("runs")) -> Path | None:
+    """The run that `--resume auto` means: the one at `out`, or the latest unfinished one that is
+    named after the configuration; None where there is none."""
+    if out is not None:
+        return out if (out / "run.json").exists() else None
+    base = default_path(config, root)
+    named = [base, *base.parent.glob(f"{base.name}-*")]
+    own = [
+        path
+        for path in named
+        if path.name.removeprefix(base.name).strip("-").isdigit() or path == base
+    ]
+    runs = [path for path in own if (path / "run.json").exists() and outcome(path) is None]
+    return max(runs, key=lambda path: (path / "run.json").stat().st_mtime, default=None)
+
+
+def outcome(path: Path) -> dict[str, Any] | None:
+    """The report of a run that is finished."""
+    try:
+        report = json.loads((path / "report.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def changes(own: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys in which two configurations differ, with both values."""
+    return dict(_differing(own.model_dump(mode="json"), asked.model_dump(mode="json"), ""))
+
+
+def check_changes(path: Path, found: dict[str, tuple[Any, Any]], allowed: Collection[str]) -> None:
+    """Refuse to go on under another configuration than was agreed to.
+
+    Raises:
+        CheckpointError: naming the keys, the run's values and those asked for.
+    """
+    refused = {
+        key: values
+        for key, values in found.items()
+        if not any(key == one or key.startswith(f"{one}.") for one in (*HARMLESS, *allowed))
+    }
+    if refused:
+        said = "; ".join(f"{k} is {own!r}, asked for {new!r}" for k, (own, new) in refused.items())
+        flags = " ".join(f"--allow-change {key}" for key in refused)
+        raise CheckpointError(
+            f"{path} was trained with another configuration: {said}",
+            f"Leave the options out, start a new run, or go on with the change: {flags}.",
+        )
+
+
+def begin(run: RunDirectory, *, fallback: bool) -> tuple[Any, list[str]]:
+    """The checkpoint to go on from, None for the start, and what to tell about it.
+
+    Args:
+        fallback: whether an older checkpoint may stand in for a damaged one.
+
+    Raises:
+        CheckpointError: the newest one is damaged, or all of them are.
+    """
+    checkpoint, damaged = run.checkpoints.newest()
+    if damaged and not (fallback and checkpoint is not None):
+        raise CheckpointError(
+            damaged[0],
+            f"train --resume auto --out {run.path} goes on from the newest whole one, step"
+            f" {checkpoint.step}." if checkpoint is not None else "No other checkpoint is whole.",
+        )  # fmt: skip
+    notes = [f"not used: {one}" for one in damaged]
+    if checkpoint is not None:
+        run.checkpoints.rewind(checkpoint, checkpoint.numbers["best"]["step"])
+    else:
+        run.checkpoints.restart()
+    return checkpoint, notes
+
+
+def _differing(one: Any, two: Any, at: str) -> list[tuple[str, tuple[Any, Any]]]:
+    if not (isinstance(one, dict) and isinstance(two, dict)):
+        return [] if one == two else [(at, (one, two))]
+    return [
+        item
+        for key in dict.fromkeys([*one, *two])
+        for item in _differing(one.get(key), two.get(key), f"{at}.{key}".lstrip("."))
+    ]

@@ -1,0 +1,90 @@
+"""Where a training starts: a new run folder, or one that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from binomctl.errors import CheckpointError
+from binomctl.problem.build import build_problem, resolved
+from binomctl.problem.record import Problem
+from binomctl.runs import Checkpoint, RunDirectory
+from binomctl.runs.naming import claim
+from binomctl.runs.provenance import fingerprint, provenance
+from binomctl.runs.resuming import begin, changes, check_changes
+from binomctl.settings.config import Config
+from binomctl.settings.trust import sign
+from binomctl.training.state import constants
+from binomctl.training.step import captures, check_chunks, compiles
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run folder, locked, its problem and the checkpoint to go on from; notes for the person."""
+
+    run: RunDirectory
+    problem: Problem
+    start: Checkpoint | None
+    notes: tuple[str, ...] = ()
+
+
+def new(problem: Problem, out: Path | None) -> Opened:
+    """A new run of a problem at `out`, or in a folder named after it.
+
+    Raises:
+        ConfigError: the folder cannot be had.
+    """
+    full = resolved(problem.config)
+    path = out or claim(full)
+    facts = {"data": fingerprint(problem.dataset)}
+    run = RunDirectory.create(path, full, provenance(), facts)
+    sign(run.path, full)
+    return Opened(run, problem, None)
+
+
+def going_on(path: Path, asked: Config, allowed: Collection[str], *, fallback: bool) -> Opened:
+    """A run that goes on from its newest checkpoint.
+
+    Args:
+        asked: its configuration, with what the command line says over it.
+        allowed: keys in which the two may differ.
+        fallback: whether an older checkpoint may stand in for a damaged one.
+
+    Raises:
+        CheckpointError: another configuration or other data than the run's, a damaged checkpoint.
+        ConfigError: another process writes to it.
+    """
+    run = RunDirectory.resume(path, provenance())
+    try:
+        own = run.config()
+        found = changes(own, asked)
+        check_changes(path, found, allowed)
+        checkpoint, notes = begin(run, fallback=fallback)
+        problem = checked(asked, checkpoint)
+        if (before := run.facts.get("data")) not in (None, fingerprint(problem.dataset)):
+            raise CheckpointError(
+                f"the data are not those that {path} was started with (SHA-256 of the first tasks"
+                f" was {before[:12]}...)",
+                "Give it the same files, or start a new run.",
+            )
+        if found:
+            run.amend(asked)
+    except BaseException:
+        run.close()
+        raise
+    return Opened(run, problem, checkpoint, tuple(notes))
+
+
+def checked(config: Config, checkpoint: Checkpoint | None = None) -> Problem:
+    """The problem of a configuration, with all that training would refuse refused.
+
+    Raises:
+        ConfigError, DataError: as `build_problem` and the step.
+    """
+    problem = build_problem(config, None if checkpoint is None else constants(checkpoint))
+    compiles(problem)
+    captures(problem)
+    if config.training.task_chunk is not None:
+        check_chunks(problem)
+    return problem
