@@ -13,7 +13,9 @@ from binomctl.cli.error_analysis import error_analysis
 from binomctl.cli.evaluate import evaluate
 from binomctl.cli.plugins import plugins
 from binomctl.cli.profile import profile
+from binomctl.cli.runs import runs_app
 from binomctl.cli.train import train
+from binomctl.cli.verify import verify
 
 app = typer.Typer(
     name="binomctl",
@@ -48,6 +50,8 @@ app.command(name="eval")(evaluate)
 app.command()(error_analysis)
 app.command()(profile)
 app.command()(bounds)
+app.command()(verify)
 app.command()(plugins)
+app.add_typer(runs_app, name="runs")
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from binomctl.contracts import Adaptation
+from binomctl.contracts import Adaptation, Starts
 from binomctl.curvature.autograd import AutogradEngine
 from binomctl.curvature.outputs import Unpacked, rows, together
 from binomctl.curvature.supported import check_depends, check_reached, in_words
@@ -27,6 +27,8 @@ def unrolls(engine: object, how: Adaptation, tasks: int) -> bool:
     """Whether the exact meta-gradient of tasks is one backward pass through plain gradient descent
     on an engine that runs this faster than its products."""
     if not isinstance(engine, AutogradEngine) or not how.linear or not how.rule.plain:
+        return False
+    if isinstance(how.rule, Starts):  # phi^0 is another than theta
         return False
     if how.m.numel() or how.proximal or how.weights or how.scale != 1:
         return False

@@ -1,5 +1,7 @@
 """A few tasks by one backward pass through the inner loop: the same numbers as by products."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
@@ -113,6 +115,31 @@ def test_any_other_inner_loop_goes_by_products(options, passes):
     if options.get("rule") == "anil":
         model = nn.Sequential(nn.Linear(3, 6), nn.Softshrink(0.01), nn.Linear(6, 2)).double()
     found, wanted = both(model, 2, **options)
+    assert not passes
+    for name, value in wanted.gradients.items():
+        torch.testing.assert_close(found.gradients[name], value, rtol=1e-11, atol=1e-13)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Plain gradient descent from 0.5 theta."""
+
+    plain = True
+
+    def initial(self, layout):
+        return torch.empty(0)
+
+    def apply(self, m, v, layout):
+        return v
+
+    apply_transpose = apply
+
+    def start(self, m, theta, x, y, layout):
+        return 0.5 * theta
+
+
+def test_a_start_elsewhere_goes_by_products(passes):
+    found, wanted = both(Sorted().double(), 2, rule=Shifted())
     assert not passes
     for name, value in wanted.gradients.items():
         torch.testing.assert_close(found.gradients[name], value, rtol=1e-11, atol=1e-13)

@@ -1,0 +1,75 @@
+"""`binomctl verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from binomctl.cli.console import print_json, print_note, print_table
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of 'binomctl train'.")],
+    steps: Annotated[
+        int, typer.Option(min=0, help="Make at least so many of the last steps again; 0: none.")
+    ] = 1,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data set's files, if they have moved.")
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import the network that a folder from elsewhere names.")
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Check a run: every file against its hash, and the last steps made again, bit by bit."""
+    from binomctl.errors import CheckpointError
+    from binomctl.runs import RunDirectory
+    from binomctl.settings.trust import require_trust
+
+    run = RunDirectory.open(path)
+    settings = run.config()
+    kept = run.checkpoints.kept()
+    if warning := require_trust(path, settings, trust=trust):
+        print_note(warning)
+    print_note(f"{len(kept)} checkpoints and the configuration are as they were written")
+    result: dict[str, Any] = {
+        "schema": "binomctl/verify/1", "run": str(path), "checkpoints": [c.step for c in kept],
+        "replayed": None,
+    }  # fmt: skip
+    rows = [("run", str(path)), ("checkpoints", ", ".join(f"step {c.step}" for c in kept))]
+    if steps:
+        from binomctl.cli.datasets import ensure_prepared, moved
+        from binomctl.training.opening import checked
+        from binomctl.training.replay import replay
+
+        end = kept[-1]
+        earlier = [c for c in kept if c.step <= end.step - steps]
+        if root is not None:
+            settings = moved(settings, root)
+        ensure_prepared(settings)
+        first = earlier[-1].step if earlier else 0
+        print_note(f"making steps {first + 1} to {end.step} again")
+        found = replay(checked(settings, end), run, earlier[-1] if earlier else None, end)
+        result["replayed"] = {
+            "first": found.first + 1, "last": found.last, "logged": found.logged,
+            "same": found.same,
+        }  # fmt: skip
+        if not found.same:
+            where = [f"the loss of step {n}" for n in found.differing[:3]]
+            where += [f"'{name}'" for name in found.tensors[:3]]
+            raise CheckpointError(
+                f"{path} does not compute what it did: {', '.join(where)} of steps {first + 1} to"
+                f" {end.step} came out otherwise",
+                f"Compare {path / 'environment.json'} with this machine: another torch, another"
+                " processor or other data round otherwise.",
+            )
+        said = f"steps {first + 1} to {end.step}: every bit and {found.logged} logged losses"
+        rows.append(("made again", f"{said} as they were"))
+    if json_output:
+        print_json(result)
+        return
+    print_table("The run is whole", rows)

@@ -1,0 +1,99 @@
+"""Run folders as a list: what each is, and how far it came."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import binomctl.runs.metrics as metrics
+from binomctl.errors import BinomctlError
+from binomctl.runs.directory import RunDirectory
+from binomctl.runs.lock import is_locked
+from binomctl.runs.resuming import outcome
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run folder.
+
+    state: running, done, stopped or broken; reason: why it is broken. step: the last that is
+    known of, of `steps`. metric and value: the best validation. age: seconds since it was last
+    written to; size: bytes.
+    """
+
+    path: str
+    state: str
+    reason: str
+    estimator: str
+    dataset: str
+    step: int
+    steps: int
+    metric: str
+    unit: str
+    value: float | None
+    age: float
+    size: int
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def runs_in(root: Path) -> list[RunInfo]:
+    """The run folders directly in a folder, by name; none where it does not exist."""
+    if not root.is_dir():
+        return []
+    return [info(path) for path in sorted(root.iterdir()) if (path / "run.json").exists()]
+
+
+def info(path: Path) -> RunInfo:
+    """What a run folder is; a damaged one is told as such, never raised."""
+    files = [f for f in path.rglob("*") if f.is_file()]
+    size = sum(f.stat().st_size for f in files)
+    age = time.time() - max((f.stat().st_mtime for f in files), default=time.time())
+    logged = metrics.read(path / "metrics.jsonl")
+    step = logged[-1]["step"] if logged else 0
+    common: dict[str, Any] = {"path": str(path), "age": round(age, 1), "size": size}
+    nothing: dict[str, Any] = {
+        "estimator": "",
+        "dataset": "",
+        "steps": 0,
+        "metric": "",
+        "unit": "",
+        "value": None,
+    }
+    try:
+        run = RunDirectory.open(path)
+        config = run.config()
+        checkpoint, damaged = run.checkpoints.newest()
+    except BinomctlError as error:
+        return RunInfo(state="broken", reason=str(error), step=step, **common, **nothing)
+    report = outcome(path)
+    state = "done" if report else "running" if is_locked(path) else "stopped"
+    best = checkpoint.numbers["best"] if checkpoint else {"value": None}
+    told = report["best"] if report else {"metric": "", "unit": "number"}
+    if report is None and logged:
+        scores = (k.removeprefix("train_") for k in logged[-1] if k.startswith("train_"))
+        told["metric"] = next((name for name in scores if name != "loss"), "")
+        told["unit"] = "share" if told["metric"] == "accuracy" else "number"
+    if damaged and state != "running":
+        state = "broken"
+    return RunInfo(
+        state=state,
+        reason=damaged[0] if damaged else "",
+        estimator=_worded(config.estimator.name, config.estimator.options),
+        dataset=config.dataset.name,
+        step=max(step, checkpoint.step if checkpoint else 0),
+        steps=config.training.steps,
+        metric=told["metric"],
+        unit=told["unit"],
+        value=best["value"],
+        **common,
+    )
+
+
+def _worded(name: str, options: dict[str, Any]) -> str:
+    numbers = [f"{k} = {v}" for k, v in options.items() if isinstance(v, int | float)]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
