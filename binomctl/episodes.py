@@ -82,7 +82,9 @@ class EpisodeBatch:
     def tasks(self, which: slice) -> EpisodeBatch:
         """Some of the tasks."""
         parts = (self.x_trn, self.y_trn, self.x_val, self.y_val, self.mini_batches)
-        return EpisodeBatch(*(tree_map(lambda t: t[which], part) for part in parts))
+        return EpisodeBatch(
+            *(tree_map(lambda t: None if t is None else t[which], p) for p in parts)
+        )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> EpisodeBatch:
         """Move to a device; floating tensors also to dtype, class indices as they are."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import suppress
 
 from binomctl.cli.application import app
 from binomctl.cli.console import print_error
@@ -17,6 +19,8 @@ def main() -> None:
     except BinomctlError as error:
         if "--debug" in sys.argv:
             raise
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is saved: one more changes no code
         print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

@@ -13,6 +13,8 @@ from typing import Any
 
 from binomctl.errors import ResourceError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write beside the target, flush to disk, rename over it, flush the folder.
@@ -41,15 +43,31 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn whatever keeps a file from being written into a ResourceError naming it: a full disk,
+    a folder that was renamed or made read-only meanwhile."""
+    with disk_full(path):
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise ResourceError(
+                f"cannot write {path}: {error.strerror or error}",
+                "Is the folder still there, and may it be written?",
+            ) from error
+
+
+@contextmanager
 def disk_full(path: Path) -> Iterator[None]:
     """Turn "no space left" into a ResourceError naming the file."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             raise ResourceError(
                 f"no space left on the disk while writing {path}",
-                "Free some space; the last checkpoint is intact.",
+                "Free some space.",
             ) from error
         raise
 

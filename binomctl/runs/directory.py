@@ -11,7 +11,7 @@ from filelock import FileLock
 
 import binomctl.runs.metrics as metrics
 from binomctl.errors import BinomctlError, CheckpointError, ConfigError
-from binomctl.files.atomic import disk_full, write_atomic, write_json
+from binomctl.files.atomic import disk_full, write_atomic, write_json, writing
 from binomctl.files.sealed import read_sealed, sha256, write_sealed
 from binomctl.runs.keep import clear, sweep
 from binomctl.runs.lock import locked
@@ -177,7 +177,9 @@ class RunDirectory:
 
     def report(self, report: dict[str, Any]) -> None:
         """Write report.json, the outcome of the run."""
-        write_json(self.path / "report.json", report)
+        path = self.path / "report.json"
+        with writing(path):
+            write_json(path, report)
 
 
 def read_list(path: Path) -> list[Any]:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from binomctl.files.atomic import disk_full, write_atomic
+from binomctl.files.atomic import write_atomic, writing
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
@@ -15,7 +15,7 @@ def append(path: Path, record: dict[str, Any]) -> None:
     finite = {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()
     }
-    with disk_full(path), path.open("a", encoding="utf-8") as file:
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(finite, allow_nan=False) + "\n")
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import binomctl.runs.checkpoints as checkpoints
 import binomctl.runs.metrics as metrics
 from binomctl.errors import CheckpointError
-from binomctl.files.atomic import disk_full
+from binomctl.files.atomic import writing
 from binomctl.files.sealed import read_sealed, write_sealed
 from binomctl.runs.checkpoints import Checkpoint
 from binomctl.runs.keep import obsolete
@@ -43,12 +43,12 @@ class Saved:
         """
         folder = self._folder(checkpoint.step)
         of = dataclasses.replace(checkpoint, config=self._configs[0])
-        with disk_full(folder):
+        with writing(folder):
             checkpoints.save(folder, of)
-        index = {**self._index(), "last": folder.name}
-        if best:
-            index["best"] = folder.name
-        self._point(index)
+            index = {**self._index(), "last": folder.name}
+            if best:
+                index["best"] = folder.name
+            self._point(index)
         for other in obsolete(self._folders(), index, last, every):
             checkpoints.remove(other)
 
