@@ -9,13 +9,19 @@ from contextlib import suppress
 
 from binomctl.cli.application import app
 from binomctl.cli.console import print_error
-from binomctl.errors import BinomctlError
+from binomctl.errors import BinomctlError, ResourceError
 
 
 def main() -> None:
     """Entry point of `binomctl`: runs a command, words errors, sets the exit code."""
+    for name in ("stdout", "stderr"):  # closed by the shell, 2>&- say: then nobody listens
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
-        app(prog_name="binomctl")
+        try:
+            app(prog_name="binomctl")
+        finally:
+            sys.stdout.flush()
     except BinomctlError as error:
         if "--debug" in sys.argv:
             raise
@@ -27,5 +33,17 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output went away: nothing left to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _leave_stdout()
         sys.exit(141)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        _leave_stdout()
+        reason = f"{error.filename or 'the output'}: {error.strerror or error}"
+        print_error(ResourceError(f"cannot read or write {reason}", "--debug shows where."))
+        sys.exit(ResourceError.exit_code)
+
+
+def _leave_stdout() -> None:
+    """What is left to write to stdout goes nowhere: no second failure when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

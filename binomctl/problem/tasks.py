@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from binomctl.contracts import Dataset
-from binomctl.episodes import EpisodeBatch, mini_batches
+from binomctl.episodes import Episode, EpisodeBatch, mini_batches
+from binomctl.errors import BinomctlError, DataError
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,36 @@ class Tasks:
     def draw(self, split: str, indices: range, K: int, size: int | None) -> EpisodeBatch:
         """Episodes of a split as they come from the data set, in mini-batches of `size` for K
         steps if given; a pure function, which any thread may call."""
-        batch = EpisodeBatch.stack(self.dataset.episode(split, i) for i in indices)
+        batch = EpisodeBatch.stack(self._episode(split, i) for i in indices)
         if size is not None:
             N = batch.y_trn.shape[1]
             order = mini_batches(self.seed, split, indices, N, min(size, N), K)
             batch = dataclasses.replace(batch, mini_batches=order)
         return batch
+
+    def _episode(self, split: str, index: int) -> Episode:
+        """An episode of a data set that anybody may have written.
+
+        Raises:
+            DataError: it fails, or gives something else.
+        """
+        place = f"{type(self.dataset).__name__}.episode('{split}', {index})"
+        try:
+            found = self.dataset.episode(split, index)
+        except (BinomctlError, MemoryError):
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise DataError(
+                f"{place} fails: {type(error).__name__}: {reason}",
+                "--debug shows where; binomctl.testing.check_dataset checks a data set.",
+            ) from error
+        if not isinstance(found, Episode):
+            raise DataError(
+                f"{place} gives {type(found).__name__}, not an Episode",
+                "binomctl.testing.check_dataset checks a data set.",
+            )
+        return found
 
     def place(self, batch: EpisodeBatch) -> EpisodeBatch:
         """A drawn batch on the device, in the run's type and with its pixel scale; uint8 pixels

@@ -47,6 +47,7 @@ def flat(found):
     return torch.cat([g.reshape(-1) for g in found.values()])
 
 
+@pytest.mark.promise(21, fault="hundreds of calls on two threads")
 def test_calls_leave_no_thread_and_no_memory():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.GELU(), nn.Flatten(), nn.Linear(18, 3)).double()
     episodes = tasks(1, 5, 5)
@@ -66,6 +67,7 @@ def test_calls_leave_no_thread_and_no_memory():
     assert gone() is None
 
 
+@pytest.mark.promise(21, fault="10,000 calls")
 def test_ten_thousand_calls_are_flat():
     model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
     episodes = tuple(torch.randn(1, 3, 1) for _ in range(4))
@@ -295,6 +297,7 @@ def test_attention_switches_are_as_before():
     assert before == after
 
 
+@pytest.mark.promise(21, fault="hooks and closures that hold the module")
 def test_a_network_is_a_copy_down_to_its_closures():
     model = small()
     kept = []

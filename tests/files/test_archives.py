@@ -22,6 +22,10 @@ from binomctl.files import archives
 from binomctl.files.archives import unpack
 from binomctl.images.prepare import prepare
 
+pytestmark = pytest.mark.promise(
+    14, fault="archives with ../, absolute names, links, bombs, damage"
+)
+
 
 def tar_with(path: Path, name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> None:
     with tarfile.open(path, "w") as archive:

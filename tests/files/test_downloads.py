@@ -28,6 +28,10 @@ from binomctl.files.download import Remote, fetch
 from binomctl.images.acquire import acquire
 from binomctl.images.prepare import prepare
 
+pytestmark = pytest.mark.promise(
+    13, fault="a loopback server that stalls, cuts, lies about sizes, answers 404 or HTML"
+)
+
 
 class Server:
     """A loopback web server whose answers a test scripts: by path, a list of behaviours in turn."""

@@ -24,6 +24,8 @@ from binomctl.files.pickles.plain_values import Forbidden
 from binomctl.files.pickles.unpickle import read_pickle
 from binomctl.images.prepare import prepare
 
+pytestmark = pytest.mark.promise(5, fault="hostile and malformed pickles")
+
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_plain_data_is_read_as_python_reads_it(tmp_path, protocol):

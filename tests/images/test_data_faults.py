@@ -29,6 +29,10 @@ from binomctl.images.prepare import prepare
 from binomctl.images.recipe import store_path
 from binomctl.images.store import IMAGES, INDEX, open_store, verify
 
+pytestmark = pytest.mark.promise(
+    12, fault="data files cut off, corrupt, of another kind, too few, changed since"
+)
+
 
 @pytest.mark.parametrize(
     ("damage", "words"),

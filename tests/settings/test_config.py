@@ -79,6 +79,7 @@ def test_command_line_over_file_over_data_set_over_defaults(tmp_path):
     assert config.estimator.options == {}  # L was binom's
 
 
+@pytest.mark.promise(15, fault="tags, duplicate and unknown keys, NaN, a bool for a number")
 @pytest.mark.parametrize(
     ("text", "word"),
     [

@@ -65,6 +65,7 @@ def test_an_outside_estimator_is_listed_and_trains(site):
     assert json.loads(done.stdout)["steps"] == 2
 
 
+@pytest.mark.promise(17, fault="a plugin that raises when it is imported")
 def test_a_plugin_that_raises_on_import_disables_itself_alone(site):
     site("broken", "boom", "broken_plugin:Boom", "raise RuntimeError('no licence found')")
     listed = binomctl(site, "plugins")
