@@ -8,7 +8,7 @@ g = grad l_val(phi^K).
 """
 
 from binomctl.contracts.adapted import Adapted, Expansion
-from binomctl.contracts.data import Dataset, NamesClasses
+from binomctl.contracts.data import Dataset, HasQueryLoss, NamesClasses
 from binomctl.contracts.engine import Curvature, Engine
 from binomctl.contracts.estimator import (
     Diagnosing,
@@ -36,6 +36,7 @@ __all__ = [
     "ExactAtOrder",
     "Expands",
     "Expansion",
+    "HasQueryLoss",
     "LearnsRule",
     "Linear",
     "NamesClasses",

@@ -57,6 +57,15 @@ class Dataset(Protocol):
 
 
 @runtime_checkable
+class HasQueryLoss(Protocol):
+    """A data set whose outer loss is not the one that the inner loop descends."""
+
+    def query_loss(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """The outer loss of one task: as `loss`, of the query set."""
+        ...
+
+
+@runtime_checkable
 class NamesClasses(Protocol):
     """A data set that knows what its classes are called."""
 

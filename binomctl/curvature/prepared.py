@@ -15,6 +15,7 @@ from binomctl.curvature.autograd import AutogradEngine, Batching, Memory
 from binomctl.curvature.choose import RUNGS, Kind, choose_engine
 from binomctl.curvature.criterion import Loss
 from binomctl.curvature.network import Network, matrix_attention
+from binomctl.curvature.outer import OuterLossEngine
 from binomctl.curvature.outputs import rows
 from binomctl.curvature.supported import check_model
 from binomctl.episodes import EpisodeBatch
@@ -122,4 +123,6 @@ class Prepared:
 
 def rung_of(engine: Engine) -> str:
     """Which rung of the ladder an engine is: "algebra", "vmap", "loop" or "alone"."""
+    if isinstance(engine, OuterLossEngine):  # nearly all of the work is the inner one's
+        engine = engine.inner
     return engine.batching if isinstance(engine, AutogradEngine) else "algebra"

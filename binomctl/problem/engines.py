@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binomctl.contracts import Engine
+from binomctl.contracts import Dataset, Engine, HasQueryLoss
 from binomctl.curvature import AutogradEngine, choose_engine
 from binomctl.curvature.analytic.measured import measured_convolution
 from binomctl.curvature.criterion import Loss
+from binomctl.curvature.outer import OuterLossEngine
 from binomctl.curvature.traits import traits_of
 from binomctl.episodes import EpisodeBatch
 from binomctl.problem.batch_norm import Statistics, measure, with_constants
@@ -26,17 +27,42 @@ def engine_of(
     x: Tensor,
     y: Tensor,
     frozen: Statistics | None = None,
+    *,
+    products: bool = True,
 ) -> Engine:
-    """The engine that a configuration says.
+    """The engine that a configuration says, under one loss.
 
     Args:
         x, y: inputs [N, ...] and targets of one task.
         frozen: the constants that batch norm normalises with; None: what the batch has.
+        products: whether Hessian-vector products will be asked for.
     """
     options = config.engine.model_dump(exclude={"compile", "capture", "allocator", "deterministic"})
     if frozen is None:
-        return choose_engine(model, loss, x, y, **options)
-    return choose_engine(with_constants(model), loss, x, **options, statistics=frozen.at)
+        return choose_engine(model, loss, x, y, **options, products=products)
+    return choose_engine(
+        with_constants(model), loss, x, **options, statistics=frozen.at, products=products
+    )
+
+
+def with_query_loss(
+    inner: Engine,
+    config: Config,
+    model: nn.Module,
+    dataset: Dataset,
+    batch: EpisodeBatch,
+    frozen: Statistics | None = None,
+) -> Engine:
+    """The engine, its outer loss the data set's query loss where that has one.
+
+    Args:
+        batch: one task.
+    """
+    if not isinstance(dataset, HasQueryLoss):
+        return inner
+    x, y, loss = batch.x_val[0], batch.y_val[0], dataset.query_loss
+    outer = engine_of(config, model, loss, x, y, frozen, products=False)
+    return OuterLossEngine(inner, outer)
 
 
 def with_section(config: Config, **changes: Any) -> Config:
@@ -63,6 +89,7 @@ def with_engine(problem: Problem, batch: EpisodeBatch) -> Problem:
         sets = (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)
         chosen = measured_convolution(make, problem.theta, tuple(t[tasks] for t in sets))
         config, engine = with_section(config, convolution=chosen), make(chosen)
+    engine = with_query_loss(engine, config, problem.model, problem.dataset, batch)
     return dataclasses.replace(problem, config=config, engine=engine)
 
 
@@ -84,7 +111,8 @@ def with_frozen(problem: Problem, frozen: Statistics) -> Problem:
 def _rebuilt(problem: Problem, config: Config, frozen: Statistics | None) -> Problem:
     task = problem.training_batch(range(1))
     x, y = task.x_trn[0], task.y_trn[0]
-    engine = engine_of(config, problem.model, problem.dataset.loss, x, y, frozen)
+    inner = engine_of(config, problem.model, problem.dataset.loss, x, y, frozen)
+    engine = with_query_loss(inner, config, problem.model, problem.dataset, task, frozen)
     return dataclasses.replace(problem, config=config, engine=engine, frozen=frozen)
 
 
@@ -98,7 +126,10 @@ def freeze(problem: Problem) -> Problem:
 
 
 def evaluation_engine(problem: Problem, statistics: Statistics | None) -> Engine:
-    """The engine that evaluation adapts with: another where batch norm runs on averages."""
+    """The engine that evaluation adapts with: another where batch norm runs on averages.
+
+    It scores by the metric, so that a query loss of the data set's own is not asked of it.
+    """
     if statistics is None:
         return problem.engine
     model, loss = with_constants(problem.model), problem.dataset.loss

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from binomctl.contracts import Dataset
+from binomctl.contracts import Dataset, HasQueryLoss
 from binomctl.episodes import Metric
 from binomctl.errors import DataError
 from binomctl.options import build, describe_options
@@ -22,8 +22,9 @@ from binomctl.testing.small import promise
 def check_dataset(cls: type, options: Mapping[str, Any] | None = None) -> None:
     """Check a data set: its declarations, and the first episodes of every split.
 
-    Episodes pure in (seed, split, index), shapes as declared, a scalar differentiable loss, a
-    scalar metric, an unknown split refused, a recommendation that is a valid configuration.
+    Episodes pure in (seed, split, index), shapes as declared, a scalar differentiable loss
+    (and query_loss, where there is one), a scalar metric, an unknown split refused, a
+    recommendation that is a valid configuration.
 
     Args:
         cls: the plugin class.
@@ -50,7 +51,7 @@ def check_dataset(cls: type, options: Mapping[str, Any] | None = None) -> None:
             promise(tuple(x.shape[1:]) == dataset.in_shape, f"x has shape {list(x.shape)}")
             promise(len(x) == len(y) > 0, "x and y differ in length")
             _check_targets(dataset, y)
-    _check_loss(dataset)
+    _check_losses(dataset)
     try:
         dataset.episode("no such split", 0)
     except DataError:
@@ -66,15 +67,23 @@ def _check_targets(dataset: Dataset, y: Tensor) -> None:
         promise(y.is_floating_point(), f"targets have dtype {y.dtype}")
 
 
-def _check_loss(dataset: Dataset) -> None:
-    y = dataset.episode("train", 0).y_trn
-    prediction = torch.zeros(len(y), dataset.out_dim, requires_grad=True)
-    loss = dataset.loss(prediction, y)
-    promise(loss.dim() == 0, f"the loss has shape {list(loss.shape)}, expected a scalar")
-    promise(loss.requires_grad, "the loss does not depend on the prediction")
-    metric = dataset.metric(prediction.detach(), y)
+def _check_losses(dataset: Dataset) -> None:
+    episode = dataset.episode("train", 0)
+    _check_loss(dataset, "loss", dataset.loss, episode.y_trn)
+    if isinstance(dataset, HasQueryLoss):
+        _check_loss(dataset, "query_loss", dataset.query_loss, episode.y_val)
+    y = episode.y_trn
+    metric = dataset.metric(torch.zeros(len(y), dataset.out_dim), y)
     promise(metric.dim() == 0, f"the metric has shape {list(metric.shape)}, expected a scalar")
     _check_metric(dataset, y)
+
+
+def _check_loss(dataset: Dataset, name: str, loss: Callable[..., Tensor], y: Tensor) -> None:
+    prediction = torch.zeros(len(y), dataset.out_dim, requires_grad=True)
+    value = loss(prediction, y)
+    promise(isinstance(value, Tensor), f"{name} returns {type(value).__name__}, no tensor")
+    promise(value.dim() == 0, f"{name} has shape {list(value.shape)}, expected a scalar")
+    promise(value.requires_grad, f"{name} does not depend on the prediction")
 
 
 def _check_metric(dataset: Dataset, y: Tensor) -> None:
