@@ -60,21 +60,30 @@ def prepare(
     with _alone(lock, progress):
         if (store := _there(recipe, root, target)) is not None:
             return store  # made by another process while this one waited
-        partial.mkdir(exist_ok=True)
-        try:
-            source = find(recipe, root, partial / "unpacked")
-            with blaming(source.files, partial / "unpacked"):
-                index = convert(recipe, source, partial, progress)
-        finally:
-            _remove_if_new(partial)
-        with disk_full(target):
-            write_json(partial / INDEX, index.to_json())
-        (partial / JOURNAL).unlink()
+        if not is_store(partial):  # the index is written last: what has one is whole
+            _converted(recipe, root, partial, progress)
+        (partial / JOURNAL).unlink(missing_ok=True)
         shutil.rmtree(partial / "unpacked", ignore_errors=True)
         if target.is_dir():
             _put_aside(target)
         os.replace(partial, target)
     return open_store(target)
+
+
+def _converted(recipe: Recipe, root: Path, partial: Path, progress: Progress) -> None:
+    """Make the prepared form in a folder of its own, or go on with one that was begun."""
+    unpacked = partial / "unpacked"
+    if not (partial / JOURNAL).exists():  # what a kill may have left of a clearing up
+        shutil.rmtree(unpacked, ignore_errors=True)
+    partial.mkdir(exist_ok=True)
+    try:
+        source = find(recipe, root, unpacked)
+        with blaming(source.files, unpacked):
+            index = convert(recipe, source, partial, progress)
+    finally:
+        _remove_if_new(partial)
+    with disk_full(partial):
+        write_json(partial / INDEX, index.to_json())
 
 
 def _there(recipe: Recipe, root: Path, target: Path) -> Store | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -24,7 +27,7 @@ from binomctl.images import prepare as preparing
 from binomctl.images.divide import at_random
 from binomctl.images.prepare import prepare
 from binomctl.images.recipe import Recipe, store_path
-from binomctl.images.store import open_store, verify
+from binomctl.images.store import INDEX, open_store, verify
 from binomctl.testing import check_dataset
 
 
@@ -184,3 +187,48 @@ def test_a_recipe_needs_nothing_but_its_layouts(tmp_path):
 
     store = prepare(Recipe("mine", (SplitFolders(),), Shape("L", None)), tmp_path)
     assert store.index.shape == (12, 12, 1)
+
+
+@pytest.mark.promise(1, fault="data prepare killed at every file operation of its end")
+def test_a_preparation_killed_while_it_clears_up_is_finished_by_the_next(tmp_path):
+    """An archive is unpacked; a child dies at one operation after another once the index is
+    written, and whoever comes next gets the store."""
+    source = tmp_path / "source"
+    source.mkdir()
+    layouts.mini_tar(source)
+    shutil.copytree(source, tmp_path / "whole")
+    wanted = prepare(MiniImageNet(root=str(tmp_path / "whole")).recipe, tmp_path / "whole").index
+    number, lived = 0, False
+    while not lived:
+        number += 1
+        root = tmp_path / f"root{number}"
+        shutil.copytree(source, root)
+        recipe = MiniImageNet(root=str(root)).recipe
+        lived = _killed_after_the_index(recipe, root, number)
+        found = prepare(recipe, root)
+        assert found.index.splits == wanted.splits
+        assert not list(root.rglob("*.partial"))
+        shutil.rmtree(root)
+    assert number > 5
+
+
+def _killed_after_the_index(recipe, root, number):
+    """Prepare in a child that dies at its number-th deletion or renaming after the index is there;
+    whether it lived."""
+    child = os.fork()
+    if child == 0:
+        seen = 0
+
+        def hook(event, args):
+            nonlocal seen
+            if event in ("os.remove", "os.rename", "os.rmdir", "shutil.rmtree") and list(
+                root.rglob(f"*.partial/{INDEX}")
+            ):
+                seen += 1
+                if seen == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        prepare(recipe, root)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
