@@ -1,4 +1,4 @@
-"""Thirty runs and meta-gradients whose numbers must not move when the code is moved about."""
+"""Runs and meta-gradients whose numbers must not move when the code is moved about."""
 
 from __future__ import annotations
 
@@ -159,5 +159,38 @@ CASES: dict[str, Case] = {
         rule__name="anil",
         adaptation__statistics="per-step",
         training__schedule="cosine",
+    ),
+    "mlp maml momentum": on_mlp(estimator="maml", optimizer_options={"momentum": 0.9}),
+    "mlp binom nesterov": on_mlp(
+        estimator="binom", L=2, optimizer_options={"momentum": 0.9, "nesterov": True}
+    ),
+    "mlp maml adam": on_mlp(
+        estimator="maml", optimizer="adam", optimizer_options={"epsilon_root": 1e-4}
+    ),
+    "mlp trunc adam loop": on_mlp(
+        estimator="trunc", L=2, optimizer="adam", engine="autograd", batching="loop"
+    ),
+    "sinusoid maml momentum": run(
+        "sinusoid",
+        estimator__name="maml",
+        adaptation__optimizer={"name": "sgd", "momentum": 0.9},
+    ),
+    "sinusoid binom nesterov meta-sgd": run(
+        "sinusoid",
+        estimator__name="binom",
+        estimator__L=2,
+        rule__name="meta-sgd",
+        adaptation__optimizer={"name": "sgd", "momentum": 0.9, "nesterov": True},
+    ),
+    "sinusoid maml adam": run(
+        "sinusoid",
+        estimator__name="maml",
+        adaptation__optimizer={"name": "adam", "epsilon_root": 1e-4},
+    ),
+    "glyphs binom adam": run(
+        "glyphs",
+        estimator__name="binom",
+        estimator__L=1,
+        adaptation__optimizer={"name": "adam", "epsilon_root": 1e-4},
     ),
 }
