@@ -1,0 +1,100 @@
+"""An estimator that remembers: its state is in a checkpoint, and training goes on from there."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import islice
+
+import pytest
+import torch
+
+import binomctl.runs.checkpoints as checkpoints
+from binomctl.contracts import Expansion, Remembers
+from binomctl.expansion import binomial_expansion
+from binomctl.problem.build import build_problem
+from binomctl.settings.layers import load_config
+from binomctl.training.loop import meta_train
+from binomctl.training.state import MEMORY, MetaState, resume, snapshot
+
+pytestmark = pytest.mark.usefixtures("one_op_thread")
+D = torch.float64
+
+
+@dataclasses.dataclass(frozen=True)
+class Averaging:
+    """Half of the estimate, half of the mean of what it said before; it counts its calls."""
+
+    def steps(self, K):
+        return range(K)
+
+    def meta_gradient(self, adapted):
+        return binomial_expansion(adapted, Expansion(adapted.K, adapted.K, adapted.alpha))
+
+    def init_state(self, layout):
+        return {"mean": torch.zeros(layout.d, dtype=D), "calls": torch.tensor(0)}
+
+    def advance(self, adapted, state):
+        rows = 0.5 * (self.meta_gradient(adapted) + state["mean"])
+        return rows, {"mean": rows.mean(0), "calls": state["calls"] + 1}
+
+
+@pytest.fixture
+def problem():
+    config, _ = load_config(
+        overrides={
+            "dataset.name": "sinusoid", "dtype": "float64", "device": "cpu", "model.width": 5,
+            "model.depth": 1, "training.meta_batch": 2, "adaptation.K": 2, "training.steps": 6,
+            "engine.compile": "off", "estimator.name": "maml",
+        }
+    )  # fmt: skip
+    return dataclasses.replace(build_problem(config), estimator=Averaging())
+
+
+def trained(problem, state, steps):
+    list(islice(meta_train(problem, state), steps))
+    return state
+
+
+def through_a_file(problem, state, folder):
+    checkpoints.save(folder, snapshot(problem, state, None, {}))
+    return checkpoints.load(folder)
+
+
+def test_its_state_is_saved_and_training_goes_on_from_it_to_the_last_bit(problem, tmp_path):
+    assert isinstance(problem.estimator, Remembers)
+    whole = trained(problem, MetaState(problem), 6)
+    half = trained(problem, MetaState(problem), 3)
+    saved = through_a_file(problem, half, tmp_path / "step-3")
+    part = saved.part(MEMORY)
+    assert set(part) == {"mean", "calls"}
+    assert part["calls"].dtype == torch.int64
+    assert int(part["calls"]) == 3
+    assert torch.equal(part["mean"], half.memory["mean"])
+    assert part["mean"].any()
+
+    other = MetaState(problem)
+    resume(problem, other, saved)
+    assert other.step == 3
+    assert all(torch.equal(other.memory[name], half.memory[name]) for name in half.memory)
+    trained(problem, other, 3)
+    assert torch.equal(other.theta, whole.theta)
+    assert int(other.memory["calls"]) == 6
+    assert torch.equal(other.memory["mean"], whole.memory["mean"])
+
+
+def test_without_its_state_training_would_go_elsewhere(problem, tmp_path):
+    """That the test above can fail."""
+    whole = trained(problem, MetaState(problem), 6)
+    half = trained(problem, MetaState(problem), 3)
+    other = MetaState(problem)
+    resume(problem, other, through_a_file(problem, half, tmp_path / "step-3"))
+    other.memory = problem.estimator.init_state(problem.engine.layout)
+    trained(problem, other, 3)
+    assert not torch.equal(other.theta, whole.theta)
+
+
+def test_an_estimator_without_memory_saves_none(problem, tmp_path):
+    plain = build_problem(problem.config)
+    state = trained(plain, MetaState(plain), 2)
+    assert state.memory is None
+    assert not through_a_file(plain, state, tmp_path / "step-2").part(MEMORY)
