@@ -324,3 +324,28 @@ def test_what_a_run_depends_on_is_recorded(finished):
     assert "git" in start
     assert len(json.loads((finished / "run.json").read_text())["facts"]["data"]) == 64
     assert {k for k in os.environ if k.startswith("OMP_")} <= set(start["variables"])
+
+
+@pytest.mark.promise(23, fault="two processes that each choose a way to convolve by measurement")
+def test_a_measured_choice_is_found_again(tmp_path):
+    """The key of what was measured is the same in another process; a choice that is never found
+    again can fall otherwise tomorrow."""
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for name in ("one", "two"):
+        done = binomctl(
+            "train", "--dataset", "random-images", "--steps", 1, "--meta-batch", 2, "--set",
+            "training.validation_tasks=2", "--set", "dataset.size=28", "--out", tmp_path / name,
+            **cache,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        kept = list((tmp_path / "cache").rglob("convolution-*.json"))
+        assert len(kept) == 1
+    assert tensors(tmp_path / "one", 1) == tensors(tmp_path / "two", 1)
+    plain = binomctl(
+        "train", "--dataset", "random-images", "--steps", 1, "--meta-batch", 2, "--set",
+        "training.validation_tasks=2", "--set", "dataset.size=28", "--set",
+        "engine.deterministic=true", "--out", tmp_path / "three",
+        XDG_CACHE_HOME=str(tmp_path / "none"),
+    )  # fmt: skip
+    assert plain.returncode == 0, plain.stderr
+    assert not list((tmp_path / "none").rglob("convolution-*.json"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -107,10 +108,15 @@ def _subject(engine: AnalyticEngine, theta: Tensor, sets: tuple[Tensor, ...]) ->
         "threads": torch.get_num_threads(),
         "kernels": native.identity(),
         "dtype": str(theta.dtype),
-        "network": [[str(n.layer), *map(str, n.inputs)] for n in engine.program.nodes],
+        "network": [[_named(n.layer), *map(str, n.inputs)] for n in engine.program.nodes],
         "parameters": [list(shape) for shape in engine.layout.shapes],
         "sets": [list(t.shape) for t in sets],
     }
+
+
+def _named(layer: object) -> str:
+    """A layer in words that are the same tomorrow: functions by name, not by where they lie."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", str(layer))
 
 
 def _race(
