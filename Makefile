@@ -14,8 +14,9 @@ demo: install
 	$(BIN)/binomctl train --estimator binom --L 2 $(DEMO_FLAGS)
 	$(BIN)/binomctl eval "$$(ls -td runs/glyphs-binom-L2-seed0* | head -n 1)" $(EVAL_FLAGS)
 
+# Tests side by side, one op thread each: the networks are tiny, and more threads only wait.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
 
 lint: install
 	$(BIN)/ruff check .

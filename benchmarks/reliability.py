@@ -3,8 +3,8 @@
     python benchmarks/reliability.py [--page]
 
 Runs every test that is marked @pytest.mark.promise(number, fault=...) and writes
-benchmarks/results/reliability.json and the table of docs/reliability.md; with --page the table alone,
-from the last result.
+benchmarks/results/reliability.json and the table of docs/reliability.md; with --page the table
+alone, from the last result.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 Two trainings of the sinusoid from one configuration, once unbroken; once ended by SIGKILL at random
 moments and resumed each time, then the same ended by SIGTERM once. All three must end in the same
 bits: model, optimiser, generators, and every line of metrics.jsonl but its seconds. The cost of
-checkpoints is the time inside saves over the time of a training of Conv4 on glyphs with one every 50
-steps. Writes benchmarks/results/soak.json.
+checkpoints is the time inside saves over the time of a training of Conv4 on glyphs with one every
+50 steps. Writes benchmarks/results/soak.json.
 """
 
 from __future__ import annotations
