@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+STARTED: list[subprocess.Popen[str]] = []
+"""What a test has started; none outlives it."""
 
 SMALL = (
     "--dataset", "sinusoid", "--meta-batch", "2", "--steps", "40", "--K", "2",
@@ -18,9 +22,19 @@ SMALL = (
 def started(*args: object, **how: object) -> subprocess.Popen[str]:
     """A training that runs."""
     command = [sys.executable, "-m", "binomctl", "train", *map(str, args)]
-    return subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **how
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, stderr=pipe, stdout=pipe, text=True, preexec_fn=_listening, **how
     )
+    STARTED.append(process)
+    return process
+
+
+def _listening() -> None:
+    """Signals as a terminal's child has them: nohup and background jobs ignore some, and a
+    training keeps to that."""
+    for name in ("SIGHUP", "SIGINT"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def reaches(run: Path, step: int, process: subprocess.Popen[str]) -> None:
