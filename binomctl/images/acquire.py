@@ -9,7 +9,7 @@ from typing import Any
 
 from binomctl.errors import ConfigError, DamagedFile, DataError
 from binomctl.files.download import Remote, fetch, wanted
-from binomctl.images import learn2learn
+from binomctl.images.addresses import files_of
 from binomctl.images.convert import Progress, Silent
 from binomctl.images.prepare import prepare
 from binomctl.images.recipe import Recipe
@@ -34,14 +34,13 @@ def acquire(
 
     Args:
         recipe, root, to, progress: as `prepare` takes them.
-        source: the class of learn2learn.vision.datasets that knows the files; "": none does.
+        source: one of addresses.json; "": nobody knows the files.
         mirrors: addresses of folders that are asked for a file of its name first.
         tell: is told what is fetched and what is put aside.
         limits: `fetch`'s time limits.
 
     Raises:
         DataError: a file cannot be had, or is damaged the second time too.
-        MissingDependencyError: learn2learn is not installed.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -56,7 +55,7 @@ def acquire(
         first = missing
     if not source:
         raise DataError(f"{first}", f"Nobody says where {recipe.name} can be fetched from.")
-    remotes = _with_mirrors(learn2learn.files_of(source), mirrors)
+    remotes = _with_mirrors(files_of(source), mirrors)
     _put_aside(first, remotes, root, tell)
     for last in (False, True):
         _fetch_all(recipe, remotes, root, progress or Silent(), tell, **limits)

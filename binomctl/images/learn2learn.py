@@ -1,7 +1,7 @@
-"""The one place that knows learn2learn: where its data sets' files can be fetched, its tasks.
+"""The one place that runs learn2learn: its tasks and data sets, from local files.
 
-learn2learn fetches without looking at the answer and unpickles what comes. Here it is only asked
-which file it would fetch from where; the fetching is ours (download.py), and so is the reading.
+learn2learn fetches without looking at the answer and unpickles what comes. Here it does neither:
+fetching (addresses.py, download.py) and reading are ours.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import inspect
 import io
 import pickle
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from typing import Any
 from unittest import mock
 
 from binomctl.errors import DataError, MissingDependencyError, unknown
-from binomctl.files.download import Remote
 from binomctl.files.pickles.plain_values import text
 from binomctl.files.pickles.unpickle import read_pickle
 
@@ -29,7 +27,6 @@ INSTALL = (
     "pip install torchvision gym requests && pip install --no-deps learn2learn==0.2.0"
     ' --config-settings="--build-option=build_ext"   (needs a C compiler)'
 )
-DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"
 _LOCK = threading.Lock()
 
 
@@ -49,53 +46,6 @@ def load() -> Any:
             f"learn2learn cannot be loaded: {type(error).__name__}: {error}",
             f"Install it with: {INSTALL}",
         ) from error
-
-
-def files_of(class_name: str) -> list[Remote]:
-    """The files a data set of learn2learn.vision.datasets would fetch, with their addresses.
-
-    Its constructors run in an empty folder with their two fetching functions replaced by ones
-    that only write down what was asked for.
-    """
-    cls = getattr(load().vision.datasets, class_name)
-    asked: dict[str, tuple[list[str], str | None]] = {}
-    with tempfile.TemporaryDirectory() as folder, _LOCK:
-
-        def note(url: str, destination: str, md5: str | None = None) -> None:
-            name = str(Path(destination).relative_to(folder))
-            urls, known = asked.setdefault(name, ([], md5))
-            urls.append(url)
-            asked[name] = (urls, known or md5)
-
-        def drive(id: str, destination: str) -> None:
-            note(DRIVE.format(id), destination)
-
-        def torchvision_fetch(
-            url: str, download_root: str, *_: Any, filename: str, md5: str | None = None
-        ) -> None:
-            note(url, str(Path(download_root) / filename), md5)
-
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(contextlib.redirect_stdout(None))
-            for module, name, stand_in in (
-                (cls.__module__, "download_file", lambda source, destination, size=None: note(
-                    source, destination)),
-                (cls.__module__, "download_file_from_google_drive", drive),
-                ("torchvision.datasets.omniglot", "download_and_extract_archive",
-                 torchvision_fetch),
-            ):  # fmt: skip
-                if hasattr(importlib.import_module(module), name):
-                    stack.enter_context(mock.patch(f"{module}.{name}", stand_in))
-            modes = ("train", "validation", "test") if has_splits(class_name) else ()
-            for arguments in [{"mode": mode} for mode in modes] or [{}]:
-                with contextlib.suppress(Exception):  # there is no file to read, of course
-                    cls(folder, download=True, **arguments)
-            if class_name == "FullOmniglot":  # it stops at the first of its two parts
-                from torchvision.datasets import Omniglot
-
-                with contextlib.suppress(Exception):
-                    Omniglot(folder, background=False, download=True)
-    return [Remote(name, tuple(dict.fromkeys(urls)), md5) for name, (urls, md5) in asked.items()]
 
 
 def tasksets(name: str, root: Path, ways: int, samples: int) -> Any:
