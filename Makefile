@@ -8,7 +8,7 @@ LEARN2LEARN := learn2learn==0.2.0 --config-settings="--build-option=build_ext"
 DEMO_FLAGS ?=
 EVAL_FLAGS ?=
 
-.PHONY: demo test lint install bench clean
+.PHONY: demo test lint install lock bench fuzz clean
 
 demo: install
 	$(BIN)/binomctl train --estimator binom --L 2 $(DEMO_FLAGS)
@@ -27,9 +27,15 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml requirements.lock
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(if $(HASHED),$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.hashed.lock)
 	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers,zoo]'
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps $(LEARN2LEARN)
 	touch $@
+
+# The same pins with the SHA-256 of every file, which HASHED=1 installs from (Linux).
+lock:
+	uv pip compile requirements.lock -q --generate-hashes --no-deps --no-annotate --no-header \
+	  --python-version 3.11 -o requirements.hashed.lock
 
 bench: install
 	$(BIN)/python benchmarks/speed.py

@@ -2,7 +2,7 @@
 
     python benchmarks/reliability.py [--page]
 
-Runs every test that is marked @pytest.mark.promise(number, fault=...) and writes
+Runs every test marked @pytest.mark.promise(number, fault=...) and writes
 benchmarks/results/reliability.json and the table of docs/reliability.md; with --page the table
 alone, from the last result.
 """
@@ -49,23 +49,17 @@ PROMISES = {
 
 
 class Collected:
-    """A pytest plugin that keeps marked tests alone, and how each ended."""
+    """A pytest plugin that keeps how each marked test ended."""
 
     def __init__(self) -> None:
-        self.faults: dict[str, tuple[int, str]] = {}
-        self.ends: dict[str, str] = {}
-
-    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        kept = []
-        for item in items:
-            for mark in item.iter_markers("promise"):
-                self.faults[item.nodeid] = (mark.args[0], mark.kwargs["fault"])
-                kept.append(item)
-        items[:] = list(dict.fromkeys(kept))
+        self.rows: dict[tuple[str, int, str], str] = {}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        if report.when == "call" or report.outcome != "passed":
-            self.ends[report.nodeid] = report.outcome
+        if report.when != "call" and report.outcome == "passed":
+            return
+        for key, value in report.user_properties:
+            if key == "promise":
+                self.rows[report.nodeid, *value] = report.outcome
 
 
 def table(report: dict[str, Any]) -> str:
@@ -85,12 +79,12 @@ def main() -> None:
         from binomctl.machine.environment import environment
 
         collected = Collected()
-        pytest.main(["-q", str(ROOT / "tests"), "-p", "no:cacheprovider"], plugins=[collected])
+        how = ["-q", "-m", "promise", "-n", "logical", "--maxprocesses", "4"]
+        pytest.main([*how, str(ROOT / "tests")], plugins=[collected])
         rows = [
-            {"test": name, "promise": number, "fault": fault,
-             "outcome": collected.ends.get(name, "skipped")}
-            for name, (number, fault) in sorted(collected.faults.items())
-        ]  # fmt: skip
+            {"test": name, "promise": number, "fault": fault, "outcome": outcome}
+            for (name, number, fault), outcome in sorted(collected.rows.items())
+        ]
         report = {"schema": "binomctl/reliability/1", "environment": environment(), "tests": rows}
         RESULT.write_text(json.dumps(report, indent=1) + "\n")
     text = PAGE.read_text(encoding="utf-8")
