@@ -42,6 +42,13 @@ def error_analysis(
     along: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Measure at every checkpoint a run kept.")
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import the network that a folder from elsewhere names.")
+    ] = False,
+    imported: Annotated[
+        str | None,
+        typer.Option("--import", metavar="MODULE:CLASS", help="The run's own network, by name."),
+    ] = None,
     spectrum: Annotated[
         bool, typer.Option("--spectrum", help="Lanczos on every H_k; draw the matching bounds.")
     ] = False,
@@ -74,6 +81,11 @@ def error_analysis(
 
     if checkpoint and along:
         raise ConfigError("--checkpoint and --along exclude each other")
+    if (trust or imported) and not (checkpoint or along):
+        raise ConfigError(
+            "--trust and --import are about a run's folder, and none is given",
+            "Give it with --checkpoint or --along; a network of yours is --set model.import=...",
+        )
     given = {
         "dataset.name": dataset,
         "model.name": model,
@@ -101,9 +113,12 @@ def error_analysis(
     from binomctl.problem.cases import check_used
     from binomctl.runs import RunDirectory
     from binomctl.settings.measured import settings_of
+    from binomctl.settings.trust import require_trust
 
     folder = checkpoint or along
     run = None if folder is None else (folder, RunDirectory.open(folder).config())
+    if run is not None and (warning := require_trust(*run, trust=trust, named=imported)):
+        print_note(warning)
     settings, places = settings_of("analysis", config, given, assign, run)
     try:
         check_used(settings, places, "analysis")
