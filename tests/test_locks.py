@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def pins(name: str) -> set[str]:
-    return set(re.findall(r"^[\w.-]+==\S+", (ROOT / name).read_text(), flags=re.MULTILINE))
+    found = re.findall(r"^([\w.-]+)==([\w.+!]+)", (ROOT / name).read_text(), flags=re.MULTILINE)
+    return {f"{re.sub('[-_.]+', '-', package).lower()}=={number}" for package, number in found}
 
 
 def test_the_hashed_lock_holds_the_same_versions_and_a_hash_for_each():
