@@ -19,7 +19,10 @@ from typing import IO, Any, cast
 from binomctl.errors import BinomctlError, DamagedFile, ResourceError
 
 MAX_RATIO = 200  # unpacked over packed; PNG and pickled pixels stay below 4
-MAX_FILES = 3_000_000  # tieredImageNet has 779,165 images
+MAX_FILES = 1_000_000  # tieredImageNet has 779,165 images
+# Making a file costs as much as writing thousands of bytes: hundreds of thousands of empty ones are
+# a bomb too. Omniglot's drawings, the smallest there are, have 150 bytes and more.
+MANY, MEAN_BYTES = 10_000, 64
 FREE_LEFT = 256 * 2**20  # bytes of the disk that unpacking leaves alone
 LONGEST_NAME = 2**16
 _BLOCK = 4 * 2**20
@@ -89,6 +92,11 @@ def _check(archive: Path, target: Path) -> None:
         if not member.is_plain:
             raise _refused(archive, f"'{member.name}', a link or a device")
         total += member.size
+        if count % MANY == 0 and total < MEAN_BYTES * count:
+            raise _refused(
+                archive,
+                f"{count:,} files and folders or more, of {total:,} bytes altogether",
+            )
         if total > limit or count > MAX_FILES:
             raise _refused(
                 archive,

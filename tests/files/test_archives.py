@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -88,6 +89,24 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path, kind):
         unpack(path, tmp_path / "target")
     assert not (tmp_path / "target").exists()
     assert sum(p.stat().st_size for p in tmp_path.rglob("*") if p != path) == 0
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_bomb_of_empty_files_is_refused_before_one_is_made(tmp_path, kind):
+    path = tmp_path / f"empty.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for i in range(20_000):
+                archive.writestr(f"{i}.png", b"")
+    else:
+        with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+            for i in range(20_000):
+                archive.addfile(tarfile.TarInfo(f"{i}.png"))
+    begun = time.monotonic()
+    with pytest.raises(DamagedFile, match="10,000 files and folders or more, of 0 bytes"):
+        unpack(path, tmp_path / "target")
+    assert time.monotonic() - begun < 5
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_archive_that_lies_about_a_size_is_refused(tmp_path):
