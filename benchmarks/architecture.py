@@ -46,6 +46,7 @@ WORDS = {
     "flat": "parameters as a vector",
     "machine": "devices, memory, threads",
     "options": "a plugin's fields",
+    "ranges": "numbers that are allowed",
     "reporting": "intervals, pictures",
     "errors": "sentences, exit codes",
     "theory": "the bounds, no torch",

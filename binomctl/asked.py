@@ -22,6 +22,7 @@ from binomctl.contracts import (
 from binomctl.errors import ConfigError
 from binomctl.flat import Layout
 from binomctl.pairs import check_pair
+from binomctl.ranges import check_count, check_positive
 from binomctl.settings import registry
 
 
@@ -69,16 +70,14 @@ class Asked:
 
     def __post_init__(self) -> None:
         K, alpha, alphas = self.K, self.alpha, self.alphas
-        if not isinstance(K, int) or isinstance(K, bool) or K < 1:
-            raise ConfigError(f"K = {K!r} must be a whole number, at least 1")
-        if not isinstance(alpha, int | float) or not 0 < alpha < inf:
-            raise ConfigError(f"alpha = {alpha!r} must be positive and finite")
+        check_count("K", K)
+        check_positive("alpha", alpha)
         if alphas is not None and (len(alphas) != K or not all(0 < a < inf for a in alphas)):
             raise ConfigError(f"alphas must be K = {K} positive step sizes, not {list(alphas)}")
         for name in ("clip_value", "clip_norm"):
             bound = getattr(self, name)
-            if bound is not None and not 0 < bound < inf:
-                raise ConfigError(f"{name} = {bound!r} must be positive and finite")
+            if bound is not None:
+                check_positive(name, bound)
         self.made = _made("estimator", self.estimator, self.estimator_options)
         self.made_rule = _made("rule", self.rule, {})
         self.update = _update(self.optimizer, self.optimizer_options or {})

@@ -87,6 +87,14 @@ class Interrupted(BinomctlError):
         self.exit_code = 128 + signal_number
 
 
+def cannot_write(path: Path, why: str | None) -> ConfigError:
+    """The refusal of a file that a command was asked to write."""
+    return ConfigError(
+        f"cannot write {path}: {why or 'no reason was given'}",
+        "Name a file in a folder that is there and that you may write to.",
+    )
+
+
 def unknown(what: str, value: str, choices: Iterable[str], where: str = "") -> str:
     """Word an unknown name: the value, the nearest valid one and the whole list."""
     names = sorted(choices)

@@ -86,12 +86,11 @@ are those of Figure 2.
 
 def _check(s: Setting) -> None:
     from binomctl.errors import ConfigError
+    from binomctl.ranges import check_count, check_positive
 
-    if s.K < 1:
-        raise ConfigError(f"--K {s.K}: must be at least 1")
-    for name, value in (("alpha", s.alpha), ("H", s.H)):
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"--{name} {value}: must be positive and finite")
+    check_count("--K", s.K)
+    check_positive("--alpha", s.alpha)
+    check_positive("--H", s.H)
     if s.a < Decimal("1e-30"):
         raise ConfigError(f"alpha H = {s.a:.3g} is too small to be told from 0 with 50 digits")
     if not math.isfinite(s.h):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from binomctl.errors import BinomctlError, ConfigError
+from binomctl.errors import BinomctlError, cannot_write
 
 
 def print_error(error: BinomctlError) -> None:
@@ -43,7 +43,7 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        raise cannot_write(path, error.strerror) from error
     print_note(f"wrote {path}")
 
 

@@ -77,7 +77,7 @@ def profile(
 GPU its workload (random images 84x84x3), on a CPU glyphs. Nothing is left out of a step. --plan \
 tells which estimator, L and schedule fit a budget.
     """
-    from binomctl.errors import ConfigError
+    from binomctl.errors import ConfigError, cannot_write
     from binomctl.reporting.figures import check_suffix
 
     given: dict[str, Any] = {
@@ -109,7 +109,7 @@ tells which estimator, L and schedule fit a budget.
         raise ConfigError("--plan draws no picture and writes no CSV", "Use --json.")
     for path in (picture, csv, trace):  # before minutes of measuring
         if path is not None and not path.absolute().parent.is_dir():
-            raise ConfigError(f"cannot write {path}: there is no folder {path.parent}")
+            raise cannot_write(path, f"there is no folder {path.parent}")
 
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.problem.build import build_problem
@@ -172,13 +172,13 @@ def _measure(problem: Problem, cells: list[Case]) -> tuple[dict[str, Any], int |
 
 
 def _trace(problem: Problem, cell: Case, path: Path) -> None:
-    from binomctl.errors import ConfigError
+    from binomctl.errors import cannot_write
     from binomctl.profiling.session import trace
 
     try:
         path.open("a").close()
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        raise cannot_write(path, error.strerror) from error
     trace(problem, cell, path)
     print_note(f"wrote {path}: one meta-step of {cell.label}, for chrome://tracing or Perfetto")
 

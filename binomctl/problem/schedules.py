@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from binomctl.errors import ConfigError
 from binomctl.settings.config import AdaptationSection
 
 
@@ -23,20 +22,13 @@ def step_losses(how: AdaptationSection, K: int, step: int) -> tuple[float, ...] 
 
     Annealed: 1 / K each at phi^1 .. phi^K at first; all but the last fall to 0 linearly over
     `annealing_steps`, and the last takes what they lose (Antoniou et al. 2019, section 3).
-
-    Raises:
-        ConfigError: weights of another length than K + 1.
+    Weights of the configuration's own are as they stand there: `check_weights` refuses other
+    lengths than K + 1.
     """
     chosen = how.step_losses
     if chosen == "last":
         return None
     if not isinstance(chosen, str):
-        if len(chosen) != K + 1:
-            raise ConfigError(
-                f"adaptation.step_losses has {len(chosen)} weights for K = {K} inner steps",
-                f"Give K + 1 = {K + 1}: c_0 at phi^0 to c_K at phi^K.",
-                key="adaptation.step_losses",
-            )
         return tuple(chosen)
     left = 1.0 if chosen == "all" else max(0.0, 1 - step / how.annealing_steps)
     if not left:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from binomctl.errors import ConfigError
+from binomctl.errors import ConfigError, cannot_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ def save(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(path, dpi=150, metadata=metadata)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        raise cannot_write(path, error.strerror) from error
 
 
 def style(axes: Any, title: str, xlabel: str, ylabel: str = "") -> None:

@@ -292,6 +292,13 @@ def test_outer_losses_on_the_way_fade_out():
     trained(how)
 
 
+def test_weights_of_outer_losses_of_another_number_are_refused():
+    with pytest.raises(ConfigError, match="2 weights of outer losses for K = 3") as caught:
+        problem(adaptation__step_losses=[0.5, 0.5], adaptation__K=3)
+    assert caught.value.key == "adaptation.step_losses"
+    assert "K + 1 = 4" in caught.value.hint
+
+
 def test_an_optimiser_s_options_are_written_out_and_its_mistakes_placed():
     config = problem(adaptation__optimizer={"name": "adam", "beta1": 0.5}).config
     assert resolved(config).adaptation.optimizer.options == {
