@@ -65,8 +65,9 @@ class AdaptationSection(_Section):
         data = dict(data)
         options = {name: data.pop(name) for name in ("beta1", "beta2") if name in data}
         chosen = data.get("optimizer", "sgd")
-        name = chosen if isinstance(chosen, str) else chosen["name"]
-        data["optimizer"] = {"name": name} | (options if name == "adam" else {})
+        name = chosen.get("name") if isinstance(chosen, dict) else chosen
+        if isinstance(name, str):  # anything else is refused as it stands
+            data["optimizer"] = {"name": name} | (options if name == "adam" else {})
         return data
 
     @field_validator("optimizer", mode="before")
@@ -218,7 +219,7 @@ class EvaluationSection(_Section):
 class Config(_Section):
     """Everything that determines a run."""
 
-    seed: int = Field(0, ge=0, description="of the weights and the task stream")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the weights and the task stream")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["float32", "float64"] = "float32"
     pixels: Literal["unit", "raw"] = Field("unit", description="images in [0, 1] or [0, 255]")

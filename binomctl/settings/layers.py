@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from binomctl.errors import ConfigError
-from binomctl.files.yaml_source import parse_value, read_yaml
+from binomctl.files.yaml_source import DEEPEST, LARGEST, parse_value, read_yaml, shown
 from binomctl.options import IMPORT
 from binomctl.settings import registry
 from binomctl.settings.config import AdaptationSection, Choice, Config
@@ -114,14 +114,26 @@ def _typed(overrides: Mapping[str, Any], assignments: list[str]) -> dict[str, tu
     for key, value in overrides.items():
         if value is not None:
             option = key.removesuffix(".name").rpartition(".")[2].replace("_", "-")
+            if isinstance(value, int) and abs(value) > LARGEST:
+                raise ConfigError(
+                    f"--{option} {shown(str(value))}: a number of more than 64 bits",
+                    f"The largest is {LARGEST}.",
+                    key=key,
+                )
             values[key] = (value, f"--{option}")
     for text in assignments:
         key, equals, value = text.partition("=")
-        if not equals or not key:
+        said = f"--set {shown(text)}"
+        if not equals or not all(key.split(".")):
             raise ConfigError(
-                f"--set {text}: expected key.path=value", "For example --set training.steps=100"
+                f"{said}: expected key.path=value", "For example --set training.steps=100"
             )
-        values[key] = (parse_value(value, f"--set {text}"), f"--set {text}")
+        if key.count(".") >= DEEPEST:
+            raise ConfigError(
+                f"{said}: nested deeper than {DEEPEST} levels",
+                "For example --set adaptation.optimizer.name=adam",
+            )
+        values[key] = (parse_value(value, f"--set {text}"), said)
     # A name first: choosing a plugin drops the options of the one it replaces.
     return dict(sorted(values.items(), key=lambda kv: not kv[0].endswith(".name")))
 
@@ -154,19 +166,22 @@ def _validate(data: dict[str, Any]) -> Config:
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise ConfigError(_unknown_key(key), key=key) from invalid
-        raise ConfigError(f"{key} is {first['input']!r}: {first['msg']}.", key=key) from invalid
+        value = shown(repr(first["input"]))
+        raise ConfigError(f"{shown(key)} is {value}: {first['msg']}.", key=key) from invalid
 
 
 def _unknown_key(key: str) -> str:
     section, _, name = key.rpartition(".")
     fields = {s: _fields_of(f.annotation) for s, f in Config.model_fields.items()}
-    valid = sorted(fields[section]) if section else sorted(fields)
+    valid = sorted(fields.get(section, ()) if section else fields)
+    if not valid:  # within a list, a choice or a value: nothing there has keys
+        return f"unknown key '{shown(key)}': nothing of a configuration stands there."
     elsewhere = [f"'{s}.{name}'" for s, names in fields.items() if name in names]
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     guess = f" Did you mean '{f'{section}.' if section else ''}{near[0]}'?" if near else ""
     if not near and elsewhere:
         guess = f" Did you mean {' or '.join(elsewhere)}?"
-    return f"unknown key '{key}'.{guess} Valid: {', '.join(valid)}."
+    return f"unknown key '{shown(key)}'.{guess} Valid: {', '.join(valid)}."
 
 
 def _fields_of(annotation: Any) -> list[str]:

@@ -11,6 +11,7 @@ from binomctl.cli.datasets import ensure_prepared
 from binomctl.errors import ConfigError
 from binomctl.problem.build import build_problem, resolved
 from binomctl.settings.layers import load_config
+from binomctl.settings.orders import orders
 
 CONFIG_DIR = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(CONFIG_DIR.glob("*.yaml"))
@@ -205,3 +206,61 @@ def test_runs_of_before_keep_their_meaning(tmp_path, name, options):
     file.write_text(f"adaptation: {{optimizer: {name}, beta1: 0.0, beta2: 0.999}}\n")
     chosen = load_config(file)[0].adaptation.optimizer
     assert (chosen.name, chosen.options) == (name, options)
+
+
+@pytest.mark.promise(25, fault="sections that are none, keys with holes, numbers of 65 bits")
+@pytest.mark.parametrize(
+    ("said", "worded"),
+    [
+        ("adaptation.optimizer.beta1.x=1", None),  # an option of a choice: its plugin's to refuse
+        ("training.steps.deep=1", "training.steps is"),
+        ("analysis.estimators=[1]", "analysis.estimators.0 is 1"),
+        ("no.such.section=1", "unknown key 'no'"),
+        ("a..b=1", "expected key.path=value"),
+        (".a=1", "expected key.path=value"),
+        ("a.=1", "expected key.path=value"),
+        (".".join("a" * 40) + "=1", "nested deeper than"),
+        ("seed=9223372036854775808", "more than 64 bits"),
+        ("training.steps=" + "x" * 5000, "training.steps is 'xxx"),
+    ],
+)
+def test_an_assignment_is_refused_by_name_and_at_bounded_length(said, worded):
+    if worded is None:
+        assert load_config(assignments=[said])
+        return
+    with pytest.raises(ConfigError) as refused:
+        load_config(assignments=[said])
+    assert worded in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.promise(25, fault="options of numbers that no integer of torch's holds")
+@pytest.mark.parametrize("key", ["seed", "training.steps", "adaptation.K"])
+def test_an_option_of_more_than_64_bits_is_refused(key):
+    with pytest.raises(ConfigError, match="more than 64 bits"):
+        load_config(overrides={key: 10**30})
+
+
+@pytest.mark.parametrize("optimizer", ["5", "[adam]", "null", "{name: 5}", "{name: [1]}"])
+def test_adam_s_old_options_beside_no_name_are_refused(tmp_path, optimizer):
+    file = tmp_path / "old.yaml"
+    file.write_text(f"adaptation: {{beta1: 0.9, optimizer: {optimizer}}}\n")
+    with pytest.raises(ConfigError, match=r"old\.yaml:1.*adaptation"):
+        load_config(file)
+
+
+@pytest.mark.promise(25, fault="orders without end, digits without end, digits that are none")
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0-999999999999", [0, 1, 2, 3]), ("2, 1", [1, 2]), ("0 - 1", [0, 1]), ("9", None),
+        ("9" * 5000, None), ("1_0", None), ("\u0663", None), ("-1", None), ("1-", None), ("", None),
+    ],
+)  # fmt: skip
+def test_orders_are_read_or_refused_at_once(text, found):
+    if found is None:
+        with pytest.raises(ConfigError) as refused:
+            orders(text, 3, "analysis.L")
+        assert len(str(refused.value)) < 300
+    else:
+        assert orders(text, 3, "analysis.L") == found
