@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from binomctl.errors import DataError
 from binomctl.files.atomic import disk_full
+from binomctl.files.small import read_object
 
 CONNECT, STALL = 10.0, 30.0  # seconds until a server counts as unreachable, as stalled
 TRIES = 2  # per address
@@ -136,7 +136,7 @@ def _attempt(url: str, target: Path, md5: str | None, progress: Progress, stall:
 def _resume_point(part: Path, note: Path, url: str) -> tuple[int, dict[str, str]]:
     """How many bytes are there already, and the header that asks for the rest of the same file."""
     try:
-        kept: dict[str, Any] = json.loads(note.read_text())
+        kept = read_object(note)
         size = part.stat().st_size
     except (OSError, ValueError):
         return 0, {}

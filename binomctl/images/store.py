@@ -8,7 +8,6 @@ pixels are pages of one file that all processes share.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binomctl.errors import DamagedFile, DataError
+from binomctl.files.small import read_object
 
 SCHEMA = "binomctl/images/1"
 SPLITS = ("train", "validation", "test")
@@ -95,7 +95,7 @@ def open_store(path: Path) -> Store:
 @lru_cache(maxsize=16)
 def _open(path: Path, *_: int) -> Store:
     try:
-        raw = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        raw = read_object(path / INDEX)
         schema = raw.pop("schema")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise _damaged(path, f"{INDEX} is not readable ({error})") from error
