@@ -9,6 +9,7 @@ import typer
 from binomctl.cli.bounds import bounds
 from binomctl.cli.config import config_app
 from binomctl.cli.data import data_app
+from binomctl.cli.doctor import doctor
 from binomctl.cli.error_analysis import error_analysis
 from binomctl.cli.evaluate import evaluate
 from binomctl.cli.plugins import plugins
@@ -52,6 +53,7 @@ app.command()(profile)
 app.command()(bounds)
 app.command()(verify)
 app.command()(plugins)
+app.command()(doctor)
 app.add_typer(runs_app, name="runs")
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")

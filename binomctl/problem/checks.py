@@ -42,6 +42,27 @@ def check_network(problem: Problem, batch: EpisodeBatch) -> None:
             f" {list(wanted)}",
             key=_model_key(problem),
         )
+    if isinstance(output, Tensor) and isinstance(batch.y_val, Tensor):
+        _check_broadcast(problem, output[0], batch.y_val[0])
+
+
+def _check_broadcast(problem: Problem, output: Tensor, y: Tensor) -> None:
+    """Refuse targets [N] beside outputs [N, 1] where a loss or metric pairs every output with every
+    target: it gives a number, of another question."""
+    if not y.is_floating_point() or output.shape != (*y.shape, 1):
+        return
+    random = torch.Generator().manual_seed(0)
+    trial = torch.randn(output.shape, generator=random, dtype=torch.float64).to(output)
+    for what in ("loss", "metric"):
+        function = getattr(problem.dataset, what)
+        found, meant = function(trial, y), function(trial, y.unsqueeze(-1))
+        if not torch.allclose(torch.as_tensor(found), torch.as_tensor(meant), rtol=1e-4):
+            raise ConfigError(
+                f"targets have shape {list(y.shape)} beside outputs {list(output.shape)}: the data"
+                f" set's {what} compares every output with every target",
+                "Give the targets the shape of the outputs, y.unsqueeze(-1).",
+                key="dataset.name",
+            )
 
 
 _NETWORK_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError)
