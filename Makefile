@@ -37,6 +37,9 @@ lock:
 	uv pip compile requirements.lock -q --generate-hashes --no-deps --no-annotate --no-header \
 	  --python-version 3.11 -o requirements.hashed.lock
 
+fuzz: install
+	$(BIN)/python benchmarks/fuzz.py
+
 bench: install
 	$(BIN)/python benchmarks/speed.py
 
