@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from binomctl.errors import CheckpointError
+from binomctl.files.small import read_object
 from binomctl.runs.directory import RunDirectory
 from binomctl.runs.naming import default_path
 from binomctl.settings.config import Config
@@ -36,12 +36,14 @@ def unfinished(config: Config, out: Path | None, root: Path = Path("runs")) -> P
 
 
 def outcome(path: Path) -> dict[str, Any] | None:
-    """The report of a run that is finished."""
+    """The report of a run that is finished, if it can be read as one."""
     try:
-        report = json.loads((path / "report.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        report = read_object(path / "report.json")
+    except (OSError, ValueError):
         return None
-    return report if isinstance(report, dict) else None
+    best = report.get("best")
+    whole = isinstance(best, dict) and {"step", "metric", "unit", "value"} <= set(best)
+    return report if whole else None
 
 
 def changes(own: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
