@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.trust import IMPORT, TRUST, import_asked
 from binomctl.reporting.labels import named
 
 if TYPE_CHECKING:
@@ -42,13 +43,8 @@ def error_analysis(
     along: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Measure at every checkpoint a run kept.")
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Import the network that a folder from elsewhere names.")
-    ] = False,
-    imported: Annotated[
-        str | None,
-        typer.Option("--import", metavar="MODULE:CLASS", help="The run's own network, by name."),
-    ] = None,
+    trust: TRUST = False,
+    imported: IMPORT = None,
     spectrum: Annotated[
         bool, typer.Option("--spectrum", help="Lanczos on every H_k; draw the matching bounds.")
     ] = False,
@@ -113,12 +109,11 @@ def error_analysis(
     from binomctl.problem.cases import check_used
     from binomctl.runs import RunDirectory
     from binomctl.settings.measured import settings_of
-    from binomctl.settings.trust import require_trust
 
     folder = checkpoint or along
     run = None if folder is None else (folder, RunDirectory.open(folder).config())
-    if run is not None and (warning := require_trust(*run, trust=trust, named=imported)):
-        print_note(warning)
+    if run is not None:
+        import_asked(*run, trust, imported)
     settings, places = settings_of("analysis", config, given, assign, run)
     try:
         check_used(settings, places, "analysis")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.trust import IMPORT, TRUST, import_asked
 
 
 def evaluate(
@@ -23,13 +24,8 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the data set's files, if they have moved.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Import the network that a folder from elsewhere names.")
-    ] = False,
-    named: Annotated[
-        str | None,
-        typer.Option("--import", metavar="MODULE:CLASS", help="The run's own network, by name."),
-    ] = None,
+    trust: TRUST = False,
+    named: IMPORT = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
     ] = False,
@@ -37,7 +33,6 @@ def evaluate(
     """Adapt a trained model to unseen tasks and report its accuracy or error with a 95% CI."""
     from binomctl.errors import ConfigError, unknown
     from binomctl.runs import RunDirectory
-    from binomctl.settings.trust import require_trust
 
     if checkpoint not in (None, "best", "last"):
         raise ConfigError(unknown("checkpoint", checkpoint, ["best", "last"]))
@@ -47,8 +42,7 @@ def evaluate(
     if checkpoint is None and which == "best" and not directory.checkpoints.has_best():
         print_note(f"{run} was stopped before its first validation: its last checkpoint is taken")
         which = "last"
-    if warning := require_trust(run, settings, trust=trust, named=named):
-        print_note(warning)
+    import_asked(run, settings, trust, named)
     if device is not None:
         settings = settings.model_copy(update={"device": device})
 

@@ -61,13 +61,11 @@ def show(
     from binomctl.runs import RunDirectory
     from binomctl.runs.listing import info
 
-    RunDirectory.open(path)
+    saved = RunDirectory.open(path).checkpoints.steps()
     one = info(path)
     if json_output:
         print_json({"schema": "binomctl/run-info/1", **one.record()})
         return
-    saved = sorted(p.parent.name for p in path.glob("checkpoints/step-*/manifest.json"))
-    steps = ", ".join(str(int(name.removeprefix("step-"))) for name in saved)
     table = [
         ("run", one.path),
         ("state", _state(one)),
@@ -75,7 +73,7 @@ def show(
         ("estimator", one.estimator),
         ("data set", one.dataset),
         ("best validation", _value(one)),
-        ("saved steps", steps or "none"),
+        ("saved steps", ", ".join(map(str, saved)) or "none"),
         ("last written", f"{_age(one.age)} ago"),
         ("size", _size(one.size)),
     ]

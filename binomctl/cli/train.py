@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.trust import import_asked
 
 
 def train(
@@ -99,7 +100,6 @@ recommends, that over the defaults.
     from binomctl.cli.resume import asked, deadline
     from binomctl.errors import ConfigError
     from binomctl.runs.resuming import outcome
-    from binomctl.settings.trust import require_trust
 
     overrides: dict[str, Any] = {
         "estimator.name": estimator,
@@ -139,19 +139,18 @@ recommends, that over the defaults.
 
     try:
         if path is not None:
-            if warning := require_trust(path, settings, trust=trust, named=None):
-                print_note(warning)
-            ensure_prepared(settings)
+            import_asked(path, settings, trust)
+        ensure_prepared(settings)
+        if dry_run:
+            from binomctl.cli.layers import print_layers
+
+            problem = checked(settings)
+            print_layers(problem.engine, type(problem.model).__name__, json_output)
+            return
+        if path is not None:
             opened = going_on(path, settings, allow_change or [], fallback=resume == "auto")
         else:
-            ensure_prepared(settings)
-            problem = checked(settings)
-            if dry_run:
-                from binomctl.cli.layers import print_layers
-
-                print_layers(problem.engine, type(problem.model).__name__, json_output)
-                return
-            opened = new(problem, out)
+            opened = new(checked(settings), out)
     except ConfigError as error:
         raise places.locate(error) from error
     run, problem = opened.run, opened.problem
@@ -176,6 +175,7 @@ def _print(report: dict[str, Any], json_output: bool) -> None:
         return
     from binomctl.episodes import Metric
     from binomctl.problem.batch_norm import MEANING
+    from binomctl.reporting.labels import with_options
 
     best, estimator = report["best"], dict(report["estimator"])
     shown = Metric(best["metric"], best["unit"], True).worded(best["value"])
@@ -185,7 +185,7 @@ def _print(report: dict[str, Any], json_output: bool) -> None:
         "Meta-training finished",
         [
             ("run", report["run"]),
-            ("estimator", _worded(estimator.pop("name"), estimator)),
+            ("estimator", with_options(estimator.pop("name"), estimator)),
             ("steps", f"{report['steps']}{' (no better validation since)' if early else ''}"),
             *([("skipped", f"{skipped} steps, not finite")] if skipped else []),
             ("seconds", f"{report['seconds']:.1f}"),
@@ -194,8 +194,3 @@ def _print(report: dict[str, Any], json_output: bool) -> None:
             ("next", f"binomctl eval {report['run']}"),
         ],
     )
-
-
-def _worded(name: str, options: dict[str, Any]) -> str:
-    listed = ", ".join(f"{k} = {v}" for k, v in options.items())
-    return f"{name} ({listed})" if listed else name

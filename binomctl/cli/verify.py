@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.trust import TRUST, import_asked
 
 
 def verify(
@@ -18,9 +19,7 @@ def verify(
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data set's files, if they have moved.")
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Import the network that a folder from elsewhere names.")
-    ] = False,
+    trust: TRUST = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
     ] = False,
@@ -28,13 +27,11 @@ def verify(
     """Check a run: every file against its hash, and the last steps made again, bit by bit."""
     from binomctl.errors import CheckpointError
     from binomctl.runs import RunDirectory
-    from binomctl.settings.trust import require_trust
 
     run = RunDirectory.open(path)
     settings = run.config()
     kept = run.checkpoints.kept()
-    if warning := require_trust(path, settings, trust=trust):
-        print_note(warning)
+    import_asked(path, settings, trust)
     print_note(f"{len(kept)} checkpoints and the configuration are as they were written")
     result: dict[str, Any] = {
         "schema": "binomctl/verify/1", "run": str(path), "checkpoints": [c.step for c in kept],

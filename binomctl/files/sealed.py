@@ -9,6 +9,7 @@ from typing import Any
 
 from binomctl.errors import CheckpointError
 from binomctl.files.atomic import write_json
+from binomctl.files.small import read_object
 
 SEAL = "seal"
 LARGEST = 4 * 2**20
@@ -32,15 +33,13 @@ def read_sealed(path: Path, schema: str, what: str) -> dict[str, Any]:
         CheckpointError: it cannot be read, is another record, of another version, or was changed.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError("too large")
-        value = json.loads(path.read_bytes())
+        value = read_object(path, LARGEST)
         found = value["schema"]
     except FileNotFoundError:
         raise
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged: not {what}") from error
     if found != schema:
         raise CheckpointError(
@@ -53,8 +52,7 @@ def read_sealed(path: Path, schema: str, what: str) -> dict[str, Any]:
             f"{path} is damaged: it was changed after it was written (its seal does not fit)",
             "Restore the file, or train again.",
         )
-    checked: dict[str, Any] = value
-    return checked
+    return value
 
 
 def sha256(data: bytes) -> str:

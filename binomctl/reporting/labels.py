@@ -13,3 +13,9 @@ def named(record: dict[str, Any]) -> str:
 def options_text(record: dict[str, Any]) -> str:
     """ "lam=50 variant=authors"; empty where all are the plugin's defaults."""
     return " ".join(f"{name}={value}" for name, value in record["options"].items())
+
+
+def with_options(name: str, options: dict[str, Any]) -> str:
+    """ "binom (L = 2)"."""
+    listed = ", ".join(f"{k} = {v}" for k, v in options.items())
+    return f"{name} ({listed})" if listed else name

@@ -9,6 +9,7 @@ from typing import Any
 
 import binomctl.runs.metrics as metrics
 from binomctl.errors import BinomctlError
+from binomctl.reporting.labels import with_options
 from binomctl.runs.directory import RunDirectory
 from binomctl.runs.lock import is_locked
 from binomctl.runs.resuming import outcome
@@ -80,10 +81,12 @@ def info(path: Path) -> RunInfo:
         told["unit"] = "share" if told["metric"] == "accuracy" else "number"
     if damaged and state != "running":
         state = "broken"
+    given = config.estimator.options.items()
+    numbers = {name: value for name, value in given if isinstance(value, int | float)}
     return RunInfo(
         state=state,
         reason=damaged[0] if damaged else "",
-        estimator=_worded(config.estimator.name, config.estimator.options),
+        estimator=with_options(config.estimator.name, numbers),
         dataset=config.dataset.name,
         step=max(step, checkpoint.step if checkpoint else 0),
         steps=config.training.steps,
@@ -92,8 +95,3 @@ def info(path: Path) -> RunInfo:
         value=best["value"],
         **common,
     )
-
-
-def _worded(name: str, options: dict[str, Any]) -> str:
-    numbers = [f"{k} = {v}" for k, v in options.items() if isinstance(v, int | float)]
-    return f"{name} ({', '.join(numbers)})" if numbers else name

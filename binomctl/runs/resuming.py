@@ -8,6 +8,7 @@ from typing import Any
 
 from binomctl.errors import CheckpointError
 from binomctl.files.small import read_object
+from binomctl.runs.checkpoints import Checkpoint
 from binomctl.runs.directory import RunDirectory
 from binomctl.runs.naming import default_path
 from binomctl.settings.config import Config
@@ -71,7 +72,7 @@ def check_changes(path: Path, found: dict[str, tuple[Any, Any]], allowed: Collec
         )
 
 
-def begin(run: RunDirectory, *, fallback: bool) -> tuple[Any, list[str]]:
+def begin(run: RunDirectory, *, fallback: bool) -> tuple[Checkpoint | None, list[str]]:
     """The checkpoint to go on from, None for the start, and what to tell about it.
 
     Args:

@@ -83,6 +83,10 @@ class Saved:
             )
         return self._loaded(self.folder / name)
 
+    def steps(self) -> list[int]:
+        """Of the checkpoints that are there."""
+        return [int(folder.name.removeprefix("step-")) for folder in self._folders()]
+
     def has_best(self) -> bool:
         """Whether a validation has found a best checkpoint."""
         return "best" in self._index()

@@ -20,6 +20,7 @@ import platformdirs
 
 from binomctl.errors import CheckpointError, ConfigError
 from binomctl.files.atomic import write_json
+from binomctl.files.small import read_object
 from binomctl.options import IMPORT
 from binomctl.settings.config import Config
 
@@ -109,13 +110,12 @@ def _note(run: Path, config: Config) -> dict[str, Any] | None:
     """The note of a run, None where there is none of this user's for this very network."""
     secret = _secret(make=False)
     try:
-        with (run / NOTE).open("rb") as file:
-            note = json.loads(file.read(LONGEST))
+        note = read_object(run / NOTE, LONGEST)
         claimed, schema = note.pop("hmac"), note.pop("schema")
         genuine = secret is not None and hmac.compare_digest(
             claimed, _signature(secret, note, config)
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return note if genuine and schema == SCHEMA else None
 

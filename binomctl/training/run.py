@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from binomctl.errors import BinomctlError, Interrupted, NonFiniteError
 from binomctl.machine.memory import out_of_memory_in_words
 from binomctl.machine.signals import StopNow, StopRequest
 from binomctl.problem.batch_norm import norm_layers
-from binomctl.problem.build import resolved
 from binomctl.problem.datasets import evaluation_dataset
 from binomctl.problem.record import Problem
 from binomctl.reporting.intervals import MeanCI, mean_ci95
@@ -150,7 +151,9 @@ class _Training:
             self.run.log(record)
         every = settings.checkpoint_every
         if last or improved or (step.step % every == 0 if every else validating):
-            self._save(None if value is None else value.mean, improved)
+            # NaN is no number of JSON; metrics.jsonl says null too.
+            finite = value is not None and math.isfinite(value.mean)
+            self._save(value.mean if value is not None and finite else None, improved)
         if value is not None:
             self.observer.on_validation(step.step, value, improved)
 
@@ -198,7 +201,8 @@ class _Training:
         return f"Step {self.saved} is saved: binomctl train --resume {self.run.path} goes on."
 
     def report(self) -> dict[str, Any]:
-        best, state, config = self.best, self.state, resolved(self.problem.config)
+        best, state, config = self.best, self.state, self.problem.config
+        estimator: Any = self.problem.estimator
         report = {
             "schema": "binomctl/train/1",
             "run": str(self.run.path),
@@ -206,7 +210,7 @@ class _Training:
             "seconds": round(self.seconds, 3),
             "skipped": state.skipped,
             "stopped_early": state.step < self.settings.steps,
-            "estimator": config.estimator.model_dump(mode="json"),
+            "estimator": {"name": config.estimator.name, **asdict(estimator)},
             "statistics": config.adaptation.statistics if norm_layers(self.problem.model) else None,
             "best": {
                 "step": best.step,

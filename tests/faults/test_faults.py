@@ -349,3 +349,12 @@ def test_a_measured_choice_is_found_again(tmp_path):
     )  # fmt: skip
     assert plain.returncode == 0, plain.stderr
     assert not list((tmp_path / "none").rglob("convolution-*.json"))
+
+
+def test_a_dry_run_of_a_run_changes_nothing(run):
+    """It shows what would compute; the run neither goes on nor is touched."""
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    done = binomctl("train", "--resume", run, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "goes on" not in done.stderr
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

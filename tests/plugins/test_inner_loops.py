@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from dense_oracle import flat_loss
+from smoothed import Smoothed
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,7 +18,7 @@ from binomctl.contracts import Adaptation
 from binomctl.curvature import AutogradEngine
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
-from binomctl.expansion import binomial_adjoints, binomial_expansion
+from binomctl.expansion import binomial_adjoints
 from binomctl.flat import Layout, initial_parameters
 from binomctl.settings import registry
 
@@ -135,26 +136,6 @@ def test_rates_are_learned_in_training_and_serve_more_steps_at_test():
     before = state.m.detach().clone()
     list(meta_train(problem, state))
     assert (state.m.detach() != before).any()
-
-
-@dataclass(frozen=True)
-class Smoothed:
-    """Half of the estimate, half of what it said before."""
-
-    def steps(self, K):
-        return range(K)
-
-    def meta_gradient(self, adapted):
-        from binomctl.contracts import Expansion
-
-        return binomial_expansion(adapted, Expansion(adapted.K, adapted.K, adapted.alpha))
-
-    def init_state(self, layout):
-        return {"mean": torch.zeros(layout.d, dtype=D), "calls": torch.tensor(0)}
-
-    def advance(self, adapted, state):
-        rows = 0.5 * (self.meta_gradient(adapted) + state["mean"])
-        return rows, {"mean": rows.mean(0), "calls": state["calls"] + 1}
 
 
 def test_an_estimator_s_state_goes_from_call_to_call(case):

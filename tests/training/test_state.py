@@ -7,10 +7,10 @@ from itertools import islice
 
 import pytest
 import torch
+from smoothed import Smoothed
 
 import binomctl.runs.checkpoints as checkpoints
-from binomctl.contracts import Expansion, Remembers
-from binomctl.expansion import binomial_expansion
+from binomctl.contracts import Remembers
 from binomctl.problem.build import build_problem
 from binomctl.settings.layers import load_config
 from binomctl.training.loop import meta_train
@@ -18,24 +18,6 @@ from binomctl.training.state import MEMORY, MetaState, resume, snapshot
 
 pytestmark = pytest.mark.usefixtures("one_op_thread")
 D = torch.float64
-
-
-@dataclasses.dataclass(frozen=True)
-class Averaging:
-    """Half of the estimate, half of the mean of what it said before; it counts its calls."""
-
-    def steps(self, K):
-        return range(K)
-
-    def meta_gradient(self, adapted):
-        return binomial_expansion(adapted, Expansion(adapted.K, adapted.K, adapted.alpha))
-
-    def init_state(self, layout):
-        return {"mean": torch.zeros(layout.d, dtype=D), "calls": torch.tensor(0)}
-
-    def advance(self, adapted, state):
-        rows = 0.5 * (self.meta_gradient(adapted) + state["mean"])
-        return rows, {"mean": rows.mean(0), "calls": state["calls"] + 1}
 
 
 @pytest.fixture
@@ -47,7 +29,7 @@ def problem():
             "engine.compile": "off", "estimator.name": "maml",
         }
     )  # fmt: skip
-    return dataclasses.replace(build_problem(config), estimator=Averaging())
+    return dataclasses.replace(build_problem(config), estimator=Smoothed())
 
 
 def trained(problem, state, steps):
