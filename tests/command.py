@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,10 @@ def in_a_process(
         env={**os.environ, **env},
         timeout=300,
     )
+
+
+def listening() -> None:
+    """To be called in a child that is to be signalled: signals as a terminal's child has them.
+    nohup, background jobs and pytest-xdist's processes ignore some, and a child inherits that."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)

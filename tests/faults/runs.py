@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from command import listening
 
 STARTED: list[subprocess.Popen[str]] = []
 """What a test has started; none outlives it."""
@@ -24,17 +25,10 @@ def started(*args: object, **how: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "binomctl", "train", *map(str, args)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        command, stderr=pipe, stdout=pipe, text=True, preexec_fn=_listening, **how
+        command, stderr=pipe, stdout=pipe, text=True, preexec_fn=listening, **how
     )
     STARTED.append(process)
     return process
-
-
-def _listening() -> None:
-    """Signals as a terminal's child has them: nohup and background jobs ignore some, and a
-    training keeps to that."""
-    for name in ("SIGHUP", "SIGINT"):
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def reaches(run: Path, step: int, process: subprocess.Popen[str]) -> None:

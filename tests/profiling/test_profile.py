@@ -13,7 +13,7 @@ import time
 import psutil
 import pytest
 import torch
-from command import binomctl
+from command import binomctl, listening
 from torch import nn
 
 from binomctl.models.conv4 import Conv4
@@ -248,7 +248,9 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     command = [sys.executable, "-m", "binomctl", "profile", "--json"]
     command += ["--seconds", "60", "--estimators", "maml,fomaml"]
     with done.open("w") as out:
-        child = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.PIPE, text=True, preexec_fn=listening
+        )
         time.sleep(12)  # 12 s a stretch: within the first ones
         os.kill(child.pid, signal.SIGINT)
         _, err = child.communicate(timeout=60)
