@@ -87,7 +87,7 @@ class Case:
         def run(theta: Tensor, batch: EpisodeBatch) -> Tensor:
             keep = estimator.steps(self.K)
             adapted, _, _ = adapt_and_validate(engine, theta, batch, how, keep)
-            return estimate(estimator, adapted)[0]
+            return estimate(estimator, adapted).theta
 
         step = torch.compile(run, options={"cpp_wrapper": True}) if compiled else run
         return lambda: step(self.theta, self.batch)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import vjp, vmap
+from torch.func import vmap
 
 from binomctl.contracts import (
     Adaptation,
@@ -20,10 +20,12 @@ from binomctl.contracts import (
     Linear,
     Remembers,
     Starts,
+    Support,
     Trajectory,
 )
 from binomctl.curvature.mini_batches import SteppedCurvature
 from binomctl.episodes import EpisodeBatch
+from binomctl.starting import started, to_theta
 
 
 def adapt(
@@ -32,7 +34,7 @@ def adapt(
     adaptation: Adaptation,
     B: int,
     keep: Container[int] = (),
-    support: tuple[Any, Any] | None = None,
+    support: Support | None = None,
 ) -> Trajectory:
     """Run K inner steps s_{k+1} = U_k(s_k, gamma_k) from phi^0, theta unless the rule says else.
 
@@ -44,14 +46,14 @@ def adapt(
         adaptation: how every step is made.
         B: number of tasks.
         keep: the k whose Hessians will be asked for later.
-        support: the support sets (x, y), for a rule that makes phi^0 of them.
+        support: for a rule that makes phi^0 of it.
     """
     how, theta = adaptation, theta.detach()
     K, S, learns = how.K, how.slots, how.m.numel() > 0
-    starts = isinstance(how.rule, Starts)
+    start = support if isinstance(how.rule, Starts) else None
     # Steps outermost: every phi^k is contiguous, written where it stays.
     path = theta.new_empty(K + 1, B, len(theta))
-    path[0] = _started(how, theta, support) if starts else theta
+    path[0] = theta if start is None else started(how, theta, start, B)
     slots = theta.new_zeros(K, B, S, len(theta)) if S else None
     losses, gradients = [], []
     for k in range(K):
@@ -82,17 +84,8 @@ def adapt(
         how,
         torch.stack(gradients, 1) if gradients else None,
         None if slots is None else slots.transpose(0, 1),
-        support if starts else None,
+        start,
     )
-
-
-def _started(how: Adaptation, theta: Tensor, support: tuple[Any, Any] | None) -> Tensor:
-    """phi^0 [B, d] of a rule that makes it of theta and the support sets."""
-    assert isinstance(how.rule, Starts)
-    assert support is not None
-    rule = how.rule
-    out: Tensor = vmap(lambda x, y: rule.start(how.m, theta, x, y, how.layout))(*support)
-    return out
 
 
 def adapt_and_validate(
@@ -113,7 +106,7 @@ def adapt_and_validate(
         [B, N_val, out_dim].
     """
     curvature = support_curvature(engine, batch)
-    support = (batch.x_trn, batch.y_trn)
+    support = support_of(engine, batch)
     trajectory = adapt(curvature, theta, adaptation, len(batch), keep, support)
     return validate(query or engine, trajectory, curvature, batch)
 
@@ -150,6 +143,11 @@ def with_outer_losses(
     if how.slots:
         g = torch.cat([g, g.new_zeros(len(g), how.slots * g.shape[1])], 1)
     return Adapted(trajectory, g, curvature, sources)
+
+
+def support_of(engine: Engine, batch: EpisodeBatch) -> Support:
+    """What a rule may make phi^0 of."""
+    return Support(batch.x_trn, batch.y_trn, engine.forward)
 
 
 def support_curvature(engine: Engine, batch: EpisodeBatch) -> Curvature:
@@ -191,26 +189,7 @@ def estimate(
     else:
         rows = estimator.meta_gradient(adapted)
         m_rows = how.m.new_zeros(len(rows), 0)
-    rows = rows[:, :d]
-    if trajectory.support is not None:
-        rows, more = _through_start(trajectory, rows)
+    rows, more = to_theta(trajectory, rows[:, :d])
+    if more is not None:
         m_rows = m_rows + more
     return Estimate(rows, m_rows, state)
-
-
-def _through_start(trajectory: Trajectory, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Cotangents of phi^0 [B, d] pulled back to theta [B, d] and m [B, n]."""
-    how, support = trajectory.adaptation, trajectory.support
-    assert isinstance(how.rule, Starts)
-    rule = how.rule
-
-    def pulled(x: Any, y: Any, w: Tensor) -> tuple[Tensor, Tensor]:
-        def start(m: Tensor, theta: Tensor) -> Tensor:
-            return rule.start(m, theta, x, y, how.layout)
-
-        m, theta = vjp(start, how.m, trajectory.theta)[1](w)
-        return theta, m
-
-    assert support is not None
-    found: tuple[Tensor, Tensor] = vmap(pulled)(*support, rows)
-    return found

@@ -1,18 +1,7 @@
 from __future__ import annotations
 
-import gc
-import warnings
-
 import pytest
 import torch
-
-with warnings.catch_warnings():
-    # On a new machine matplotlib makes its list of fonts at first use and leaves files open: no
-    # test's fault, and here it is nobody's.
-    warnings.simplefilter("ignore", ResourceWarning)
-    import matplotlib.font_manager  # noqa: F401
-
-    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ FLOORS = [
     ["images", "models"],
     ["contracts"],
     ["expansion", "curvature"],
+    ["starting"],
     ["adapt", "pairs", "settings"],
     ["problem", "runs"],
     ["training"],

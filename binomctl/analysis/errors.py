@@ -23,6 +23,7 @@ from binomctl.problem.cases import Case
 from binomctl.problem.engines import at_full_precision
 from binomctl.problem.record import Problem
 from binomctl.reporting.intervals import mean_ci95
+from binomctl.starting import to_theta
 from binomctl.theory.bounds import THEOREMS, Curve, Setting, curves, failed_assumption
 
 
@@ -158,6 +159,7 @@ def analyse(
                 f"the exact meta-gradient of batch {i} is not finite",
                 "The inner loop diverges: lower adaptation.alpha.",
             )
+        wanted, _ = to_theta(adapted.trajectory, exact[:, :d])
         for record in errors:
             estimator = record.case.estimator
             if isinstance(estimator, Expands):
@@ -172,7 +174,7 @@ def analyse(
                 except NonFiniteError:  # one estimator's failure is not the others'
                     record.add_failure(len(batch))
                     continue
-            record.add(estimate[:, :d], exact[:, :d], adapted.g_phi)
+            record.add(to_theta(adapted.trajectory, estimate[:, :d])[0], wanted, adapted.g_phi)
         if with_spectrum:
             spectra.append(spectrum(adapted, seed=i))
         yield errors, spectra

@@ -9,7 +9,7 @@ g = grad l_val(phi^K).
 
 from binomctl.contracts.adapted import Adapted, Expansion
 from binomctl.contracts.data import Dataset, HasQueryLoss, NamesClasses
-from binomctl.contracts.engine import Curvature, Engine
+from binomctl.contracts.engine import Curvature, Engine, Forward
 from binomctl.contracts.estimator import (
     Diagnosing,
     Estimator,
@@ -22,7 +22,16 @@ from binomctl.contracts.estimator import (
     Remembers,
     Stationary,
 )
-from binomctl.contracts.inner import Adaptation, Directs, Linear, Rule, Starts, Trajectory, Update
+from binomctl.contracts.inner import (
+    Adaptation,
+    Directs,
+    Linear,
+    Rule,
+    Starts,
+    Support,
+    Trajectory,
+    Update,
+)
 
 __all__ = [
     "Adaptation",
@@ -36,6 +45,7 @@ __all__ = [
     "ExactAtOrder",
     "Expands",
     "Expansion",
+    "Forward",
     "HasQueryLoss",
     "LearnsRule",
     "Linear",
@@ -47,6 +57,7 @@ __all__ = [
     "Rule",
     "Starts",
     "Stationary",
+    "Support",
     "Trajectory",
     "Update",
 ]

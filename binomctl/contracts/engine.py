@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
@@ -37,10 +38,31 @@ class Curvature(Protocol):
         ...
 
 
+class Forward(Protocol):
+    """The network of one task as a pure function of its parameters theta [d]."""
+
+    def __call__(self, theta: Tensor, x: Any) -> Any:
+        """The network's outputs, differentiable with respect to theta."""
+        ...
+
+    def entering(self, layer: str, theta: Tensor, x: Any) -> Tensor:
+        """What enters a layer, by its name in the model: the features before a head, say."""
+        ...
+
+    def holding(self, theta: Tensor) -> AbstractContextManager[None]:
+        """Derivatives of both at theta are taken inside this block."""
+        ...
+
+
 class Engine(Protocol):
     """Computes losses, gradients and curvature of one model under one loss, for B tasks at once."""
 
     layout: Layout
+
+    @property
+    def forward(self) -> Forward:
+        """The network itself, by plain autograd; batch norm as at the first inner step."""
+        ...
 
     def curvature(self, x: Any, y: Any) -> Curvature:
         """Curvature of the loss on x [B, N, ...], y [B, N, ...]."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from binomctl.contracts.engine import Forward
 from binomctl.flat import Layout
 
 
@@ -57,8 +58,11 @@ class Directs(Protocol):
 class Starts(Protocol):
     """A rule whose tasks start elsewhere than at theta."""
 
-    def start(self, m: Tensor, theta: Tensor, x: Any, y: Any, layout: Layout) -> Tensor:
-        """phi^0 [d] of one task from theta [d] and its support set: pure, torch operations only."""
+    def start(
+        self, m: Tensor, theta: Tensor, x: Any, y: Any, layout: Layout, network: Forward
+    ) -> Tensor:
+        """phi^0 [d] of one task from theta [d] and its support set: pure, torch operations only.
+        It may call the network, at theta alone."""
         ...
 
 
@@ -148,13 +152,22 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
+class Support:
+    """The support sets x [B, N, ...], y [B, N, ...] of B tasks, and the network that they meet."""
+
+    x: Any
+    y: Any
+    network: Forward
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """The path of B tasks through the inner loop.
 
     theta [d]; phi [B, K+1, d] from phi^0 to phi^K; loss [B, K], l_trn at phi^0..phi^{K-1};
     gradients [B, K, d], grad l_trn at the same points, kept for rules that learn and steps that
-    are not linear; slots [B, K, S, d] of the inner optimiser before each step; support, the sets
-    that a rule made phi^0 of.
+    are not linear; slots [B, K, S, d] of the inner optimiser before each step; support, what a rule
+    made phi^0 of.
     """
 
     theta: Tensor
@@ -163,7 +176,7 @@ class Trajectory:
     adaptation: Adaptation
     gradients: Tensor | None = None
     slots: Tensor | None = None
-    support: tuple[Any, Any] | None = None
+    support: Support | None = None
 
     def state(self, k: int) -> Tensor:
         """s_k [B, S+1, d]."""

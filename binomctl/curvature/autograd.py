@@ -7,7 +7,6 @@ is then one backward pass through that graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,6 +15,7 @@ from torch.func import vmap
 from torch.utils._pytree import tree_map
 
 from binomctl.curvature.criterion import Criterion, Loss
+from binomctl.curvature.forward import PlainForward
 from binomctl.curvature.linearisation import Group, Linearisation, linearised
 from binomctl.curvature.network import Inputs, Network
 from binomctl.curvature.outputs import Unpacked, rows, together
@@ -114,6 +114,10 @@ class AutogradEngine:
         """function(*row) for the tasks' rows of the columns, a few at a time under "loop"."""
         return self._workers.map(function, *columns)
 
+    @property
+    def forward(self) -> PlainForward:
+        return PlainForward(self._workers.network, self._statistics(0))
+
     def close(self) -> None:
         """End the engine's threads; they start again when it is used again."""
         self._workers.close()
@@ -136,13 +140,10 @@ class AutogradEngine:
     def predict(self, phi: Tensor, x: Inputs) -> Any:
         """The model's outputs [B, N, out_dim] at phi [B, d], without a graph."""
         if self._vmap:
-            call = Unpacked()
-            forward = partial(self._forward, buffers=self._statistics(None))
-            with torch.no_grad(), in_words(self._workers.network.module):
-                tensors = vmap(lambda p, xb: call.tensors(forward(p, xb)))(
-                    self.layout.unflatten(phi), x
-                )
-            return call.packed(tensors)
+            call, buffers = Unpacked(), self._statistics(None)
+            with torch.no_grad(), in_words(self.module):
+                each = vmap(lambda p, xb: call.tensors(self._forward(p, xb, buffers)))
+                return call.packed(each(self.layout.unflatten(phi), x))
         tasks = [rows(x, b) for b in range(len(phi))]
         return together(self._workers.map(self._predict, phi, tasks))
 
@@ -168,7 +169,7 @@ class AutogradEngine:
             return self._task(parameters, x, y, self._statistics(None))
 
     def _predict(self, phi: Tensor, x: Inputs) -> Any:
-        with torch.no_grad(), in_words(self._workers.network.module):  # grad mode is per thread
+        with torch.no_grad(), in_words(self.module):  # grad mode is per thread
             return self._forward(self.layout.unflatten(phi), x, self._statistics(None))
 
     def _forward(

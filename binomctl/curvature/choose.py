@@ -107,7 +107,7 @@ def choose_engine(
 
             def make(network: Network, data: Tensor, loss: Loss) -> AnalyticEngine:
                 made = AnalyticEngine(
-                    network.module, loss, memory=memory, order=chosen, threads=threads,
+                    network, loss, memory=memory, order=chosen, threads=threads,
                     chunk=task_chunk, conv=None if convolution == "auto" else convolution,
                     precision=precision if network is model else "full", x=data,
                 )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from binomctl.contracts import Curvature, Engine
+from binomctl.contracts import Curvature, Engine, Forward
 from binomctl.curvature.traits import Traits, traits_of
 
 
@@ -31,6 +31,10 @@ class OuterLossEngine:
             steps_alone=one.steps_alone and two.steps_alone,
             closed_form=one.closed_form and two.closed_form,
         )
+
+    @property
+    def forward(self) -> Forward:
+        return self.inner.forward
 
     def curvature(self, x: Any, y: Any) -> Curvature:
         return self.inner.curvature(x, y)

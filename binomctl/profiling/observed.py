@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from binomctl.adapt import adapt, estimate, support_curvature, validate
+from binomctl.adapt import adapt, estimate, support_curvature, support_of, validate
 from binomctl.contracts import Adaptation, Curvature, Trajectory
 from binomctl.episodes import EpisodeBatch
 from binomctl.problem.record import Problem
@@ -103,7 +103,7 @@ def counted(problem: Problem, order: Literal["rows", "columns"] | None) -> Obser
 def _adapted(
     problem: Problem, curvature: Curvature, how: Adaptation, batch: EpisodeBatch
 ) -> Trajectory:
-    keep, support = problem.estimator.steps(how.K), (batch.x_trn, batch.y_trn)
+    keep, support = problem.estimator.steps(how.K), support_of(problem.engine, batch)
     return adapt(curvature, problem.theta, how, len(batch), keep, support)
 
 

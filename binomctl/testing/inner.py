@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,11 +20,21 @@ from binomctl.contracts import (
     Starts,
     Update,
 )
+from binomctl.errors import BinomctlError
 from binomctl.expansion import binomial_adjoints, binomial_expansion
 from binomctl.flat import Layout, initial_parameters
 from binomctl.options import build, describe_options
 from binomctl.pairs import check_step
-from binomctl.testing.small import ALPHA, B, Identity, K, close, promise, small_problem
+from binomctl.testing.small import (
+    ALPHA,
+    B,
+    Identity,
+    K,
+    close,
+    promise,
+    small_classification,
+    small_problem,
+)
 
 
 def check_rule(cls: type, options: Mapping[str, Any] | None = None) -> None:
@@ -32,7 +43,8 @@ def check_rule(cls: type, options: Mapping[str, Any] | None = None) -> None:
     Options with a sentence each; meta-parameters that are finite and the same twice; u = M gamma
     linear with M^T its transpose, for any leading axes, or a direction that is pure and sees one
     task; the meta-gradient of exact MAML under it, with respect to theta and m, against
-    backpropagation through the whole inner loop.
+    backpropagation through the whole inner loop. A rule that starts tasks elsewhere than at theta
+    meets a small classification problem besides, and may refuse one of the two.
 
     Args:
         cls: the plugin class.
@@ -60,7 +72,17 @@ def check_rule(cls: type, options: Mapping[str, Any] | None = None) -> None:
     if isinstance(rule, Linear):
         _check_linear(rule, plain, m, layout)
     check_step(Adaptation(K, ALPHA, rule, m, layout))
-    _check_exact(rule, m, None)
+    if not isinstance(rule, Starts):
+        _check_exact(rule, m, None)
+        return
+    refusals = []
+    for classes in (False, True):
+        try:
+            _check_exact(rule, m, None, classes=classes)
+        except BinomctlError as error:
+            refusals.append(error)
+    if len(refusals) == 2:
+        raise refusals[-1]
 
 
 def check_update(cls: type, options: Mapping[str, Any] | None = None) -> None:
@@ -117,14 +139,17 @@ def _check_linear(rule: Linear, plain: bool, m: Tensor, layout: Layout) -> None:
         promise(torch.equal(Mv, v) and not m.numel(), "it is declared plain, and M is not I")
 
 
-def _check_exact(rule: Any, m: Tensor, update: Update | None) -> None:
+def _check_exact(rule: Any, m: Tensor, update: Update | None, *, classes: bool = False) -> None:
     """Exact MAML under the inner loop against backpropagation through all of it."""
-    model, batch = small_problem(torch.float64)
+    model, batch = (small_classification if classes else small_problem)(torch.float64)
+    criterion = F.cross_entropy if classes else F.mse_loss
     layout = Layout.of(model)
+    if classes and len(m):  # of another network
+        m = rule.initial(layout).double()
     names = [name for name, _ in model.named_parameters()]
     found = meta_gradient(
         model,
-        F.mse_loss,
+        criterion,
         (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val),
         estimator=_Exact(),
         K=K,
@@ -137,10 +162,11 @@ def _check_exact(rule: Any, m: Tensor, update: Update | None) -> None:
     how = Adaptation(K, ALPHA, rule, m, layout, update=update)
     for b in range(B):
         theta, own = initial_parameters(model).requires_grad_(), m.clone().requires_grad_()
-        loss = _loss_of(model, layout)
+        loss = _loss_of(model, layout, criterion)
         phi = theta
         if isinstance(rule, Starts):
-            phi = rule.start(own, theta, batch.x_trn[b], batch.y_trn[b], layout)
+            network = _Functional(model, layout)
+            phi = rule.start(own, theta, batch.x_trn[b], batch.y_trn[b], layout, network)
         s = torch.cat([phi.unsqueeze(0), phi.new_zeros(how.slots, layout.d)])
         for k in range(K):
             support = loss(s[0], batch.x_trn[b], batch.y_trn[b])
@@ -154,11 +180,33 @@ def _check_exact(rule: Any, m: Tensor, update: Update | None) -> None:
             close(found["rule.m"][b], wanted[1], 1e-9, "nor for the rule's own parameters")
 
 
-def _loss_of(model: torch.nn.Module, layout: Layout) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _loss_of(
+    model: torch.nn.Module, layout: Layout, criterion: Callable[[Tensor, Tensor], Tensor]
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return F.mse_loss(torch.func.functional_call(model, layout.unflatten(phi), (x,)), y)
+        return criterion(torch.func.functional_call(model, layout.unflatten(phi), (x,)), y)
 
     return loss
+
+
+class _Functional:
+    """The network as torch's own functional call has it: nothing here is the engines'."""
+
+    def __init__(self, model: torch.nn.Module, layout: Layout) -> None:
+        self._model, self._layout = model, layout
+
+    def __call__(self, theta: Tensor, x: Any) -> Any:
+        return torch.func.functional_call(self._model, self._layout.unflatten(theta), (x,))
+
+    def entering(self, layer: str, theta: Tensor, x: Any) -> Tensor:
+        seen: list[Tensor] = []
+        module = self._model.get_submodule(layer)
+        with module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
+            self(theta, x)
+        return seen[-1]
+
+    def holding(self, theta: Tensor) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class _Exact:

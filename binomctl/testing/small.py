@@ -65,6 +65,18 @@ def small_problem(dtype: torch.dtype) -> tuple[nn.Module, EpisodeBatch]:
     return model, EpisodeBatch(x[0], y[0], x[1], y[1])
 
 
+def small_classification(dtype: torch.dtype) -> tuple[nn.Module, EpisodeBatch]:
+    """As `small_problem`, with three classes for targets."""
+    random = torch.Generator().manual_seed(2)
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3)).to(dtype)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(0.5 * torch.randn(p.shape, generator=random, dtype=torch.float64))
+    x = torch.randn(2, B, 6, 2, generator=random, dtype=torch.float64).to(dtype)
+    y = torch.tensor([0, 1, 2, 0, 1, 2]).expand(2, B, -1)
+    return model, EpisodeBatch(x[0], y[0], x[1], y[1])
+
+
 def adapted_by(
     estimator: Estimator, dtype: torch.dtype, only: int | None = None
 ) -> tuple[Adapted, set[int]]:

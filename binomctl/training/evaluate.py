@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from binomctl.adapt import adapt, support_curvature
+from binomctl.adapt import adapt, support_curvature, support_of
 from binomctl.contracts import Dataset
 from binomctl.problem.batch_norm import Statistics
 from binomctl.problem.engines import evaluation_engine
@@ -46,7 +46,7 @@ def evaluate(
         indices = range(start, min(start + chunk, tasks))
         batch = drawn.place(drawn.draw(split, indices, steps, size))
         curvature = support_curvature(engine, batch)
-        how, support = problem.adaptation(batch, m, steps), (batch.x_trn, batch.y_trn)
+        how, support = problem.adaptation(batch, m, steps), support_of(engine, batch)
         trajectory = adapt(curvature, theta, how, len(batch), support=support)
         prediction = engine.predict(trajectory.phi[:, -1], batch.x_val)
         for output, y in zip(prediction, batch.y_val, strict=True):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate, estimate
-from binomctl.contracts import Adaptation, Adapted, Diagnosing, Remembers
+from binomctl.contracts import Adaptation, Adapted, Diagnosing, Remembers, Starts
 from binomctl.curvature.traits import traits_of
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
@@ -190,6 +190,8 @@ def _changes(problem: Problem) -> str:
         return "an estimator that diagnoses itself, or mini-batches, are not "
     if isinstance(problem.estimator, Remembers):
         return "an estimator with a state is not "
+    if isinstance(problem.rule, Starts):
+        return "tasks that start elsewhere than at theta are not "
     if problem.config.adaptation.step_losses == "annealed":
         return "outer losses whose weights change from step to step are not "
     if not problem.inner_loop(problem.m).linear:

@@ -134,7 +134,7 @@ class Shifted:
 
     apply_transpose = apply
 
-    def start(self, m, theta, x, y, layout):
+    def start(self, m, theta, x, y, layout, network):
         return 0.5 * theta
 
 

@@ -65,7 +65,7 @@ class Warm:
     def direction(self, k, m, phi, gamma, layout):
         return gamma * (1 + 0.1 * m[1])
 
-    def start(self, m, theta, x, y, layout):
+    def start(self, m, theta, x, y, layout, network):
         return theta * (1 + m[0] * y.mean()) + 0.1 * torch.sin(theta * x.mean())
 
 
@@ -88,7 +88,7 @@ def exact(case, rule, m, K, momentum):
         m_b = m.clone().requires_grad_()
         trn, val = (flat_loss(model, F.mse_loss, *p) for p in ((xs[b], ys[b]), (xq[b], yq[b])))
         starts = hasattr(rule, "start")
-        phi = rule.start(m_b, theta, xs[b], ys[b], layout) if starts else theta
+        phi = rule.start(m_b, theta, xs[b], ys[b], layout, None) if starts else theta
         v = torch.zeros_like(theta)
         for k in range(K):
             (gamma,) = torch.autograd.grad(trn(phi), phi, create_graph=True)

@@ -20,6 +20,8 @@ from binomctl.curvature.analytic.program import converted
 from binomctl.curvature.analytic.programs import Programs, channels_last
 from binomctl.curvature.analytic.recognise import recognise
 from binomctl.curvature.autograd import Memory, Order
+from binomctl.curvature.forward import PlainForward
+from binomctl.curvature.network import Network
 from binomctl.curvature.supported import check_model
 from binomctl.curvature.traits import Traits
 from binomctl.curvature.workers import Workers
@@ -35,7 +37,7 @@ class AnalyticEngine:
     """Losses, gradients and curvature of a network that the layer algebra knows.
 
     Args:
-        model: its own parameters are never touched.
+        model: a module, whose own parameters are never touched, or a Network made of one.
         loss: maps one task's outputs and targets to a scalar.
         memory: "store" keeps what each inner step left behind; "recompute" makes it anew, so that
             one linearisation (or one level's) is alive at a time.
@@ -58,7 +60,7 @@ class AnalyticEngine:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Network,
         loss: LossFunction,
         *,
         memory: Memory = "store",
@@ -69,6 +71,8 @@ class AnalyticEngine:
         precision: Precision = "full",
         x: Tensor | None = None,
     ) -> None:
+        self._network = model if isinstance(model, Network) else Network(model)
+        model = self._network.module
         check_model(model)
         first = next(p for _, p in trainable(model))
         check_precision(precision, first.device, first.dtype)
@@ -112,6 +116,11 @@ class AnalyticEngine:
     def closed_form(self) -> bool:
         """Whether the loss's derivatives are known, so that autograd is never called."""
         return has_closed_form(self.loss)
+
+    @property
+    def forward(self) -> PlainForward:
+        """The network itself, by plain autograd."""
+        return PlainForward(self._network)
 
     def curvature(self, x: Tensor, y: Tensor) -> AnalyticCurvature:
         """Curvature of the support loss on x [B, N, ...], y [B, N, ...]."""
