@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
 
 if TYPE_CHECKING:
@@ -34,15 +35,10 @@ def bounds(
         bool, typer.Option("--certify", help="Search for Hessians that violate a bound.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw the curves.")] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Picture: .png, .svg or .pdf; default bounds.png. Implies --plot."),
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the values as CSV.")] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the curves as one JSON object on stdout.")
-    ] = False,
+    plot: flags.PLOT = False,
+    output: flags.OUTPUT = None,
+    csv: flags.CSV = None,
+    json_output: flags.JSON = False,
 ) -> None:
     """Bound the error of FOMAML, TruncMAML and BinomMAML: Theorems 3.6, 3.8 and 3.10.
 

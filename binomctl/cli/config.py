@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def _group() -> None:
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="A YAML file or a run folder.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the differences as one JSON object on stdout.")
-    ] = False,
+    json_output: flags.JSON = False,
 ) -> None:
     """List the keys in which two protocols or runs differ, every default written out."""
     sides = [_flat(_read(path).model_dump(mode="json")) for path in (first, second)]

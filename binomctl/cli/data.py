@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
 from binomctl.cli.prepared import described, next_command, rows_of, state_of
 
@@ -25,7 +26,6 @@ Assign = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any option: dataset.mode=L; repeatable."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 @data_app.callback()
@@ -48,7 +48,7 @@ def prepare(
         list[str] | None, typer.Option(help="Address of a folder to fetch from first; repeatable.")
     ] = None,
     assign: Assign = None,
-    json_output: Json = False,
+    json_output: flags.JSON = False,
 ) -> None:
     """Convert a data set's files once, from any of the usual layouts, so that it opens at once."""
     from binomctl.cli.datasets import Conversion
@@ -80,7 +80,7 @@ def prepare(
 
 
 @data_app.command(name="list")
-def list_(root: Root = None, json_output: Json = False) -> None:
+def list_(root: Root = None, json_output: flags.JSON = False) -> None:
     """List the data sets, and what of them is under a folder."""
     from binomctl.errors import BinomctlError
     from binomctl.settings import registry
@@ -122,7 +122,7 @@ def verify(
         bool, typer.Option("--partial", help="Fewer classes or images than published are fine.")
     ] = False,
     assign: Assign = None,
-    json_output: Json = False,
+    json_output: flags.JSON = False,
 ) -> None:
     """Check a prepared data set: every hash, the splits' classes, the published counts."""
     from binomctl.cli.datasets import Conversion
@@ -176,8 +176,8 @@ def show(
     ] = Path("episode.png"),
     split: Annotated[str, typer.Option(help="Which split.")] = "train",
     index: Annotated[int, typer.Option(min=0, help="Which episode.")] = 0,
-    ways: Annotated[int | None, typer.Option(help="Classes per task.")] = None,
-    shots: Annotated[int | None, typer.Option(help="Support examples per class.")] = None,
+    ways: flags.WAYS = None,
+    shots: flags.SHOTS = None,
     root: Root = None,
     size: Size = None,
     assign: Assign = None,

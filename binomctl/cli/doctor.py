@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
 
 if TYPE_CHECKING:
@@ -13,9 +14,7 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
-    ] = False,
+    json_output: flags.JSON = False,
 ) -> None:
     """Say what this machine has of what binomctl needs and can use; exit 7 where it is broken."""
     from binomctl.errors import MissingDependencyError

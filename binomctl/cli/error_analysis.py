@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
-from binomctl.cli.trust import IMPORT, TRUST, import_asked
+from binomctl.cli.trust import import_asked
 from binomctl.reporting.labels import named
 
 if TYPE_CHECKING:
@@ -18,22 +19,17 @@ if TYPE_CHECKING:
 
 
 def error_analysis(
-    dataset: Annotated[str | None, typer.Option(help="Data set; default sinusoid.")] = None,
-    model: Annotated[str | None, typer.Option(help="Network.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Adaptation rule.")] = None,
-    K: Annotated[int | None, typer.Option("--K", help="Inner gradient steps.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Inner step size.")] = None,
-    estimators: Annotated[
-        str | None,
-        typer.Option(
-            help="Names with commas, imaml:lam=50 for a variant; default fomaml,trunc,binom."
-        ),
-    ] = None,
-    L: Annotated[str | None, typer.Option("--L", help="Orders: 0-5, 2 or 1,3,5.")] = None,
-    C: Annotated[int | None, typer.Option("--C", help="Reach of the hybrid; default K.")] = None,
+    dataset: flags.DATASET = None,
+    model: flags.MODEL = None,
+    rule: flags.RULE = None,
+    K: flags.K = None,
+    alpha: flags.ALPHA = None,
+    estimators: flags.ESTIMATORS = None,
+    L: flags.ORDERS = None,
+    C: flags.REACH = None,
     alpha_scaling: Annotated[str | None, typer.Option(help="none, paper or both.")] = None,
     batches: Annotated[int | None, typer.Option(help="Meta-batches; default 200.")] = None,
-    meta_batch: Annotated[int | None, typer.Option(help="Tasks per batch; default 10.")] = None,
+    meta_batch: flags.META_BATCH = None,
     init: Annotated[
         str | None, typer.Option(help="model: its own weights; a number: N(0, number^2).")
     ] = None,
@@ -43,29 +39,21 @@ def error_analysis(
     along: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Measure at every checkpoint a run kept.")
     ] = None,
-    trust: TRUST = False,
-    imported: IMPORT = None,
+    trust: flags.TRUST = False,
+    imported: flags.IMPORT = None,
     spectrum: Annotated[
         bool, typer.Option("--spectrum", help="Lanczos on every H_k; draw the matching bounds.")
     ] = False,
     M: Annotated[int, typer.Option("--M", min=1, help="For Theorem 3.10.")] = 1,
-    dtype: Annotated[str | None, typer.Option(help="float64 (default) or float32.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the weights and the tasks.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file, configs/fig3b.yaml say.")] = None,
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key, over the file; repeatable."),
-    ] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw the errors.")] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Picture: .png, .svg or .pdf; default errors.png. Implies --plot."),
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the values as CSV.")] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the report as one JSON object on stdout.")
-    ] = False,
+    dtype: flags.DTYPE = None,
+    seed: flags.SEED = None,
+    device: flags.DEVICE = None,
+    config: flags.CONFIG = None,
+    assign: flags.ASSIGN = None,
+    plot: flags.PLOT = False,
+    output: flags.OUTPUT = None,
+    csv: flags.CSV = None,
+    json_output: flags.JSON = False,
 ) -> None:
     """Measure how far estimators are from the exact meta-gradient, on a model and data of yours.
 
@@ -82,23 +70,11 @@ def error_analysis(
             "--trust and --import are about a run's folder, and none is given",
             "Give it with --checkpoint or --along; a network of yours is --set model.import=...",
         )
-    given = {
-        "dataset.name": dataset,
-        "model.name": model,
-        "rule.name": rule,
-        "adaptation.K": K,
-        "adaptation.alpha": alpha,
-        "analysis.estimators": [e.strip() for e in estimators.split(",")] if estimators else None,
-        "analysis.L": L,
-        "analysis.C": C,
-        "analysis.alpha_scaling": alpha_scaling,
-        "analysis.batches": batches,
-        "analysis.init": init,
-        "training.meta_batch": meta_batch,
-        "dtype": dtype,
-        "seed": seed,
-        "device": device,
-    }
+    given = flags.given(
+        "analysis", dataset=dataset, model=model, rule=rule, K=K, alpha=alpha,
+        estimators=estimators, L=L, C=C, alpha_scaling=alpha_scaling, batches=batches, init=init,
+        meta_batch=meta_batch, dtype=dtype, seed=seed, device=device,
+    )  # fmt: skip
     others = (config, assign, checkpoint, along, csv)
     bare = not (spectrum or json_output or any(v is not None for v in (*given.values(), *others)))
     picture = check_suffix(output or Path("errors.png")) if plot or output or bare else None

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
-from binomctl.cli.trust import IMPORT, TRUST, import_asked
+from binomctl.cli.trust import import_asked
 
 
 def evaluate(
@@ -23,12 +24,10 @@ def evaluate(
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data set's files, if they have moved.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    trust: TRUST = False,
-    named: IMPORT = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
-    ] = False,
+    device: flags.DEVICE = None,
+    trust: flags.TRUST = False,
+    named: flags.IMPORT = None,
+    json_output: flags.JSON = False,
 ) -> None:
     """Adapt a trained model to unseen tasks and report its accuracy or error with a 95% CI."""
     from binomctl.errors import ConfigError, unknown

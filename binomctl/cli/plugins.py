@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
 
 
 def plugins(
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the list as one JSON object on stdout.")
-    ] = False,
+    json_output: flags.JSON = False,
 ) -> None:
     """List estimators, data sets and rules with their options, and what failed to load."""
     import dataclasses

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
 from binomctl.reporting.labels import options_text
 
@@ -16,31 +17,24 @@ if TYPE_CHECKING:
 
 
 def profile(
-    estimators: Annotated[
-        str | None,
-        typer.Option(
-            help="Names with commas, imaml:lam=50 say; default maml,fomaml,trunc,binom,imaml."
-        ),
-    ] = None,
-    L: Annotated[str | None, typer.Option("--L", help="Orders: 0-5, 2 or 1,3,5.")] = None,
-    C: Annotated[int | None, typer.Option("--C", help="Reach of the hybrid; default K.")] = None,
-    K: Annotated[int | None, typer.Option("--K", help="Inner gradient steps.")] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Data set; default glyphs, on a GPU random-images.")
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
-    model: Annotated[str | None, typer.Option(help="Network.")] = None,
-    rule: Annotated[str | None, typer.Option(help="Adaptation rule.")] = None,
-    ways: Annotated[int | None, typer.Option(help="Classes per task.")] = None,
-    shots: Annotated[int | None, typer.Option(help="Support examples per class.")] = None,
-    meta_batch: Annotated[int | None, typer.Option(help="Tasks per meta-step.")] = None,
-    engine: Annotated[str | None, typer.Option(help="auto, analytic or autograd.")] = None,
-    memory: Annotated[str | None, typer.Option(help="store or recompute.")] = None,
-    compile_: Annotated[str | None, typer.Option("--compile", help="auto, on or off.")] = None,
+    estimators: flags.ESTIMATORS = None,
+    L: flags.ORDERS = None,
+    C: flags.REACH = None,
+    K: flags.K = None,
+    dataset: flags.DATASET = None,
+    root: flags.ROOT = None,
+    model: flags.MODEL = None,
+    rule: flags.RULE = None,
+    ways: flags.WAYS = None,
+    shots: flags.SHOTS = None,
+    meta_batch: flags.META_BATCH = None,
+    engine: flags.ENGINE = None,
+    memory: flags.MEMORY = None,
+    compile_: flags.COMPILE = None,
     seconds: Annotated[
         float | None, typer.Option(help="Of measuring, for every cell; default 5 on a GPU, else 2.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    device: flags.DEVICE = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Predict what fits a budget, then measure the best.")
     ] = False,
@@ -54,22 +48,12 @@ def profile(
         Path | None,
         typer.Option(metavar="FILE", help="One step of the first cell as a Chrome trace."),
     ] = None,
-    config: Annotated[
-        list[Path] | None, typer.Option(help="YAML file, configs/fig4.yaml say; repeatable.")
-    ] = None,
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key, over the file; repeatable."),
-    ] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw time, memory, utilisation.")] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Picture: .png, .svg or .pdf; default profile.png. Implies --plot."),
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the cells as CSV.")] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the report as one JSON object on stdout.")
-    ] = False,
+    config: flags.CONFIG = None,
+    assign: flags.ASSIGN = None,
+    plot: flags.PLOT = False,
+    output: flags.OUTPUT = None,
+    csv: flags.CSV = None,
+    json_output: flags.JSON = False,
 ) -> None:
     """Measure time, peak memory and utilisation of every estimator on this machine.
 
@@ -80,24 +64,11 @@ tells which estimator, L and schedule fit a budget.
     from binomctl.errors import ConfigError, cannot_write
     from binomctl.reporting.figures import check_suffix
 
-    given: dict[str, Any] = {
-        "profile.estimators": [e.strip() for e in estimators.split(",")] if estimators else None,
-        "profile.L": L,
-        "profile.C": C,
-        "profile.seconds": seconds,
-        "adaptation.K": K,
-        "dataset.name": dataset,
-        "dataset.root": str(root.expanduser().absolute()) if root else None,
-        "dataset.ways": ways,
-        "dataset.shots": shots,
-        "model.name": model,
-        "rule.name": rule,
-        "training.meta_batch": meta_batch,
-        "engine.kind": engine,
-        "engine.memory": memory,
-        "engine.compile": compile_,
-        "device": device,
-    }
+    given = flags.given(
+        "profile", estimators=estimators, L=L, C=C, seconds=seconds, K=K, dataset=dataset,
+        root=root, ways=ways, shots=shots, model=model, rule=rule, meta_batch=meta_batch,
+        engine=engine, memory=memory, compile=compile_, device=device,
+    )  # fmt: skip
     others = (config, assign, csv, trace)
     bare = not (json_output or plan or any(v is not None for v in (*given.values(), *others)))
     picture = check_suffix(output or Path("profile.png")) if plot or output or bare else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
 
 if TYPE_CHECKING:
@@ -15,13 +16,10 @@ if TYPE_CHECKING:
 runs_app = typer.Typer(name="runs", help="List, show and delete runs.", no_args_is_help=True)
 
 ROOT = Annotated[Path, typer.Argument(metavar="[FOLDER]", help="The folder that holds them.")]
-JSON = Annotated[
-    bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
-]
 
 
 @runs_app.command(name="ls")
-def list_runs(root: ROOT = Path("runs"), json_output: JSON = False) -> None:
+def list_runs(root: ROOT = Path("runs"), json_output: flags.JSON = False) -> None:
     """Every run in a folder: its state, estimator, data set, best validation, age and size."""
     from binomctl.runs.listing import runs_in
 
@@ -55,7 +53,7 @@ def list_runs(root: ROOT = Path("runs"), json_output: JSON = False) -> None:
 @runs_app.command()
 def show(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    json_output: JSON = False,
+    json_output: flags.JSON = False,
 ) -> None:
     """One run: how far it came, what it is, what is saved of it."""
     from binomctl.runs import RunDirectory

@@ -8,51 +8,32 @@ from typing import Annotated, Any
 
 import typer
 
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
 from binomctl.cli.trust import import_asked
 
 
 def train(
-    estimator: Annotated[
-        str | None, typer.Option(help="Meta-gradient estimator; see 'binomctl plugins'.")
-    ] = None,
+    estimator: flags.ESTIMATOR = None,
     L: Annotated[int | None, typer.Option("--L", help="Order or depth of the estimator.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Data set; see 'binomctl plugins'.")] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder of the data set's files; $BINOMCTL_DATA.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Network: conv4, mlp, resnet12 or wrn28.")
-    ] = None,
-    rule: Annotated[
-        str | None, typer.Option(help="Adaptation rule: gd, anil, meta-sgd, meta-curvature.")
-    ] = None,
-    ways: Annotated[int | None, typer.Option(help="Classes per task.")] = None,
-    shots: Annotated[int | None, typer.Option(help="Support examples per class.")] = None,
-    K: Annotated[int | None, typer.Option("--K", help="Inner gradient steps.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Inner step size.")] = None,
+    dataset: flags.DATASET = None,
+    root: flags.ROOT = None,
+    model: flags.MODEL = None,
+    rule: flags.RULE = None,
+    ways: flags.WAYS = None,
+    shots: flags.SHOTS = None,
+    K: flags.K = None,
+    alpha: flags.ALPHA = None,
     meta_lr: Annotated[float | None, typer.Option(help="Learning rate of the outer Adam.")] = None,
-    meta_batch: Annotated[int | None, typer.Option(help="Tasks per meta-step.")] = None,
+    meta_batch: flags.META_BATCH = None,
     steps: Annotated[int | None, typer.Option(help="Meta-steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the weights and the task stream.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="auto, analytic (the layer algebra) or autograd.")
-    ] = None,
-    compile_: Annotated[
-        str | None, typer.Option("--compile", help="auto, on or off: torch.compile the meta-step.")
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="store or recompute the linearisations of the inner loop.")
-    ] = None,
-    config: Annotated[
-        list[Path] | None,
-        typer.Option(help="YAML file, over the defaults; repeatable, later over earlier."),
-    ] = None,
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key, over the file; repeatable."),
-    ] = None,
+    seed: flags.SEED = None,
+    device: flags.DEVICE = None,
+    engine: flags.ENGINE = None,
+    compile_: flags.COMPILE = None,
+    memory: flags.MEMORY = None,
+    config: flags.CONFIG = None,
+    assign: flags.ASSIGN = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default runs/<data>-<estimator>-seed<N>.")
     ] = None,
@@ -81,16 +62,12 @@ def train(
     keep_every: Annotated[
         int | None, typer.Option(help="Keep checkpoints of multiples of this step besides.")
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="With --resume: import the network the run names.")
-    ] = False,
+    trust: flags.TRUST = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check everything, print what computes which layer, stop."),
     ] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the report as one JSON object on stdout.")
-    ] = False,
+    json_output: flags.JSON = False,
 ) -> None:
     """Meta-train a model and keep the run: configuration, metrics, checkpoints, report.
 
@@ -101,29 +78,12 @@ recommends, that over the defaults.
     from binomctl.errors import ConfigError
     from binomctl.runs.resuming import outcome
 
-    overrides: dict[str, Any] = {
-        "estimator.name": estimator,
-        "estimator.L": L,
-        "dataset.name": dataset,
-        "dataset.root": str(root.expanduser().absolute()) if root else None,
-        "model.name": model,
-        "rule.name": rule,
-        "dataset.ways": ways,
-        "dataset.shots": shots,
-        "adaptation.K": K,
-        "adaptation.alpha": alpha,
-        "training.meta_lr": meta_lr,
-        "training.meta_batch": meta_batch,
-        "training.steps": steps,
-        "seed": seed,
-        "device": device,
-        "engine.kind": engine,
-        "engine.compile": compile_,
-        "engine.memory": memory,
-        "training.on_nonfinite": on_nonfinite,
-        "training.task_chunk": task_chunk,
-        "training.keep_every": keep_every,
-    }
+    overrides = flags.given(
+        "training", estimator=estimator, L=L, dataset=dataset, root=root, model=model, rule=rule,
+        ways=ways, shots=shots, K=K, alpha=alpha, meta_lr=meta_lr, meta_batch=meta_batch,
+        steps=steps, seed=seed, device=device, engine=engine, compile=compile_, memory=memory,
+        on_nonfinite=on_nonfinite, task_chunk=task_chunk, keep_every=keep_every,
+    )  # fmt: skip
     until = deadline(time_limit)
     path, settings, places = asked(config, overrides, assign, out, resume)
     if path is not None and not allow_change and (report := outcome(path)) is not None:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
-from binomctl.cli.trust import TRUST, import_asked
+from binomctl.cli.trust import import_asked
 
 
 def verify(
@@ -19,10 +20,8 @@ def verify(
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data set's files, if they have moved.")
     ] = None,
-    trust: TRUST = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
-    ] = False,
+    trust: flags.TRUST = False,
+    json_output: flags.JSON = False,
 ) -> None:
     """Check a run: every file against its hash, and the last steps made again, bit by bit."""
     from binomctl.errors import CheckpointError

@@ -105,6 +105,7 @@ def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "name" in new and old.get("name", new["name"]) != new["name"]
 
 
+_OPTIONS = {"engine.kind": "engine"}  # keys whose option is not their last part
 _INNER = "adaptation.optimizer"
 _CHOICES = {name for name, f in Config.model_fields.items() if f.annotation is Choice} | {_INNER}
 
@@ -113,7 +114,8 @@ def _typed(overrides: Mapping[str, Any], assignments: list[str]) -> dict[str, tu
     values: dict[str, tuple[Any, str]] = {}
     for key, value in overrides.items():
         if value is not None:
-            option = key.removesuffix(".name").rpartition(".")[2].replace("_", "-")
+            option = _OPTIONS.get(key, key.removesuffix(".name").rpartition(".")[2])
+            option = option.replace("_", "-")
             if isinstance(value, int) and abs(value) > LARGEST:
                 raise ConfigError(
                     f"--{option} {shown(str(value))}: a number of more than 64 bits",

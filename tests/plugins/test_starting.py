@@ -163,8 +163,9 @@ def test_what_it_cannot_start_is_named():
 def test_error_analysis_compares_at_theta():
     p = build_problem(
         settings_of("analysis", None, {
-            "dataset.name": "glyphs", "dataset.image_size": 14, "dataset.ways": 3, "model.filters": 8,
-            "rule.name": "proto-maml", "adaptation.K": 2, "training.meta_batch": 2,
+            "dataset.name": "glyphs", "dataset.image_size": 16, "dataset.ways": 3,
+            "model.filters": 8, "rule.name": "proto-maml",
+            "adaptation.K": 2, "training.meta_batch": 2,
         })[0]
     )  # fmt: skip
     how = p.adaptation(p.training_batch(range(2)), p.m)
@@ -174,7 +175,7 @@ def test_error_analysis_compares_at_theta():
         batch = p.training_batch(range(2))
         adapted, _, _ = adapt_and_validate(p.engine, p.theta, batch, how, range(2))
         rows[name] = estimate(estimator, adapted).theta
-    cases = [Case("fomaml", {}, made["fomaml"])]
+    cases = [Case("fomaml", made["fomaml"])]
     (found,), _ = list(analyse(p, p.theta, p.m, cases, 1))[-1]
     wanted = (rows["fomaml"] - rows["maml"]).norm(dim=1) / rows["maml"].norm(dim=1)
     assert found.task_relative == pytest.approx(wanted.tolist(), rel=1e-6)

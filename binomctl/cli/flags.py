@@ -1,0 +1,104 @@
+"""Options that several commands have: each worded once, and the configuration key it sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ESTIMATOR = Annotated[
+    str | None, typer.Option(help="Meta-gradient estimator; see 'binomctl plugins'.")
+]
+DATASET = Annotated[str | None, typer.Option(help="Data set; see 'binomctl plugins'.")]
+ROOT = Annotated[Path | None, typer.Option(help="Folder of the data set's files; $BINOMCTL_DATA.")]
+MODEL = Annotated[str | None, typer.Option(help="Network: conv4, mlp, resnet12, wrn28, import.")]
+RULE = Annotated[str | None, typer.Option(help="Adaptation rule; see 'binomctl plugins'.")]
+WAYS = Annotated[int | None, typer.Option(help="Classes per task.")]
+SHOTS = Annotated[int | None, typer.Option(help="Support examples per class.")]
+K = Annotated[int | None, typer.Option("--K", help="Inner gradient steps.")]
+ALPHA = Annotated[float | None, typer.Option(help="Inner step size.")]
+META_BATCH = Annotated[int | None, typer.Option(help="Tasks per meta-batch.")]
+SEED = Annotated[int | None, typer.Option(min=0, help="Of the weights and the tasks.")]
+DEVICE = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DTYPE = Annotated[str | None, typer.Option(help="float32 or float64.")]
+ENGINE = Annotated[str | None, typer.Option(help="auto, analytic (the layer algebra) or autograd.")]
+MEMORY = Annotated[
+    str | None, typer.Option(help="store or recompute the linearisations of the inner loop.")
+]
+COMPILE = Annotated[
+    str | None, typer.Option("--compile", help="auto, on or off: torch.compile the meta-step.")
+]
+
+# Of commands that measure several estimators.
+ESTIMATORS = Annotated[
+    str | None,
+    typer.Option(help="Names with commas, imaml:lam=50 for a variant; see 'binomctl plugins'."),
+]
+ORDERS = Annotated[str | None, typer.Option("--L", help="Orders: 0-5, 2 or 1,3,5.")]
+REACH = Annotated[int | None, typer.Option("--C", help="Reach of the hybrid; default K.")]
+
+CONFIG = Annotated[
+    list[Path] | None,
+    typer.Option(help="YAML file, over the defaults; repeatable, later over earlier."),
+]
+ASSIGN = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key, over the file; repeatable."),
+]
+
+JSON = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+CSV = Annotated[Path | None, typer.Option(help="Write the values as CSV.")]
+PLOT = Annotated[bool, typer.Option("--plot", help="Draw the picture.")]
+OUTPUT = Annotated[
+    Path | None,
+    typer.Option(help="The picture: .png, .svg or .pdf; implies --plot."),
+]
+
+# Of commands that may import a run's own network.
+TRUST = Annotated[
+    bool, typer.Option("--trust", help="Import the network that a folder from elsewhere names.")
+]
+IMPORT = Annotated[
+    str | None,
+    typer.Option("--import", metavar="MODULE:CLASS", help="The run's own network, by name."),
+]
+
+KEYS = {
+    "estimator": "estimator.name",
+    "L": "estimator.L",
+    "dataset": "dataset.name",
+    "root": "dataset.root",
+    "ways": "dataset.ways",
+    "shots": "dataset.shots",
+    "model": "model.name",
+    "rule": "rule.name",
+    "K": "adaptation.K",
+    "alpha": "adaptation.alpha",
+    "meta_batch": "training.meta_batch",
+    "seed": "seed",
+    "device": "device",
+    "dtype": "dtype",
+    "engine": "engine.kind",
+    "memory": "engine.memory",
+    "compile": "engine.compile",
+}
+"""Option -> the key it sets."""
+
+
+def given(section: str, **options: Any) -> dict[str, Any]:
+    """Values by configuration key, None where an option was not given.
+
+    Args:
+        section: where options belong that no other command has: "training" for --steps, say.
+        options: by name, as typed but for the dashes.
+    """
+    out = {}
+    for name, value in options.items():
+        if name == "root" and value is not None:
+            value = str(value.expanduser().absolute())
+        if name == "estimators" and value is not None:
+            value = [one.strip() for one in value.split(",")]
+        own = name == "L" and section != "training"  # orders to measure, not the estimator's
+        out[f"{section}.{name}" if own else KEYS.get(name, f"{section}.{name}")] = value
+    return out
