@@ -139,20 +139,24 @@ class MetaGradient:
             NonFiniteError: the result is not finite.
         """
         parts = [self._part(group) for group in batches(episodes)]
-        gradients = torch.cat([part[0] for part in parts])
-        m_rows = torch.cat([part[1] for part in parts])
-        if not (torch.isfinite(gradients).all() and torch.isfinite(m_rows).all()):
-            raise NonFiniteError("the meta-gradient is not finite", "Lower alpha or K.")
+        gradients, m_rows = (self._result([part[i] for part in parts]) for i in (0, 1))
         layout = parts[0][4]
-        result: dict[str, Tensor] = layout.unflatten(
-            gradients if self._per_task else gradients.mean(0)
-        )
-        if m_rows.shape[1]:
-            result["rule.m"] = m_rows if self._per_task else m_rows.mean(0)
+        result: dict[str, Tensor] = layout.unflatten(gradients)
+        if m_rows.shape[-1]:
+            result["rule.m"] = m_rows
         if not self._with_loss:
             return result
         outputs = parts[0][3] if len(parts) == 1 else [o for part in parts for o in part[3]]
         return MetaGradients(result, torch.cat([part[2] for part in parts]), outputs)
+
+    def _result(self, parts: list[Tensor]) -> Tensor:
+        """Estimates [B, n] of parts of the tasks, as they are returned: finite, or refused."""
+        rows = parts[0] if len(parts) == 1 else torch.cat(parts)
+        found = rows if self._per_task else rows.mean(0)
+        # In one pass and without a copy: the extremes of a tensor with a NaN are NaN.
+        if found.numel() and not torch.stack(found.aminmax()).isfinite().all():
+            raise NonFiniteError("the meta-gradient is not finite", "Lower alpha or K.")
+        return found
 
     def _part(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
         def compute(engine: Engine, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Any, Any]:

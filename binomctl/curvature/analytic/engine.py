@@ -71,8 +71,8 @@ class AnalyticEngine:
         precision: Precision = "full",
         x: Tensor | None = None,
     ) -> None:
-        self._network = model if isinstance(model, Network) else Network(model)
-        model = self._network.module
+        self._model = model
+        model = model.module if isinstance(model, Network) else model
         check_model(model)
         first = next(p for _, p in trainable(model))
         check_precision(precision, first.device, first.dtype)
@@ -120,7 +120,8 @@ class AnalyticEngine:
     @property
     def forward(self) -> PlainForward:
         """The network itself, by plain autograd."""
-        return PlainForward(self._network)
+        model = self._model
+        return PlainForward(model if isinstance(model, Network) else Network(model))
 
     def curvature(self, x: Tensor, y: Tensor) -> AnalyticCurvature:
         """Curvature of the support loss on x [B, N, ...], y [B, N, ...]."""

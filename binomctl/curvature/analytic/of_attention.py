@@ -20,7 +20,8 @@ def _attention(b: Builder, call: Call) -> Made:
     names = (("attn_mask", None), ("dropout_p", 0.0), ("is_causal", False), ("scale", None),
              ("enable_gqa", False))  # fmt: skip
     mask, dropout, causal, scale, gqa = (call.get(i, n, d) for i, (n, d) in enumerate(names, 3))
-    if dropout or gqa or (mask is not None and not isinstance(mask, Constant)):
+    learned = mask is not None and not isinstance(mask, Constant)
+    if dropout or gqa or (learned and not mask.example.is_floating_point()):
         return None
     q, k, v = (b.torch(call.get(i, n)) for i, n in enumerate(("query", "key", "value")))
     if scale is None:
@@ -30,7 +31,7 @@ def _attention(b: Builder, call: Call) -> Made:
     if causal:
         allowed = torch.ones(shape[-2:], dtype=torch.bool).tril()
         mask = constant(torch.zeros(shape[-2:]).masked_fill(~allowed, -torch.inf))
-    elif mask is not None and mask.example.dtype == torch.bool:
+    elif isinstance(mask, Constant) and mask.example.dtype == torch.bool:
         if not mask.example.any(-1).all():
             return None  # a row that sees nothing
         seen = mask.read

@@ -14,6 +14,7 @@ from binomctl.curvature.analytic import (
     of_attention,
     of_convolutions,
     of_elementwise,
+    of_linear,
     of_norms,
     of_pools,
     of_products,
@@ -42,6 +43,7 @@ MAKERS: dict[str, Maker] = {
     **of_norms.MAKERS,
     **of_pools.MAKERS,
     **of_attention.MAKERS,
+    **of_linear.MAKERS,
 }
 """Closed forms by the function's name; "name_" is the same in place."""
 
