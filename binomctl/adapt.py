@@ -19,6 +19,7 @@ from binomctl.contracts import (
     LearnsRule,
     Linear,
     Remembers,
+    RemembersAdjoints,
     Starts,
     Support,
     Trajectory,
@@ -179,8 +180,12 @@ def estimate(
     how = trajectory.adaptation
     n = how.m.numel()
     if n:
-        assert isinstance(estimator, LearnsRule)  # check_pair has refused the others
-        w = estimator.adjoints(adapted)
+        if isinstance(estimator, RemembersAdjoints):
+            before = estimator.init_state(how.layout) if state is None else state
+            w, state = estimator.advance_adjoints(adapted, before)
+        else:
+            assert isinstance(estimator, LearnsRule)  # check_pair has refused the others
+            w = estimator.adjoints(adapted)
         rows, m_rows = w[:, 0], adapted.rule_gradient(w[:, 1:])
     elif isinstance(estimator, Remembers):
         before = estimator.init_state(how.layout) if state is None else state

@@ -62,7 +62,7 @@ class Asked:
     made: Estimator = field(init=False)
     made_rule: Rule = field(init=False)
     update: Update | None = field(init=False)
-    steps: range = field(init=False)
+    steps: Sequence[int] = field(init=False)
     """The k whose Hessians the estimator asks for."""
     exact: bool = field(init=False)
     """Whether the estimator is the whole expansion, so that it is the exact meta-gradient."""

@@ -13,6 +13,8 @@ from binomctl.contracts import (
     LearnsRule,
     Linear,
     PlainOnly,
+    Remembers,
+    RemembersAdjoints,
     Stationary,
 )
 from binomctl.errors import ConfigError
@@ -32,7 +34,8 @@ def check_pair(estimator: Estimator, name: str, adaptation: Adaptation, rule_nam
             " (binomctl plugins lists them).",
             key="rule.name",
         )
-    if adaptation.m.numel() and not isinstance(estimator, LearnsRule):
+    learns = LearnsRule if not isinstance(estimator, Remembers) else RemembersAdjoints
+    if adaptation.m.numel() and not isinstance(estimator, learns):
         raise ConfigError(
             f"estimator '{name}' cannot be used under rule '{rule_name}': the rule's"
             f" {adaptation.m.numel():,} meta-parameters need the adjoints of every inner step,"

@@ -31,7 +31,9 @@ FLOORS = [
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 PLUGIN_KINDS = ("estimators", "rules", "updates", "datasets")
-PLUGIN_FLOOR = {"contracts", "expansion", "episodes", "flat", "options", "errors", "images"}
+PLUGIN_FLOOR = {
+    "contracts", "expansion", "episodes", "flat", "options", "ranges", "errors", "images",
+}  # fmt: skip
 
 
 def part(module: str) -> str:

@@ -7,7 +7,8 @@ every expansion estimator at every L; other estimators run their own inner loop 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +17,24 @@ from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate
 from binomctl.analysis.spectrum import Spectrum, spectrum
-from binomctl.contracts import Adaptation, Expands, Expansion, Proximal, Starts
+from binomctl.contracts import (
+    Adaptation,
+    Adapted,
+    EstimatesError,
+    Expands,
+    Expansion,
+    Proximal,
+    Remembers,
+    Starts,
+)
 from binomctl.errors import NonFiniteError
-from binomctl.expansion import combine, elementary_rows, passed_by
+from binomctl.expansion import (
+    binomial_adjoints,
+    combine,
+    elementary_rows,
+    error_estimate,
+    passed_by,
+)
 from binomctl.problem.cases import Case
 from binomctl.problem.engines import at_full_precision
 from binomctl.problem.record import Problem
@@ -35,10 +51,12 @@ class Errors:
     absolute: without the division; cosine: of the angle between the two. over_g:
     |estimate - exact| / |g| per task, the unit of the bounds. A batch or task whose exact
     meta-gradient is zero, or whose estimate is not finite, has no relative error and is counted as
-    undefined; one whose estimate is zero has no cosine.
+    undefined; one whose estimate is zero has no cosine. An estimator with a state goes through the
+    batches as through meta-steps. task_estimated: the estimates of task_relative, where asked for.
     """
 
     case: Case
+    memory: Mapping[str, Tensor] | None = None
     relative: list[float] = field(default_factory=list)
     absolute: list[float] = field(default_factory=list)
     cosine: list[float] = field(default_factory=list)
@@ -46,11 +64,14 @@ class Errors:
     task_absolute: list[float] = field(default_factory=list)
     task_cosine: list[float] = field(default_factory=list)
     over_g: list[float] = field(default_factory=list)
+    task_estimated: list[float] = field(default_factory=list)
     undefined: int = 0
     task_undefined: int = 0
 
-    def add(self, estimate: Tensor, exact: Tensor, g: Tensor) -> None:
-        """Record one batch of estimates [B, d]."""
+    def add(
+        self, estimate: Tensor, exact: Tensor, g: Tensor, estimated: Tensor | None = None
+    ) -> None:
+        """Record one batch of estimates [B, d], and what they say of their own errors [B]."""
         error, size, angle = (float(v) for v in _compare(estimate.mean(0), exact.mean(0)))
         self.absolute += [error] if math.isfinite(error) else []
         if size > 0 and math.isfinite(error):
@@ -62,11 +83,23 @@ class Errors:
         defined = (sizes > 0) & errors.isfinite()
         self.task_absolute += errors[errors.isfinite()].tolist()
         self.task_relative += (errors[defined] / sizes[defined]).tolist()
+        if estimated is not None:
+            self.task_estimated += estimated[defined].tolist()
         self.task_cosine += angles[defined & angles.isfinite()].tolist()
         self.task_undefined += int((~defined).sum())
         norms = g.norm(dim=-1)
         measured = (norms > 0) & errors.isfinite()
         self.over_g += (errors[measured] / norms[measured]).tolist()
+
+    def estimate(self, adapted: Adapted) -> Tensor:
+        """What the estimator says of the next batch, [B, D]."""
+        estimator = self.case.estimator
+        if not isinstance(estimator, Remembers):
+            return estimator.meta_gradient(adapted)
+        if self.memory is None:
+            self.memory = estimator.init_state(adapted.trajectory.adaptation.layout)
+        rows, self.memory = estimator.advance(adapted, self.memory)
+        return rows
 
     def add_failure(self, tasks: int) -> None:
         """Record a batch for which the estimator gave up (NonFiniteError)."""
@@ -84,12 +117,25 @@ class Errors:
             "relative": summary_of(self.relative, values=True) | {"undefined": self.undefined},
             "absolute": summary_of(self.absolute, values=True),
             "cosine": summary_of(self.cosine, values=True),
+            "estimated": self._estimated(),
             "per_task": {
                 "relative": summary_of(self.task_relative) | {"undefined": self.task_undefined},
                 "absolute": summary_of(self.task_absolute),
                 "cosine": summary_of(self.task_cosine),
                 "over_g": summary_of(self.over_g),
             },
+        }
+
+    def _estimated(self) -> dict[str, Any] | None:
+        """The estimates of the error, per task, and how many times too large they are."""
+        if not self.task_estimated:
+            return None
+        pairs = zip(self.task_estimated, self.task_relative, strict=True)
+        ratios = [e / t for e, t in pairs if t > 0 and math.isfinite(e)]
+        return {
+            **summary_of(self.task_estimated, values=True),
+            "true": list(self.task_relative),
+            "over_true": summary_of(ratios),
         }
 
 
@@ -101,12 +147,16 @@ def _compare(estimate: Tensor, exact: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def summary_of(numbers: Sequence[float], values: bool = False) -> dict[str, Any]:
-    """Mean with its 95% Student t half-width, n and the largest; the numbers too, if asked."""
-    out: dict[str, Any] = {"mean": None, "ci95": None, "n": len(numbers), "max": None}
+    """Mean with its 95% Student t half-width, median, n and the largest; the numbers too, if
+    asked."""
+    out: dict[str, Any] = {"mean": None, "ci95": None, "median": None, "n": len(numbers),
+                           "max": None}  # fmt: skip
     if numbers:
         found = mean_ci95(numbers)
         half = found.ci95 if math.isfinite(found.ci95) else None  # one value has no interval
-        out = {"mean": found.mean, "ci95": half, "n": found.n, "max": max(numbers)}
+        middle = statistics.median(numbers)
+        out = {"mean": found.mean, "ci95": half, "median": middle, "n": found.n,
+               "max": max(numbers)}  # fmt: skip
     return out | ({"values": list(numbers)} if values else {})
 
 
@@ -119,6 +169,7 @@ def analyse(
     *,
     step: int = 0,
     with_spectrum: bool = False,
+    with_estimates: bool = False,
     cost: list[float] | None = None,
 ) -> Iterator[tuple[list[Errors], list[Spectrum]]]:
     """Measure the cases on the training batches 0 .. batches - 1, yielding after each one.
@@ -130,6 +181,8 @@ def analyse(
         batches: number of meta-batches of problem.config.training.meta_batch tasks.
         step: the meta-step whose weights of outer losses count.
         with_spectrum: run Lanczos on every H_k too.
+        with_estimates: ask every expansion, and whatever else can say it, how large its error is
+            by its own estimate: one more level of K products each.
         cost: takes, batch by batch, the relative error of the exact meta-gradient computed with
             products in engine.precision, where that is not full. All errors are against the exact
             one in full precision.
@@ -162,19 +215,28 @@ def analyse(
         wanted, _ = to_theta(adapted.trajectory, exact[:, :d])
         for record in errors:
             estimator = record.case.estimator
+            estimated = None
             if isinstance(estimator, Expands):
                 which = estimator.expansion(how.K, adapted.alpha)
                 estimate = passed_by(adapted, combine(rows, which), how.K - which.C)
+                if with_estimates:
+                    w = binomial_adjoints(adapted, which, cut=False)
+                    estimated = error_estimate(adapted, w)
             else:
-                proximal = estimator.proximal if isinstance(estimator, Proximal) else 0.0
-                inner, keep = replace(how, proximal=proximal), estimator.steps(how.K)
-                own, _, _ = adapt_and_validate(problem.engine, theta, batch, inner, keep)
+                own = adapted
+                if isinstance(estimator, Proximal):  # another inner loop
+                    inner = replace(how, proximal=estimator.proximal)
+                    keep = estimator.steps(how.K)
+                    own, _, _ = adapt_and_validate(problem.engine, theta, batch, inner, keep)
                 try:
-                    estimate = estimator.meta_gradient(own)
+                    estimate = record.estimate(own)
                 except NonFiniteError:  # one estimator's failure is not the others'
                     record.add_failure(len(batch))
                     continue
-            record.add(to_theta(adapted.trajectory, estimate[:, :d])[0], wanted, adapted.g_phi)
+                if with_estimates and isinstance(estimator, EstimatesError):
+                    estimated = estimator.error_estimate(own)
+            found, _ = to_theta(adapted.trajectory, estimate[:, :d])
+            record.add(found, wanted, adapted.g_phi, estimated)
         if with_spectrum:
             spectra.append(spectrum(adapted, seed=i))
         yield errors, spectra

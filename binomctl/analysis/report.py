@@ -59,12 +59,13 @@ def joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def csv_rows(reports: list[dict[str, Any]]) -> Iterator[list[Any]]:
-    keys, figures = ["estimator", "L", "C", "alpha_scaling"], ["mean", "ci95", "n", "max"]
+    keys, figures = ["estimator", "L", "C", "alpha_scaling"], ["mean", "ci95", "median", "n", "max"]
     yield ["step", *keys, "options", "measure", *figures]
     for r in reports:
         for e in r["errors"]:
             measures = {k: e[k] for k in ("relative", "absolute", "cosine")}
             measures |= {f"per_task_{k}": v for k, v in e["per_task"].items()}
+            measures |= {"per_task_estimated": e["estimated"]} if e["estimated"] else {}
             for name, v in measures.items():
                 yield [
                     r["step"],

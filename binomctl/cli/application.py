@@ -8,6 +8,7 @@ import typer
 
 from binomctl.cli.bounds import bounds
 from binomctl.cli.config import config_app
+from binomctl.cli.console import show_notes
 from binomctl.cli.data import data_app
 from binomctl.cli.doctor import doctor
 from binomctl.cli.error_analysis import error_analysis
@@ -44,6 +45,7 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
     """Meta-gradient estimators: train, evaluate, measure, compare."""
+    show_notes()
 
 
 app.command()(train)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,6 +34,21 @@ def print_json(value: dict[str, Any]) -> None:
 def print_note(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     sys.stderr.write(text + "\n")
+
+
+class NotesHandler(logging.Handler):
+    """Shows what a library's part says to the person who waits."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_note(record.getMessage())
+
+
+def show_notes() -> None:
+    """Lines of the logger "binomctl.notes" go to stderr from now on."""
+    notes = logging.getLogger("binomctl.notes")
+    if not notes.handlers:
+        notes.addHandler(NotesHandler())
+        notes.setLevel(logging.INFO)
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:

@@ -44,6 +44,9 @@ def error_analysis(
     spectrum: Annotated[
         bool, typer.Option("--spectrum", help="Lanczos on every H_k; draw the matching bounds.")
     ] = False,
+    estimates: Annotated[
+        bool, typer.Option("--estimates", help="What each says of its own error; a second picture.")
+    ] = False,
     M: Annotated[int, typer.Option("--M", min=1, help="For Theorem 3.10.")] = 1,
     dtype: flags.DTYPE = None,
     seed: flags.SEED = None,
@@ -73,7 +76,7 @@ def error_analysis(
     given = flags.given(
         "analysis", dataset=dataset, model=model, rule=rule, K=K, alpha=alpha,
         estimators=estimators, L=L, C=C, alpha_scaling=alpha_scaling, batches=batches, init=init,
-        meta_batch=meta_batch, dtype=dtype, seed=seed, device=device,
+        estimates=estimates or None, meta_batch=meta_batch, dtype=dtype, seed=seed, device=device,
     )  # fmt: skip
     others = (config, assign, checkpoint, along, csv)
     bare = not (spectrum or json_output or any(v is not None for v in (*given.values(), *others)))
@@ -107,6 +110,12 @@ def error_analysis(
 
         draw_errors(reports, picture)
         print_note(f"wrote {picture}")
+        if settings.analysis.estimates:
+            from binomctl.reporting.figure_estimates import draw_estimates
+
+            beside = picture.with_stem(f"{picture.stem}-estimates")
+            draw_estimates(reports[-1], beside)
+            print_note(f"wrote {beside}")
     if json_output:
         print_json(joined(reports))
         return
@@ -128,8 +137,9 @@ def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str
     looking = spectrum and not why
     cost: list[float] = []
     steps = analyse(
-        problem, start.theta, start.m, cases, batches, step=at, with_spectrum=looking, cost=cost
-    )
+        problem, start.theta, start.m, cases, batches, step=at, with_spectrum=looking,
+        with_estimates=problem.config.analysis.estimates, cost=cost,
+    )  # fmt: skip
     hidden = not sys.stderr.isatty()
     bar = tqdm(steps, total=batches, unit="batch", dynamic_ncols=True, disable=hidden)
     errors, spectra = list(bar)[-1]  # the same growing records every time

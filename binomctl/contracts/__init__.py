@@ -12,6 +12,7 @@ from binomctl.contracts.data import Dataset, HasQueryLoss, NamesClasses
 from binomctl.contracts.engine import Curvature, Engine, Forward
 from binomctl.contracts.estimator import (
     Diagnosing,
+    EstimatesError,
     Estimator,
     ExactAtOrder,
     Expands,
@@ -20,6 +21,7 @@ from binomctl.contracts.estimator import (
     Proximal,
     PseudoGradient,
     Remembers,
+    RemembersAdjoints,
     Stationary,
 )
 from binomctl.contracts.inner import (
@@ -41,6 +43,7 @@ __all__ = [
     "Diagnosing",
     "Directs",
     "Engine",
+    "EstimatesError",
     "Estimator",
     "ExactAtOrder",
     "Expands",
@@ -54,6 +57,7 @@ __all__ = [
     "Proximal",
     "PseudoGradient",
     "Remembers",
+    "RemembersAdjoints",
     "Rule",
     "Starts",
     "Stationary",

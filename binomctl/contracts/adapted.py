@@ -51,14 +51,24 @@ class Adapted:
         return how.alpha if how.linear else 1.0
 
     @property
+    def rate(self) -> float:
+        """The inner step size, by which curvatures are made dimensionless."""
+        return self.trajectory.adaptation.alpha
+
+    @property
     def g_phi(self) -> Tensor:
         """g [B, d] without the slots."""
         return self.g[:, : self.trajectory.phi.shape[-1]]
 
     @property
     def still(self) -> bool:
-        """Whether carry is the identity, so that all orders of an expansion are sums."""
+        """Whether every step is phi - alpha M gamma: it has a closed form, and carries nothing."""
         return self.trajectory.adaptation.linear
+
+    @property
+    def sums(self) -> bool:
+        """Whether carry is the identity, so that all orders of an expansion are sums."""
+        return self.still
 
     def carry(self, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is V[:, p] pulled back through step ks[p] with gamma held fixed: V [B, P, D]."""
@@ -69,14 +79,20 @@ class Adapted:
 
         H_k M^T v under a linear rule; -H_k J^T v with J = d U_k / d gamma otherwise.
         """
+        products = self.hessian(ks, self.into_hessians(ks, V))
+        if products.shape == V.shape:
+            return products
+        out = torch.zeros_like(V)
+        out[..., : products.shape[-1]] = products
+        return out
+
+    def into_hessians(self, ks: Sequence[int], V: Tensor) -> Tensor:
+        """What `hvp` applies H_{ks[p]} to: V [B, P, D] -> [B, P, d]."""
         how = self.trajectory.adaptation
         if not self.still:
-            products = self.hessian(ks, -self._pull(ks, V, _GAMMA))
-            out = torch.zeros_like(V)
-            out[..., : products.shape[-1]] = products
-            return out
+            return -self._pull(ks, V, _GAMMA)
         assert isinstance(how.rule, Linear)
-        return self.hessian(ks, how.rule.apply_transpose(how.m, V, how.layout))
+        return how.rule.apply_transpose(how.m, V, how.layout)
 
     def hessian(self, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is H_{ks[p]} V[:, p] of the support loss as the inner loop scales it: V

@@ -5,7 +5,7 @@ Whoever has the method of an ability can do it; the core asks for the method, ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -20,7 +20,7 @@ class Estimator(Protocol):
     Pure linear algebra over `Adapted`; it never sees a model, a loss or an optimiser.
     """
 
-    def steps(self, K: int) -> range:
+    def steps(self, K: int) -> Sequence[int]:
         """The k whose H_k the estimator will ask for; the rest is never linearised.
 
         Raises:
@@ -60,6 +60,26 @@ class Remembers(Protocol):
         self, adapted: Adapted, state: Mapping[str, Tensor]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """What `meta_gradient` gives, from a state, and the next state."""
+        ...
+
+
+@runtime_checkable
+class RemembersAdjoints(Remembers, Protocol):
+    """An estimator that learns as it goes, and serves rules with meta-parameters."""
+
+    def advance_adjoints(
+        self, adapted: Adapted, state: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """What `adjoints` gives, from a state, and the next state."""
+        ...
+
+
+@runtime_checkable
+class EstimatesError(Protocol):
+    """An estimator that can say how far from exact it is, without the exact meta-gradient."""
+
+    def error_estimate(self, adapted: Adapted) -> Tensor:
+        """An estimate of the relative error of every task, [B]; it costs products of its own."""
         ...
 
 

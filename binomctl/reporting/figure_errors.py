@@ -39,7 +39,7 @@ def draw_errors(reports: Sequence[dict[str, Any]], path: Path) -> None:
     save(figure, path)
 
 
-def _label(error: dict[str, Any]) -> str:
+def label_of(error: dict[str, Any]) -> str:
     label = named(error)
     if error["C"] is not None:
         label += f", C = {error['C']}"
@@ -49,7 +49,7 @@ def _label(error: dict[str, Any]) -> str:
 def _groups(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     out: dict[str, list[dict[str, Any]]] = {}
     for error in report["errors"]:
-        out.setdefault(_label(error), []).append(error)
+        out.setdefault(label_of(error), []).append(error)
     return out
 
 
@@ -93,12 +93,12 @@ def _by_batch(axes: Any, report: dict[str, Any]) -> None:
 
 
 def _along(axes: Any, reports: Sequence[dict[str, Any]]) -> None:
-    keys = [(_label(e), e["L"]) for e in reports[0]["errors"]]
+    keys = [(label_of(e), e["L"]) for e in reports[0]["errors"]]
     for i, (label, L) in enumerate(keys):
         points = []
         for report in reports:
             for e in report["errors"]:
-                if (_label(e), e["L"]) == (label, L) and e["relative"]["mean"]:
+                if (label_of(e), e["L"]) == (label, L) and e["relative"]["mean"]:
                     points.append((report["step"], e["relative"]["mean"]))
         name = label if L is None else f"{label}, L = {L}"
         axes.plot([s for s, _ in points], [v for _, v in points], label=name, **look(i))

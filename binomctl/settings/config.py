@@ -185,6 +185,7 @@ class AnalysisSection(_Section):
     )
     batches: int = Field(200, ge=1, description="meta-batches")
     init: str = Field("model", description="model: its own; a number: N(0, number^2) weights")
+    estimates: bool = Field(False, description="ask each for an estimate of its own error too")
 
 
 class ProfileSection(_Section):

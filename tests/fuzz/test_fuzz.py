@@ -11,13 +11,17 @@ import shutil
 import time
 from pathlib import Path
 
+import layouts
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from binomctl.cli.application import app
 from binomctl.errors import BinomctlError
 from binomctl.files.pickles.unpickle import read_pickle
+from binomctl.images.store import IMAGES, INDEX, open_store, verify
 from binomctl.runs import RunDirectory
 from binomctl.runs.listing import info
 from binomctl.runs.resuming import outcome
@@ -154,3 +158,61 @@ def test_run_folders(run, name, content, at):
     before = path.read_bytes() if path.exists() else b""
     path.write_bytes(content if at is None else before[:at] + content + before[at + len(content) :])
     ends(everything, copy)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    from binomctl_datasets.image_folder import ImageFolder
+
+    from binomctl.images.prepare import prepare
+
+    root = tmp_path_factory.mktemp("pictures")
+    layouts.folders(root, size=8)
+    return prepare(ImageFolder(root=str(root), image_size=8).recipe, root).path
+
+
+@EASY
+@given(name=st.sampled_from([INDEX, IMAGES]), content=HOSTILE, at=st.none() | st.integers(0, 4000))
+@pytest.mark.promise(25, fault="prepared data sets in which a file is anything")
+def test_prepared_data_sets(store, name, content, at):
+    path = store / name
+    before = path.read_bytes()
+    whole = content if at is None else before[:at] + content + before[at + len(content) :]
+    try:
+        path.write_bytes(whole)
+        ends(lambda: verify(open_store(store), {}))
+    finally:
+        path.write_bytes(before)
+
+
+WORDS = st.one_of(
+    st.text(max_size=12), st.integers().map(str), st.floats().map(str),
+    st.sampled_from(["0-5", "1,3,5", "5-1", "nan", "1e400", "-0", "8GiB", "90m", "12:00:00", "all",
+                     "a=b=c", "seed=[", "model.x.y=1", "@/etc/passwd", "auto", "cuda:99", "\x00"]),
+)  # fmt: skip
+COMMANDS = [
+    (["bounds"], ["--K", "--alpha", "--H", "--h", "--M", "--theorem", "--seed", "--output"]),
+    (["train", "--dry-run", "--dataset", "sinusoid", "--set", "model.width=3"],
+     ["--L", "--K", "--alpha", "--ways", "--seed", "--device", "--dataset", "--model", "--rule",
+      "--engine", "--set", "--time-limit", "--resume", "--config", "--task-chunk"]),
+    (["error-analysis", "--dataset", "no-such-data"],
+     ["--L", "--C", "--estimators", "--init", "--checkpoint", "--dtype", "--set", "--output"]),
+    (["profile", "--dataset", "no-such-data", "--plan"], ["--memory-budget", "--time-budget"]),
+    (["eval"], ["--tasks", "--checkpoint", "--split", "--device"]),
+    (["runs", "ls"], []),
+    (["data", "verify"], ["--size", "--root", "--set"]),
+]  # fmt: skip
+
+
+@EASY
+@given(
+    command=st.sampled_from(COMMANDS), which=st.integers(0, 20), value=WORDS,
+    more=st.lists(WORDS, max_size=2),
+)  # fmt: skip
+@pytest.mark.promise(25, fault="values on the command line")
+def test_values_on_the_command_line(command, which, value, more):
+    words, options = command
+    given_ = [options[which % len(options)], value] if options else [value]
+    answer = CliRunner().invoke(app, [*words, *given_, *more])
+    error = answer.exception
+    assert error is None or isinstance(error, BinomctlError | SystemExit), (words, given_, more)

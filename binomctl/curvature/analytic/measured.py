@@ -37,6 +37,8 @@ ROUNDS, SECONDS = 5, 2.0
 PATIENCE, ABANDONED = 30.0, 120.0
 """Seconds that another process's answer is waited for, and after which it will not come."""
 _LOG = logging.getLogger("binomctl")
+_NOTES = logging.getLogger("binomctl.notes")
+"""What takes seconds, for the person who waits: the command line shows it."""
 
 Make = Callable[[Convolution], AnalyticEngine]
 
@@ -65,6 +67,10 @@ def measured_convolution(make: Make, theta: Tensor, sets: tuple[Tensor, ...]) ->
         return _awaited(path) or candidates[0]
     except OSError:
         return candidates[0]
+    _NOTES.info(
+        "measuring how convolutions of this size are fastest; kept in %s for the next time",
+        path.parent,
+    )
     try:
         milliseconds = _race({c: make(c) for c in candidates}, theta, sets)
         first = candidates[0]

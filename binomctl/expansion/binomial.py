@@ -19,7 +19,7 @@ Steps before the last C have no Hessian, and are passed by P_k alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -33,25 +33,25 @@ def binomial_expansion(adapted: Adapted, which: Expansion) -> Tensor:
     L, C = which.L, which.C
     if L == 0:
         return passed_by(adapted, adapted.g, adapted.K)
-    expand = _by_rows if adapted.curvature.order == "rows" else _by_columns
+    expand = _by_rows if adapted.curvature.order == "rows" else by_columns
     return passed_by(adapted, expand(adapted, L, C, which.alpha), adapted.K - C)
 
 
 def passed_by(adapted: Adapted, w: Tensor, k: int) -> Tensor:
     """P_0 ... P_{k-1} w [B, D], with the outer losses on the way: steps without their Hessians."""
-    if adapted.still and not adapted.sources:
+    if adapted.sums and not adapted.sources:
         return w
     for at in reversed(range(k)):
-        w = _past(adapted, w, at)
+        w = past(adapted, w, at)
     return w
 
 
-def _past(adapted: Adapted, w: Tensor, k: int) -> Tensor:
+def past(adapted: Adapted, w: Tensor, k: int) -> Tensor:
     """P_k w + c_k g_k: one step past its Hessian."""
-    return _with_source(adapted, adapted.carry([k], w.unsqueeze(1))[:, 0], k)
+    return with_source(adapted, adapted.carry([k], w.unsqueeze(1))[:, 0], k)
 
 
-def _with_source(adapted: Adapted, w: Tensor, k: int) -> Tensor:
+def with_source(adapted: Adapted, w: Tensor, k: int) -> Tensor:
     """w [B, D] with the outer loss at phi^k."""
     source = adapted.sources.get(k)
     if source is None:
@@ -59,7 +59,7 @@ def _with_source(adapted: Adapted, w: Tensor, k: int) -> Tensor:
     return torch.cat([w[:, : source.shape[1]] + source, w[:, source.shape[1] :]], 1)
 
 
-def _by_columns(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
+def by_columns(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
     """The cascade of Theorem 3.2: L sequential levels of C-L+1 products at different points.
 
     Level l turns V[:, p] = S_l(K-C + L-l+p) into S_{l+1}(K-C + L-1-l+p). Algorithm 1 of the paper
@@ -67,7 +67,7 @@ def _by_columns(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
     """
     first = adapted.K - C
     P = C - L + 1
-    sums = adapted.still and not adapted.sources
+    sums = adapted.sums and not adapted.sources
     V = _first_level(adapted, first + L, P)
     for level in range(L):
         k = first + L - 1 - level
@@ -80,7 +80,7 @@ def _by_columns(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
         w, columns = V[:, -1], []  # orders l and l+1 agree where only l Hessians were met
         for p in reversed(range(P)):
             w = adapted.carry([k + p], w.unsqueeze(1))[:, 0] - alpha * U[:, p]
-            w = _with_source(adapted, w, k + p)
+            w = with_source(adapted, w, k + p)
             columns.append(w)
         V = torch.stack(columns[::-1], 1)
     return V[:, 0]
@@ -88,105 +88,112 @@ def _by_columns(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
 
 def _first_level(adapted: Adapted, k: int, P: int) -> Tensor:
     """S_0 at k .. k + P - 1 = K, [B, P, D]."""
-    if adapted.still and not adapted.sources:
+    if adapted.sums and not adapted.sources:
         return adapted.g.unsqueeze(1).expand(-1, P, -1)
     columns = [adapted.g]
     for at in reversed(range(k, k + P - 1)):
-        columns.append(_past(adapted, columns[-1], at))
+        columns.append(past(adapted, columns[-1], at))
     return torch.stack(columns[::-1], 1)
 
 
 def _by_rows(adapted: Adapted, L: int, C: int, alpha: float) -> Tensor:
     """The same numbers, one H_k at a time: the last of the rows' S_L(k)."""
-    for _, top in _rows(adapted, L, C, alpha):
-        last = top
-    return last
+    return last(rows(adapted, L, adapted.K - C, alpha))
 
 
-def _rows(adapted: Adapted, L: int, C: int, alpha: float) -> Iterator[tuple[int, Tensor]]:
-    """k and S_L(k) [B, D] for k = K-1 down to K-C: one H_k at a time, applied to all it is owed.
+def last(found: Iterator[tuple[int, Tensor]]) -> Tensor:
+    """The value at the lowest k."""
+    for _, value in found:
+        at = value
+    return at
 
-    At row k only orders j with L - (k - (K-C)) <= j <= K-k are new or still needed; orders above
-    K-k coincide with order K-k, because only K-k Hessians have been met.
+
+def rows(
+    adapted: Adapted, L: int, first: int, alpha: float, kept: Collection[int] = ()
+) -> Iterator[tuple[int, Tensor]]:
+    """k and S_L(k) [B, D] for k = K-1 down to first: one H_k at a time, applied to all it is owed.
+
+    At row k only orders j with L - below <= j <= met are new or still needed, where below steps
+    under k and met ones from k on are expanded; orders above met coincide with order met, because
+    only so many Hessians have been met. Steps that are kept are exact in every order.
     """
-    first = adapted.K - C
-    S = {0: adapted.g}
+    kept = frozenset(kept)
+    S, met = {0: adapted.g}, 0
+    below = sum(k not in kept for k in range(first, adapted.K))
     for k in reversed(range(first, adapted.K)):
-        top = min(L, adapted.K - k)
-        orders = range(max(L - (k - first), 1), top + 1)
-        below = [S[j - 1] for j in orders]
-        V = torch.stack(below, dim=1) if len(below) > 1 else below[0].unsqueeze(1)
-        scaled = alpha * adapted.hvp([k] * len(orders), V)
-        S = _carried(adapted, S, k)
-        S |= {
-            j: torch.sub(S.get(j, S[j - 1]), scaled[:, i], out=scaled[:, i])
-            for i, j in enumerate(orders)
-        }
+        if k in kept:
+            factors = adapted.hvp([k] * len(S), torch.stack(list(S.values()), 1))
+            carried = _carried(adapted, S, k)
+            S = {j: torch.sub(v, factors[:, i], alpha=alpha)
+                 for i, (j, v) in enumerate(carried.items())}  # fmt: skip
+        else:
+            met, below = met + 1, below - 1
+            top = min(L, met)
+            orders = range(max(L - below, 1), top + 1)
+            scaled = _scaled(adapted, S, orders, k, alpha)
+            S = _carried(adapted, S, k)
+            S |= {
+                j: torch.sub(S.get(j, S[j - 1]), scaled[:, i], out=scaled[:, i])
+                for i, j in enumerate(orders)
+            }
         if k in adapted.sources:
-            S = {j: _with_source(adapted, v, k) for j, v in S.items()}
-        yield k, S[top]
-        S = {j: v for j, v in S.items() if j >= L - (k - first)}  # what lower rows still take
+            S = {j: with_source(adapted, v, k) for j, v in S.items()}
+        yield k, S[min(L, met)]
+        S = {j: v for j, v in S.items() if j >= L - below}  # what lower rows still take
+
+
+def _scaled(
+    adapted: Adapted, S: dict[int, Tensor], orders: Sequence[int], k: int, alpha: float
+) -> Tensor:
+    """alpha B_k S_{j-1} for the orders j, [B, their number, D]."""
+    if not orders:
+        return adapted.g.unsqueeze(1)[:, :0]
+    parts = [S[j - 1] for j in orders]
+    V = torch.stack(parts, dim=1) if len(parts) > 1 else parts[0].unsqueeze(1)
+    return alpha * adapted.hvp([k] * len(orders), V)
 
 
 def _carried(adapted: Adapted, S: dict[int, Tensor], k: int) -> dict[int, Tensor]:
-    if adapted.still:
+    if adapted.sums:
         return S
     V = adapted.carry([k] * len(S), torch.stack(list(S.values()), 1))
     return dict(zip(S, V.unbind(1), strict=True))
 
 
-def binomial_adjoints(adapted: Adapted, which: Expansion) -> Tensor:
+def binomial_adjoints(adapted: Adapted, which: Expansion, *, cut: bool = True) -> Tensor:
     """w_0 .. w_K [B, K+1, D] of the expansion: the same order L of every tail product.
 
-    w_k = S_L(k) for k > K-C; w_0 = S_L(0), the meta-gradient. Steps before the last C are cut
-    off, as in truncated backpropagation: their w is zero. The rows of the meta-gradient pass by
+    w_k = S_L(k) for k > K-C; w_0 = S_L(0), the meta-gradient. The rows of the meta-gradient pass by
     all of them, so they cost nothing more.
+
+    Args:
+        cut: steps before the last C are cut off, as in truncated backpropagation: their w is zero.
+            Otherwise w is passed by them as w_0 is.
     """
     L, C, K = which.L, which.C, adapted.K
     w = adapted.g.new_zeros(adapted.g.shape[0], K + 1, adapted.g.shape[1])
     w[:, K] = adapted.g
-    last = adapted.g
+    w_k = adapted.g
     if L:
-        for k, last in _rows(adapted, L, C, which.alpha):
-            w[:, k] = last
+        for k, w_k in rows(adapted, L, K - C, which.alpha):
+            w[:, k] = w_k
     else:
         for k in reversed(range(K - C, K)):
-            last = _past(adapted, last, k)
-            w[:, k] = last
-    if K > C:
+            w_k = past(adapted, w_k, k)
+            w[:, k] = w_k
+    if K > C and cut:
         w[:, K - C] = 0
-    w[:, 0] = passed_by(adapted, last, K - C)
+        w[:, 0] = passed_by(adapted, w_k, K - C)
+        return w
+    for k in reversed(range(K - C)):
+        w_k = past(adapted, w_k, k)
+        w[:, k] = w_k
     return w
 
 
 def scaled_alpha(K: int, alpha: float, L: int, scaling: str) -> float:
     """alpha' of the expansion: alpha, or L alpha / K when scaling is "paper" (appendix C.2)."""
     return L * alpha / K if scaling == "paper" else alpha
-
-
-def elementary_rows(adapted: Adapted) -> list[Tensor]:
-    """e_j(k), j = 0..K-k, for k = 0..K: [B, K-k+1, D] each, by K (K+1) / 2 products.
-
-    e_j(k) is the part of order j: under gradient descent the sum over k <= k_1 < ... < k_j < K of
-    H_{k_1} ... H_{k_j} g, by e_j(k) = P_k e_j(k+1) + B_k e_{j-1}(k+1). `combine` makes any
-    expansion of them.
-    """
-    rows = [adapted.g.unsqueeze(1)]
-    for k in reversed(range(adapted.K)):
-        below = rows[-1]
-        products = adapted.hvp([k] * below.shape[1], below)
-        carried = adapted.carry([k] * below.shape[1], below)
-        padded = torch.cat([carried, torch.zeros_like(below[:, :1])], dim=1)
-        padded[:, 0] = _with_source(adapted, padded[:, 0], k)
-        rows.append(torch.cat([padded[:, :1], padded[:, 1:] + products], dim=1))
-    return rows[::-1]
-
-
-def combine(rows: list[Tensor], which: Expansion) -> Tensor:
-    """S_L(K-C) = sum over j <= L of (-alpha)^j e_j(K-C), [B, d]; in float64, for it cancels."""
-    row = rows[len(rows) - 1 - which.C]
-    powers = [(-which.alpha) ** j for j in range(which.L + 1)]
-    return torch.einsum("j,bjd->bd", row.new_tensor(powers), row[:, : which.L + 1])
 
 
 def check_order(L: int, K: int | None = None) -> None:

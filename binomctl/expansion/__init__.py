@@ -1,0 +1,38 @@
+"""Everything an estimator may make of the factors A_k: expansions, exact steps, what deflation
+leaves, weights of orders, and estimates of what was neglected."""
+
+from binomctl.expansion.binomial import (
+    binomial_adjoints,
+    binomial_expansion,
+    check_order,
+    passed_by,
+    scaled_alpha,
+)
+from binomctl.expansion.coefficients import minimax_weights
+from binomctl.expansion.deflation import deflated, krylov
+from binomctl.expansion.elementary import combine, elementary_rows, elementary_sums, weighed
+from binomctl.expansion.kept import check_kept, exactly, kept_adjoints, kept_expansion
+from binomctl.expansion.neglected import error_estimate, until
+from binomctl.expansion.quadrature import quadrature_adjoints
+
+__all__ = [
+    "binomial_adjoints",
+    "binomial_expansion",
+    "check_kept",
+    "check_order",
+    "combine",
+    "deflated",
+    "elementary_rows",
+    "elementary_sums",
+    "error_estimate",
+    "exactly",
+    "kept_adjoints",
+    "kept_expansion",
+    "krylov",
+    "minimax_weights",
+    "passed_by",
+    "quadrature_adjoints",
+    "scaled_alpha",
+    "until",
+    "weighed",
+]

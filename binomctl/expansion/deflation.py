@@ -1,0 +1,125 @@
+"""A low-rank part of the Hessians taken out of the expansion, and carried exactly instead.
+
+With Q [r, d] orthonormal, HQ and T = Q H Q^T from r Lanczos steps at one point of the trajectory,
+
+    low(v) = HQ^T Q v + Q^T HQ v - Q^T T Q v      (two-sided; projected: Q^T T Q v)
+    A_k = P_k' - alpha R_k,   P_k' v = P_k v - alpha low(v),   R_k v = B_k v - low(v),
+
+and every expansion runs as before, in R instead of H: its error is about
+C(K, L+1) (alpha |R|)^{L+1}, which is small where Hessians change slowly along the path.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from binomctl.contracts import Adapted
+from binomctl.errors import NonFiniteError
+
+Form = Literal["auto", "two-sided", "projected"]
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """Of B tasks: Q, HQ [B, r, d], T [B, r, r]; a row of Q that was not needed is zero.
+
+    sides [B, 1, 1]: 1 where the form is two-sided, 0 where it is projected.
+    """
+
+    Q: Tensor
+    HQ: Tensor
+    T: Tensor
+    sides: Tensor
+
+    def times(self, V: Tensor) -> Tensor:
+        """low(v) of every column: V [B, P, d] -> the same."""
+        c, h = V @ self.Q.mT, V @ self.HQ.mT  # [B, P, r]
+        inner = c @ self.T
+        onto_q = self.sides * (h - inner) + (1 - self.sides) * inner
+        return self.sides * (c @ self.HQ) + onto_q @ self.Q
+
+
+def krylov(adapted: Adapted, k: int, r: int, form: Form = "auto") -> LowRank:
+    """r Lanczos steps with H_k, begun at what H_k meets of g, by r products at one linearisation.
+
+    Args:
+        form: "auto" is two-sided for a task with alpha |T| <= 1, where it is the closer one, and
+            projected otherwise, where the two-sided one is no contraction.
+
+    Raises:
+        NonFiniteError: a product is not finite.
+    """
+    w = adapted.into_hessians([k], adapted.g.unsqueeze(1))[:, 0]
+    largest = w.norm(dim=-1, keepdim=True)
+    Q: list[Tensor] = []
+    HQ: list[Tensor] = []
+    for _ in range(r):
+        for _ in range(2):  # once more: rounding spoils the first time
+            for q in Q:
+                w = w - (w * q).sum(-1, keepdim=True) * q
+        size = w.norm(dim=-1, keepdim=True)
+        # What is left of a space that H maps into itself is rounding: no direction.
+        there = size > 1e3 * torch.finfo(w.dtype).eps * largest
+        q = torch.where(there, w / size.clamp_min(torch.finfo(w.dtype).tiny), 0.0)
+        w = adapted.hessian([k], q.unsqueeze(1))[:, 0]
+        largest = torch.maximum(largest, w.norm(dim=-1, keepdim=True))
+        Q.append(q)
+        HQ.append(w)
+    low, image = torch.stack(Q, 1), torch.stack(HQ, 1)
+    T = image @ low.mT
+    T = (T + T.mT) / 2
+    if not bool(torch.isfinite(T).all()):
+        raise NonFiniteError(
+            f"the spectrum of H_{k} cannot be measured: a product is not finite",
+            "Lower adaptation.alpha.",
+        )
+    if form == "auto":
+        sides = (adapted.rate * torch.linalg.matrix_norm(T, 2) <= 1).to(T).view(-1, 1, 1)
+    else:
+        sides = T.new_full((len(T), 1, 1), float(form == "two-sided"))
+    return LowRank(low, image, T, sides)
+
+
+@dataclass(frozen=True)
+class Deflated(Adapted):
+    """A trajectory whose low rank is carried: `lows` serve one equal segment of its steps each."""
+
+    lows: tuple[LowRank, ...] = ()
+
+    @property
+    def sums(self) -> bool:
+        return False
+
+    def carry(self, ks: Sequence[int], V: Tensor) -> Tensor:
+        return super().carry(ks, V) - self.alpha * self._low(ks, V)
+
+    def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
+        return super().hvp(ks, V) - self._low(ks, V)
+
+    def _low(self, ks: Sequence[int], V: Tensor) -> Tensor:
+        into = self.into_hessians(ks, V)
+        out, d = torch.zeros_like(V), into.shape[-1]
+        of = [k * len(self.lows) // self.K for k in ks]
+        for segment in set(of):
+            mine = [p for p, s in enumerate(of) if s == segment]
+            out[:, mine, :d] = self.lows[segment].times(into[:, mine])
+        return out
+
+
+def deflated(adapted: Adapted, r: int, segments: int = 1, form: Form = "auto") -> Deflated:
+    """The trajectory with a low rank of r directions for each of its segments."""
+    lows = tuple(krylov(adapted, k, r, form) for k in middles(adapted.K, segments))
+    given = {f.name: getattr(adapted, f.name) for f in fields(Adapted)}
+    return Deflated(**given, lows=lows)
+
+
+def middles(K: int, segments: int) -> list[int]:
+    """The step in the middle of each of equal segments of 0 .. K-1."""
+    bounds = [-(-s * K // segments) for s in range(segments + 1)]
+    return [(a + b - 1) // 2 for a, b in itertools.pairwise(bounds)]

@@ -1,0 +1,43 @@
+"""A picture of estimates of the error against the error itself, from a report alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from binomctl.reporting.figure_errors import label_of
+from binomctl.reporting.figures import look, new_figure, save, style
+
+MOST = 200  # tasks of one estimator: more hide one another
+
+
+def draw_estimates(report: dict[str, Any], path: Path) -> None:
+    """One point a task; on the line an estimate is right, above it too careful."""
+    figure = new_figure(6.0, 5.0)
+    axes = figure.subplots()
+    known = [e for e in report["errors"] if e["estimated"]]
+    seen: list[float] = []
+    for i, error in enumerate(known):
+        found = error["estimated"]
+        pairs = list(zip(found["true"], found["values"], strict=True))
+        pairs = [(t, e) for t, e in pairs if t > 0 and e > 0][:MOST]
+        if not pairs:
+            continue
+        seen += [v for pair in pairs for v in pair]
+        order = "" if error["L"] is None else f", L = {error['L']}"
+        ratio = found["over_true"]["median"]
+        axes.plot(
+            [t for t, _ in pairs],
+            [e for _, e in pairs],
+            alpha=0.5,
+            label=f"{label_of(error)}{order} (median {ratio:.2g} times)",
+            **look(i) | {"markersize": 3, "linestyle": ""},
+        )
+    if seen:
+        ends = [min(seen), max(seen)]
+        axes.plot(ends, ends, color="0.4", lw=1)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    style(axes, "estimates of the relative error, per task", "relative error", "its estimate")
+    axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    save(figure, path)
