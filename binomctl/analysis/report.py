@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from binomctl.analysis.errors import Errors, summary_of
+from binomctl.analysis.measured import Errors, summary_of
 from binomctl.problem.build import resolved
 from binomctl.problem.record import Problem
 from binomctl.reporting.labels import options_text

@@ -12,7 +12,7 @@ from binomctl.expansion.coefficients import minimax_weights
 from binomctl.expansion.deflation import deflated, krylov
 from binomctl.expansion.elementary import combine, elementary_rows, elementary_sums, weighed
 from binomctl.expansion.kept import check_kept, exactly, kept_adjoints, kept_expansion
-from binomctl.expansion.neglected import error_estimate, until
+from binomctl.expansion.neglected import error_estimate, estimated_error, until
 from binomctl.expansion.quadrature import quadrature_adjoints
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "elementary_rows",
     "elementary_sums",
     "error_estimate",
+    "estimated_error",
     "exactly",
     "kept_adjoints",
     "kept_expansion",

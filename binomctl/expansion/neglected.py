@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from binomctl.contracts import Adapted
-from binomctl.expansion.binomial import with_source
+from binomctl.contracts import Adapted, EstimatesError, Estimator, Expands
+from binomctl.expansion.binomial import binomial_adjoints, with_source
 from binomctl.expansion.quadrature import nodes
 
 
@@ -38,6 +38,16 @@ def error_estimate(adapted: Adapted, w: Tensor, products: int | None = None) -> 
     size = w[:, 0].norm(dim=-1)
     found: Tensor = (K / len(ks)) * defects.norm(dim=-1) / size.clamp_min(torch.finfo(w.dtype).tiny)
     return found
+
+
+def estimated_error(estimator: Estimator, adapted: Adapted) -> Tensor | None:
+    """What an estimator says of its own relative error, [B]; None where it says nothing."""
+    if isinstance(estimator, EstimatesError):
+        return estimator.error_estimate(adapted)
+    if not isinstance(estimator, Expands):
+        return None
+    which = estimator.expansion(adapted.K, adapted.alpha)
+    return error_estimate(adapted, binomial_adjoints(adapted, which, cut=False))
 
 
 def until(adapted: Adapted, tolerance: float, most: int) -> tuple[Tensor, int, Tensor]:

@@ -9,6 +9,7 @@ from binomctl.reporting.figure_errors import label_of
 from binomctl.reporting.figures import look, new_figure, save, style
 
 MOST = 200  # tasks of one estimator: more hide one another
+ROUNDING = 1e-13  # below it an estimator is exact, and nothing is estimated
 
 
 def draw_estimates(report: dict[str, Any], path: Path) -> None:
@@ -20,7 +21,7 @@ def draw_estimates(report: dict[str, Any], path: Path) -> None:
     for i, error in enumerate(known):
         found = error["estimated"]
         pairs = list(zip(found["true"], found["values"], strict=True))
-        pairs = [(t, e) for t, e in pairs if t > 0 and e > 0][:MOST]
+        pairs = [(t, e) for t, e in pairs if t > ROUNDING and e > 0][:MOST]
         if not pairs:
             continue
         seen += [v for pair in pairs for v in pair]

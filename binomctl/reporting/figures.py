@@ -67,7 +67,9 @@ def style(axes: Any, title: str, xlabel: str, ylabel: str = "") -> None:
 
 def look(i: int) -> dict[str, Any]:
     """Colour and marker of the i-th curve."""
-    return {"color": PALETTE[i % len(PALETTE)], "marker": MARKS[i % len(MARKS)], "markersize": 4}
+    again = i // len(PALETTE)  # a colour that comes back has another marker
+    mark = MARKS[(i + again) % len(MARKS)]
+    return {"color": PALETTE[i % len(PALETTE)], "marker": mark, "markersize": 4}
 
 
 def draw_bounds(curves: Sequence[Curve], caption: str, normalized: bool, path: Path) -> None:

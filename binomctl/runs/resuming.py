@@ -14,8 +14,8 @@ from binomctl.runs.naming import default_path
 from binomctl.settings.config import Config
 
 HARMLESS = (
-    "training.workers", "training.log_every", "training.checkpoint_every", "training.keep_last",
-    "training.keep_every", "analysis", "profile",
+    "training.workers", "training.log_every", "training.error_estimate",
+    "training.checkpoint_every", "training.keep_last", "training.keep_every", "analysis", "profile",
 )  # fmt: skip
 """Keys that no number of a training run depends on."""
 

@@ -151,6 +151,10 @@ class TrainingSection(_Section):
     )
     workers: int = Field(1, ge=0, description="threads that draw tasks ahead; 0: none")
     log_every: int = Field(10, ge=1, description="meta-steps per line of metrics.jsonl")
+    error_estimate: bool = Field(
+        False,
+        description="log the estimator's own estimate of its error, by K products a logged step",
+    )
     validate_every: int = Field(50, ge=1, description="meta-steps between validations")
     validation_tasks: int = Field(50, ge=2, description="tasks per validation")
     patience: int | None = Field(

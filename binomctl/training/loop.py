@@ -12,6 +12,7 @@ from torch import Tensor
 from binomctl.contracts import Diagnosing, Trajectory
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import NonFiniteError
+from binomctl.expansion import estimated_error
 from binomctl.machine.prefetch import ahead
 from binomctl.problem.batch_norm import Statistics, measure
 from binomctl.problem.record import Problem
@@ -81,6 +82,10 @@ def _advance(
     at = compute(state.theta.detach(), state.m.detach(), batch, state.step, state.memory)
     update(problem, state, indices, batch, at)
     figures: dict[str, float] = {}
+    if diagnose and problem.config.training.error_estimate and at.adapted is not None:
+        estimated = estimated_error(problem.estimator, at.adapted)
+        if estimated is not None:
+            figures["error_estimate"] = float(estimated.median())
     if diagnose and isinstance(problem.estimator, Diagnosing):
         assert at.adapted is not None
         named = problem.estimator.diagnose(at.adapted, at.per_task[0])

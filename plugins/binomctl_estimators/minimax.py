@@ -62,7 +62,8 @@ class MinimaxMAML:
         if calls % self.every == 0:
             found = self._measured(adapted)
             interval = torch.stack([found[:, 0].min(), found[:, 1].max()])
-        rows = self._estimate(adapted, interval.expand(len(adapted.g), 2))
+        told = calls % self.every == 0
+        rows = self._estimate(adapted, interval.expand(len(adapted.g), 2), told=told)
         return rows, {"calls": torch.tensor(calls + 1), "interval": interval}
 
     def meta_gradient(self, adapted: Adapted) -> Tensor:
@@ -81,20 +82,21 @@ class MinimaxMAML:
         ends = torch.stack([ritz.amin(-1).clamp(max=0.0), ritz.amax(-1).clamp(min=0.0)], -1)
         return ends.to("cpu", torch.float64)
 
-    def _estimate(self, adapted: Adapted, intervals: Tensor) -> Tensor:
+    def _estimate(self, adapted: Adapted, intervals: Tensor, *, told: bool = False) -> Tensor:
         """[B, D] by the weights of each task's interval."""
         made = {ends: minimax_weights(adapted.K, self.L, *ends)
                 for ends in {tuple(pair) for pair in intervals.tolist()}}  # fmt: skip
-        useless = [not made[tuple(pair)][1] < 1 for pair in intervals.tolist()]  # g alone: 1
+        # Of an exact factor whose largest value is max(1, (1 - lo)^K) nothing is right any more.
+        useless = [not made[lo, hi][1] < (1 - lo) ** adapted.K for lo, hi in intervals.tolist()]
         c = torch.stack([made[tuple(pair)][0] for pair in intervals.tolist()])
         rows = weighed(elementary_sums(adapted, self.L), adapted.alpha, c)
         if not any(useless):
             return rows
-        _NOTES.info(
-            "minimax: alpha H up to %.2g leaves no weights better than g alone in %d of %d tasks;"
-            " their first %d factors are taken instead",
-            float(intervals[:, 1].max()), sum(useless), len(useless), self.L,
-        )  # fmt: skip
+        if told:
+            _NOTES.info(
+                "minimax: alpha H up to %.2g leaves no useful weights; the first %d factors are"
+                " taken instead", float(intervals[:, 1].max()), self.L,
+            )  # fmt: skip
         first = kept_expansion(adapted, range(self.L), 0)
         where = torch.tensor(useless, device=rows.device).unsqueeze(1)
         return torch.where(where, first, rows)

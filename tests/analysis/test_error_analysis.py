@@ -10,7 +10,8 @@ import torch
 from dense_oracle import flat_loss, inner_loop, product, subset_sum
 
 from binomctl.adapt import adapt_and_validate
-from binomctl.analysis.errors import Errors, analyse, matching_bounds, unbounded
+from binomctl.analysis.errors import analyse, matching_bounds, unbounded
+from binomctl.analysis.measured import Errors
 from binomctl.analysis.setup import initial, measurable
 from binomctl.analysis.spectrum import spectrum
 from binomctl.contracts import Expansion
