@@ -33,6 +33,7 @@ FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 PLUGIN_KINDS = ("estimators", "rules", "updates", "datasets")
 PLUGIN_FLOOR = {
     "contracts", "expansion", "episodes", "flat", "options", "ranges", "errors", "images",
+    "theory",
 }  # fmt: skip
 
 

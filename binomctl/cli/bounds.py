@@ -35,6 +35,11 @@ def bounds(
         bool, typer.Option("--certify", help="Search for Hessians that violate a bound.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
+    beyond: Annotated[
+        bool, typer.Option("--beyond", help="Bounds of head, deflated and minimax beside them.")
+    ] = False,
+    decay: Annotated[float, typer.Option(help="For --beyond: |H_k| <= H decay^k.")] = 1.0,
+    change: Annotated[float, typer.Option(help="For --beyond: |H_k - Hbar| <= change H.")] = 0.1,
     plot: flags.PLOT = False,
     output: flags.OUTPUT = None,
     csv: flags.CSV = None,
@@ -63,6 +68,7 @@ are those of Figure 2.
     found = curves(setting, chosen)
     shown = normalized(found) if normalize else found
     findings = _certify(setting, found, seed) if certify else []
+    others = _beyond(setting, decay, change) if beyond else {}
     if csv is not None:
         write_csv(csv, csv_rows(shown))
     if picture is not None:
@@ -70,12 +76,19 @@ are those of Figure 2.
 
         over = normalize is not False
         caption = f"K = {K}, alpha = {alpha:g}, H = {H:g}, h = {h:g}, M = {M}"
-        draw_bounds(normalized(found) if over else found, caption, over, picture)
+        if others:
+            caption += f"; beyond: |H_k| <= H {decay:g}^k, |H_k - Hbar| <= {change:g} H"
+        draw_bounds(normalized(found) if over else found, caption, over, picture, others)
         print_note(f"wrote {picture}")
     if json_output:
-        print_json(report_of(setting, shown, bool(normalize), skipped, findings))
+        report = report_of(setting, shown, bool(normalize), skipped, findings)
+        if others:
+            report["beyond"] = {"decay": decay, "change": change, "curves": others}
+        print_json(report)
         return
     _print_curves(shown, bool(normalize))
+    if others:
+        _print_beyond(others)
     if findings:
         _print_findings(findings)
 
@@ -91,6 +104,38 @@ def _check(s: Setting) -> None:
         raise ConfigError(f"alpha H = {s.a:.3g} is too small to be told from 0 with 50 digits")
     if not math.isfinite(s.h):
         raise ConfigError(f"--h {s.h}: must be finite")
+
+
+def _beyond(s: Setting, decay: float, change: float) -> dict[str, list[float]]:
+    from binomctl.errors import ConfigError
+    from binomctl.theory.beyond import LARGEST, Path, beyond_curves
+
+    for name, value in (("decay", decay), ("change", change)):
+        if not 0 <= value <= 1:
+            raise ConfigError(f"--{name} {value}: must be a share of H, from 0 to 1")
+    if s.K > LARGEST or s.a > 10:
+        raise ConfigError(
+            f"--beyond with K = {s.K}, alpha H = {float(s.a):g}: the numbers leave the doubles",
+            f"Choose K up to {LARGEST} and alpha H up to 10.",
+        )
+    return beyond_curves(Path(s.K, s.alpha, s.H, decay, change))
+
+
+def _print_beyond(others: dict[str, list[float]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Beyond the paper, factors of |g|", title_justify="left",
+                  box=box.SIMPLE_HEAD)  # fmt: skip
+    table.add_column("L", justify="right")
+    for name in others:
+        table.add_column(name, justify="right")
+    K = len(next(iter(others.values()))) - 1
+    shown = range(K + 1) if K < 12 else sorted({round(i * K / 11) for i in range(12)})
+    for L in shown:
+        table.add_row(str(L), *(f"{values[L]:.3g}" for values in others.values()))
+    Console().print(table)
 
 
 def _theorems(name: str) -> tuple[Theorem, ...]:

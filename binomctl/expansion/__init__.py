@@ -8,7 +8,6 @@ from binomctl.expansion.binomial import (
     passed_by,
     scaled_alpha,
 )
-from binomctl.expansion.coefficients import minimax_weights
 from binomctl.expansion.deflation import deflated, krylov
 from binomctl.expansion.elementary import combine, elementary_rows, elementary_sums, weighed
 from binomctl.expansion.kept import check_kept, exactly, kept_adjoints, kept_expansion
@@ -30,7 +29,6 @@ __all__ = [
     "kept_adjoints",
     "kept_expansion",
     "krylov",
-    "minimax_weights",
     "passed_by",
     "quadrature_adjoints",
     "scaled_alpha",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,16 +72,31 @@ def look(i: int) -> dict[str, Any]:
     return {"color": PALETTE[i % len(PALETTE)], "marker": mark, "markersize": 4}
 
 
-def draw_bounds(curves: Sequence[Curve], caption: str, normalized: bool, path: Path) -> None:
+def draw_bounds(
+    curves: Sequence[Curve],
+    caption: str,
+    normalized: bool,
+    path: Path,
+    beyond: Mapping[str, Sequence[float]] | None = None,
+) -> None:
     """Like Figure 2 of BinomGBML: a panel for every theorem, log axis, both sources.
 
     The paper's curves are solid; corrected ones, where they differ, dashed. A curve ends where its
-    bound is 0.
+    bound is 0. beyond: other estimators' bounds by name, L = 0 .. K, in a panel of their own.
     """
     theorems = list(dict.fromkeys(c.theorem for c in curves))
-    figure = new_figure(4.2 * len(theorems) + 0.4, 4.0)
-    grid = figure.subplots(1, len(theorems), squeeze=False)[0]
-    for axes, theorem in zip(grid, theorems, strict=True):
+    panels = len(theorems) + bool(beyond)
+    figure = new_figure(4.2 * panels + 0.4, 4.0)
+    grid = figure.subplots(1, panels, squeeze=False)[0]
+    if beyond:
+        for i, (name, values) in enumerate(beyond.items()):
+            points = [(L, v) for L, v in enumerate(values) if 0 < v < float("inf")]
+            grid[-1].plot([L for L, _ in points], [v for _, v in points], label=name, **look(i))
+        grid[-1].set_yscale("log")
+        grid[-1].xaxis.get_major_locator().set_params(integer=True)
+        style(grid[-1], "Beyond the paper", "L", "bound / |g|")
+        grid[-1].legend(frameon=False, fontsize=8)
+    for axes, theorem in zip(grid, theorems, strict=False):
         for curve in (c for c in curves if c.theorem == theorem):
             dashed = curve.source == "corrected"
             for method, colour in COLOURS.items():

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,12 +17,12 @@ from binomctl.expansion import (
     elementary_sums,
     kept_expansion,
     krylov,
-    minimax_weights,
     weighed,
 )
 from binomctl.flat import Layout
 from binomctl.options import option, plugin
 from binomctl.ranges import check_count
+from binomctl.theory.minimax import minimax_weights
 
 _NOTES = logging.getLogger("binomctl.notes")
 
@@ -88,7 +89,7 @@ class MinimaxMAML:
                 for ends in {tuple(pair) for pair in intervals.tolist()}}  # fmt: skip
         # Of an exact factor whose largest value is max(1, (1 - lo)^K) nothing is right any more.
         useless = [not made[lo, hi][1] < (1 - lo) ** adapted.K for lo, hi in intervals.tolist()]
-        c = torch.stack([made[tuple(pair)][0] for pair in intervals.tolist()])
+        c = torch.tensor(np.stack([made[tuple(pair)][0] for pair in intervals.tolist()]))
         rows = weighed(elementary_sums(adapted, self.L), adapted.alpha, c)
         if not any(useless):
             return rows

@@ -21,11 +21,12 @@ from binomctl.contracts import Adaptation
 from binomctl.curvature import AutogradEngine
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
-from binomctl.expansion import error_estimate, minimax_weights, until
+from binomctl.expansion import error_estimate, until
 from binomctl.expansion.deflation import deflated, middles
 from binomctl.expansion.quadrature import nodes
 from binomctl.flat import Layout, initial_parameters
 from binomctl.settings import registry
+from binomctl.theory.minimax import minimax_weights
 
 D = torch.float64
 B, K, ALPHA, MOMENTUM = 3, 5, 0.08, 0.6

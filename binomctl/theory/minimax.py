@@ -10,26 +10,29 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
 GRID, ROUNDS = 400, 30
 
 
-def minimax_weights(K: int, L: int, lo: float, hi: float) -> tuple[Tensor, float]:
-    """c_0 .. c_L [L+1] in float64, and the largest |difference| over [lo, hi].
+def minimax_weights(K: int, L: int, lo: float, hi: float) -> tuple[Array, float]:
+    """c_0 .. c_L [L+1], and the largest |difference| over [lo, hi].
 
-    By Remez' exchange on a grid. lo = hi gives Taylor's weights about no interval: all 1.
+    By Remez' exchange on a grid of Chebyshev points; between N + 1 of them a polynomial of degree K
+    is at most 1 / cos(pi K / 2N) times its largest value there (Ehlich and Zeller 1964), which the
+    largest difference is multiplied by. lo = hi gives Taylor's weights about no interval: all 1.
     """
     if L >= K or not hi > lo:
-        return torch.ones(L + 1, dtype=torch.float64), 0.0 if L >= K else math.nan
-    x = (lo + hi) / 2 - (hi - lo) / 2 * np.cos(np.linspace(0, np.pi, GRID))
+        return np.ones(L + 1), 0.0 if L >= K else math.nan
+    n = max(GRID, 100 * K)
+    x = (lo + hi) / 2 - (hi - lo) / 2 * np.cos(np.linspace(0, np.pi, n))
     wanted = (1 - x) ** K
     basis = np.stack([math.comb(K, j) * (-x) ** j for j in range(L + 1)], 1)
     scale = np.abs(basis).max(0)
     scaled = basis / scale
-    reference = np.linspace(0, GRID - 1, L + 2).round().astype(int)
-    best: tuple[float, np.ndarray] = (math.inf, np.ones(L + 1))
+    reference = np.linspace(0, n - 1, L + 2).round().astype(int)
+    best: tuple[float, Array] = (math.inf, np.ones(L + 1))
     for _ in range(ROUNDS):
         signs = (-1.0) ** np.arange(L + 2)
         system = np.concatenate([scaled[reference], signs[:, None]], 1)
@@ -41,10 +44,10 @@ def minimax_weights(K: int, L: int, lo: float, hi: float) -> tuple[Tensor, float
         if largest <= abs(solved[-1]) * (1 + 1e-9):
             break
         reference = _extrema(error, L + 2)
-    return torch.from_numpy(best[1]), best[0]
+    return best[1], best[0] / math.cos(math.pi * K / (2 * (n - 1)))
 
 
-def _extrema(error: np.ndarray, n: int) -> np.ndarray:
+def _extrema(error: Array, n: int) -> NDArray[np.intp]:
     """The n places of alternating sign where an error is largest, as they lie."""
     runs: list[int] = []
     for i in range(len(error)):
