@@ -18,7 +18,7 @@ SHOWN = [
     ("transformer", "trained", 5, 0.1), ("resnet12", "initial", 5, 0.1),
 ]  # fmt: skip
 FAMILIES = ["trunc", "binom", "binom, alpha'", "minimax", "calibrated", "head", "head + order",
-            "deflated", "deflated, nodes", "unbiased", "auto"]  # fmt: skip
+            "deflated", "deflated, nodes", "krylov", "unbiased", "auto"]  # fmt: skip
 
 
 def name_of(row: dict[str, Any]) -> str:
@@ -127,7 +127,7 @@ def _aims(report: dict[str, Any]) -> str:
         where = f"{which[0]}, {which[1]}, K = {which[2]}, alpha = {which[3]:g}"
         lines.append(f"| {aim} | {where} | {said}{more} | {'yes' if ok else 'no'} |")
 
-    ours = {"head", "steps", "deflated", "minimax", "calibrated", "auto"}
+    ours = {"head", "steps", "deflated", "krylov", "minimax", "calibrated", "auto"}
     for which in (("sinusoid", "initial", 5, 0.01), ("sinusoid", "trained", 5, 0.01),
                   ("transformer", "initial", 5, 0.01)):  # fmt: skip
         if (found := at(report, which)) is None:

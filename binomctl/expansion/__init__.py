@@ -13,6 +13,7 @@ from binomctl.expansion.elementary import combine, elementary_rows, elementary_s
 from binomctl.expansion.kept import check_kept, exactly, kept_adjoints, kept_expansion
 from binomctl.expansion.neglected import error_estimate, estimated_error, until
 from binomctl.expansion.quadrature import quadrature_adjoints
+from binomctl.expansion.segments import krylov_adjoints
 
 __all__ = [
     "binomial_adjoints",
@@ -29,6 +30,7 @@ __all__ = [
     "kept_adjoints",
     "kept_expansion",
     "krylov",
+    "krylov_adjoints",
     "passed_by",
     "quadrature_adjoints",
     "scaled_alpha",

@@ -119,7 +119,16 @@ def deflated(adapted: Adapted, r: int, segments: int = 1, form: Form = "auto") -
     return Deflated(**given, lows=lows)
 
 
+def bounds(K: int, segments: int) -> list[tuple[int, int]]:
+    """Equal segments lo .. hi - 1 of 0 .. K-1."""
+    return list(itertools.pairwise(-(-s * K // segments) for s in range(segments + 1)))
+
+
+def middle(lo: int, hi: int) -> int:
+    """The step in the middle of lo .. hi - 1."""
+    return (lo + hi - 1) // 2
+
+
 def middles(K: int, segments: int) -> list[int]:
-    """The step in the middle of each of equal segments of 0 .. K-1."""
-    bounds = [-(-s * K // segments) for s in range(segments + 1)]
-    return [(a + b - 1) // 2 for a, b in itertools.pairwise(bounds)]
+    """The middles of equal segments of 0 .. K-1."""
+    return [middle(lo, hi) for lo, hi in bounds(K, segments)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from binomctl.expansion import (
     deflated,
     kept_adjoints,
     kept_expansion,
+    krylov_adjoints,
     quadrature_adjoints,
 )
+from binomctl.expansion.deflation import bounds
 from binomctl.flat import Layout
 from binomctl.options import option, plugin
 from binomctl.ranges import check_count
@@ -28,24 +31,32 @@ _NOTES = logging.getLogger("binomctl.notes")
 @dataclass(frozen=True)
 class Way:
     """One estimate: exact factors of the first m steps and the last n, order L of the others, or
-    deflated by r directions to order L, at q of the steps (0: all)."""
+    deflated by r directions to order L, at q of the steps (0: all); or segments of s products."""
 
     m: int = 0
     n: int = 0
     L: int = 0
     r: int = 0
     q: int = 0
+    segments: int = 0
+    s: int = 0
 
     def products(self, K: int) -> int:
+        if self.segments:
+            return sum(min(self.s, hi - lo) for lo, hi in bounds(K, self.segments))
         if self.r:
             return self.r + (self.L * self.q if self.q else self.L * K - self.L * (self.L - 1))
         rest = K - self.m - self.n
         return self.m + self.n + self.L * max(rest - self.L + 1, 0)
 
-    def depth(self) -> int:
+    def depth(self, K: int) -> int:
+        if self.segments:
+            return self.products(K)
         return self.m + self.n + self.r + self.L
 
     def adjoints(self, adapted: Adapted) -> Tensor:
+        if self.segments:
+            return krylov_adjoints(adapted, self.segments, self.s)
         if not self.r:
             return kept_adjoints(adapted, self._kept(adapted.K), self.L)
         left = deflated(adapted, self.r)
@@ -54,7 +65,7 @@ class Way:
         return binomial_adjoints(left, Expansion(self.L, adapted.K, adapted.alpha))
 
     def estimate(self, adapted: Adapted) -> Tensor:
-        if not self.r and not self.n:
+        if not self.r and not self.n and not self.segments:
             return kept_expansion(adapted, range(self.m), self.L)
         return self.adjoints(adapted)[:, 0]
 
@@ -62,6 +73,8 @@ class Way:
         return [*range(self.m), *range(K - self.n, K)]
 
     def __str__(self) -> str:
+        if self.segments:
+            return f"krylov, {self.segments} segments, s = {self.s}"
         if self.r:
             nodes = f", q = {self.q}" if self.q else ""
             return f"deflated, r = {self.r}, L = {self.L}{nodes}"
@@ -103,7 +116,7 @@ class AutoMAML:
         return range(K)
 
     def init_state(self, layout: Layout) -> Mapping[str, Tensor]:
-        return {"calls": torch.tensor(0), "way": torch.zeros(5, dtype=torch.int64)}
+        return {"calls": torch.tensor(0), "way": torch.zeros(7, dtype=torch.int64)}
 
     def advance(
         self, adapted: Adapted, state: Mapping[str, Tensor]
@@ -141,10 +154,10 @@ class AutoMAML:
             if found != way or calls == 0:
                 _NOTES.info(
                     "auto: %s (%d products, depth %d) from meta-step %d on", found,
-                    found.products(adapted.K), found.depth(), calls + 1,
+                    found.products(adapted.K), found.depth(adapted.K), calls + 1,
                 )  # fmt: skip
             way = found
-        numbers = torch.tensor([way.m, way.n, way.L, way.r, way.q])
+        numbers = torch.tensor(dataclasses.astuple(way))
         return exact, way, {"calls": torch.tensor(calls + 1), "way": numbers}
 
     def _exact(self, adapted: Adapted) -> Tensor:
@@ -158,9 +171,11 @@ class AutoMAML:
         def cost(way: Way) -> tuple[float, int]:
             """By columns depth is what is waited for; by rows every product is."""
             products = way.products(K)
-            return (way.depth() + products / 8 if waits else products), products
+            return (way.depth(K) + products / 8 if waits else products), products
 
         for way in sorted(_ways(K), key=cost):
+            if way.segments and adapted.sources:  # it knows the last outer loss alone
+                continue
             if self.products is None or way.products(K) <= self.products:
                 yield (way.estimate(adapted) - exact[:, 0]).norm(dim=-1) / size, way
 
@@ -179,14 +194,20 @@ class AutoMAML:
 
 
 def _ways(K: int) -> Iterator[Way]:
-    """What is tried: every head and tail, orders 1 and 2 after a head, deflation."""
-    for m in range(K + 1):
+    """What is tried: heads and tails, orders 1 and 2 after a head, segments, deflation."""
+    yield Way(m=K)
+    for m in range(min(K, 24)):
         yield Way(m=m)
-        if 0 < m < K:
+        if m:
             yield Way(n=m)
         for L in (1, 2):
             if m + L < K and m + L * (K - m - L + 1) <= 2 * K:
                 yield Way(m=m, L=L)
+    for segments in (1, 2, 3, 4, 5, 7, 10):
+        for s in (2, 3, 4, 5):
+            way = Way(segments=segments, s=s)
+            if segments * s < K and way.products(K) <= 40:
+                yield way
     for r in (2, 3, 5, 8):
         for L in (0, 1, 2):
             for q in (0, 5, 9) if L else (0,):

@@ -161,6 +161,7 @@ def test_deflation_takes_a_krylov_part_out_of_the_expansion(case, r, L, form, ve
         ("unbiased", {"survive": 1.0, "r": 0}),
         ("auto", {"tolerance": 1e-9}),
         ("calibrated", {"L": K, "ridge": 0.0}),
+        ("krylov", {"segments": K, "s": 1}),
     ],
 )
 def test_at_its_end_every_one_is_exact(case, name, options, velocity):
@@ -174,7 +175,7 @@ def test_at_its_end_every_one_is_exact(case, name, options, velocity):
     [
         ("head", {"m": 2}), ("head", {"m": 1, "L": 2}), ("steps", {"kept": (0, 2), "L": 1}),
         ("deflated", {"r": 2, "L": 1}), ("deflated", {"r": 1, "L": 2, "q": 2}),
-        ("unbiased", {}), ("auto", {"tolerance": 0.2}),
+        ("unbiased", {}), ("auto", {"tolerance": 0.2}), ("krylov", {"segments": 2, "s": 2}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -319,6 +320,40 @@ def test_auto_is_never_worse_than_truncation_at_its_products(case, products):
     assert float(error.median()) <= float(cut.median()) + 1e-12
 
 
+@pytest.mark.parametrize("velocity", [False, True])
+@pytest.mark.parametrize(
+    ("segments", "s"), [(1, 2), (1, 3), (2, 1), (2, 2), (3, 1), (3, 2), (1, 5)]
+)
+def test_segments_are_powers_in_a_krylov_space(case, segments, s, velocity):
+    """With an explicit basis of w, A w, ..., A^{s-1} w; (1, 5) is the power itself."""
+    edges = [-(-i * K // segments) for i in range(segments + 1)]
+
+    def right(steps, g):
+        w = g
+        for lo, hi in reversed(list(zip(edges[:-1], edges[1:], strict=True))):
+            P, through = steps[(lo + hi - 1) // 2][:2]
+            A, n = P - through, hi - lo
+            if n <= s:
+                w = torch.linalg.matrix_power(A, n) @ w
+                continue
+            basis = torch.stack([torch.linalg.matrix_power(A, i) @ w for i in range(s)], 1)
+            Q = torch.linalg.qr(basis)[0]
+            w = Q @ torch.linalg.matrix_power(Q.T @ A @ Q, n) @ (Q.T @ w)
+        return w
+
+    found = ours(case, "krylov", {"segments": segments, "s": s}, velocity)
+    error = found - wanted(case, velocity, right)
+    assert float(error.norm() / found.norm()) < 1e-9
+
+
+def test_segments_know_the_last_outer_loss_alone(case):
+    weights = [0.0, 0.0, 0.0, 0.5, 0.0, 0.5]
+    with pytest.raises(ConfigError, match="phi\\^K alone"):
+        ours(case, "krylov", {}, weights=weights)
+    for name in ("auto", "head", "deflated"):  # the others know them all
+        ours(case, name, {}, weights=weights)
+
+
 def test_nodes_and_segments():
     assert nodes(5, 5) == [0, 1, 2, 3, 4]
     assert nodes(100, 3) == [7, 50, 92] or len(nodes(100, 3)) == 3
@@ -341,6 +376,8 @@ def test_nodes_and_segments():
         ("deflated", {"tolerance": 0.1, "q": 2}, "levels until a tolerance"),
         ("deflated", {"segments": 0}, "segments = 0"),
         ("minimax", {"every": 0}, "every = 0"),
+        ("krylov", {"segments": 6}, "segments = 6 is greater than K = 5"),
+        ("krylov", {"s": 0}, "s = 0"),
         ("calibrated", {"every": 0}, "every = 0"),
         ("unbiased", {"survive": 0.0}, "no chance"),
         ("auto", {"tolerance": 0.0}, "no share"),
