@@ -27,7 +27,7 @@ from binomctl.machine.environment import environment
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks/results/beyond.json"
-TASKS = {"sinusoid": 24, "glyphs": 8, "resnet12": 4, "transformer": 8}
+TASKS = {"sinusoid": 16, "glyphs": 8, "resnet12": 4, "transformer": 8}
 GRID: dict[str, list[tuple[int, float]]] = {
     "sinusoid": [(K, a) for K in (5, 10, 20, 50, 100) for a in (0.001, 0.01, 0.05, 0.1)],
     "glyphs": [(5, 0.01), (5, 0.1), (10, 0.1), (20, 0.1)],
@@ -136,6 +136,8 @@ def measure(job: tuple[str, str]) -> list[dict[str, Any]]:
     workload, phase = job
     theta, rows = trained(workload, phase), []
     for K, alpha in GRID[workload]:
+        if phase == "trained" and workload == "sinusoid" and K in (10, 50):
+            continue
         rows.append(setting(workload, phase, theta, K, alpha))
         print(workload, phase, K, alpha, flush=True)
     return rows

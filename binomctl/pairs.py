@@ -12,9 +12,11 @@ from binomctl.contracts import (
     Estimator,
     LearnsRule,
     Linear,
+    LinearOnly,
     PlainOnly,
     Remembers,
     RemembersAdjoints,
+    Starts,
     Stationary,
 )
 from binomctl.errors import ConfigError
@@ -27,7 +29,8 @@ def check_pair(estimator: Estimator, name: str, adaptation: Adaptation, rule_nam
         ConfigError: with the reason.
     """
     update = adaptation.update
-    if isinstance(estimator, PlainOnly) and not adaptation.rule.plain:
+    rule = adaptation.rule
+    if isinstance(estimator, PlainOnly) and (not rule.plain or isinstance(rule, Starts)):
         raise ConfigError(
             f"estimator '{name}' cannot be used under rule '{rule_name}': {estimator.plain_only}",
             "Use plain gradient descent without fixed parameters, or another estimator"
@@ -43,6 +46,12 @@ def check_pair(estimator: Estimator, name: str, adaptation: Adaptation, rule_nam
             "Use an estimator that gives them, as every expansion does, or a rule without"
             " meta-parameters.",
             key="rule.name",
+        )
+    if isinstance(estimator, LinearOnly) and not adaptation.linear:
+        raise ConfigError(
+            f"estimator '{name}' cannot be used here: {estimator.linear_only}",
+            "Use gradient descent with one step size and no clipping, or another estimator.",
+            key="estimator.name",
         )
     if isinstance(estimator, Stationary) and update is not None and update.shifts:
         raise ConfigError(

@@ -102,6 +102,14 @@ class PlainOnly(Protocol):
 
 
 @runtime_checkable
+class LinearOnly(Protocol):
+    """An estimator that is derived for steps phi - alpha M gamma with one M, and no others."""
+
+    linear_only: ClassVar[str]
+    """The reason, a sentence shown to whoever asks for another inner step."""
+
+
+@runtime_checkable
 class Stationary(Protocol):
     """An estimator that holds where the inner loop has come to rest, whatever path led there."""
 

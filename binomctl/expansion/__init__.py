@@ -9,7 +9,13 @@ from binomctl.expansion.binomial import (
     scaled_alpha,
 )
 from binomctl.expansion.deflation import deflated, krylov
-from binomctl.expansion.elementary import combine, elementary_rows, elementary_sums, weighed
+from binomctl.expansion.elementary import (
+    combine,
+    elementary_rows,
+    elementary_sums,
+    weighed,
+    weighed_adjoints,
+)
 from binomctl.expansion.kept import check_kept, exactly, kept_adjoints, kept_expansion
 from binomctl.expansion.neglected import error_estimate, estimated_error, until
 from binomctl.expansion.quadrature import quadrature_adjoints
@@ -36,4 +42,5 @@ __all__ = [
     "scaled_alpha",
     "until",
     "weighed",
+    "weighed_adjoints",
 ]

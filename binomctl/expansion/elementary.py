@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -55,6 +55,20 @@ def _rows(adapted: Adapted, L: int) -> Iterator[tuple[int, Tensor]]:
         else:
             below = first
         yield k, below
+
+
+def weighed_adjoints(adapted: Adapted, L: int, weights: Callable[[int], Tensor]) -> Tensor:
+    """w_0 .. w_K [B, K+1, D]: every tail product by weights of its own.
+
+    Args:
+        weights: n -> c_0 .. c_L of a tail of n steps, as `weighed` takes them.
+    """
+    w = adapted.g.new_empty(len(adapted.g), adapted.K + 1, adapted.g.shape[1])
+    w[:, adapted.K] = adapted.g
+    for k, parts in _rows(adapted, L):
+        c = weights(adapted.K - k)[:, : parts.shape[1]]
+        w[:, k] = weighed(parts, adapted.alpha, c)
+    return w
 
 
 def combine(rows: list[Tensor], which: Expansion) -> Tensor:

@@ -2,8 +2,8 @@
 
 Over a segment of n steps A_lo ... A_hi w is about A_mid^n w, the midpoint rule for Hessians that
 change slowly, and A^n w lies, but for little, in the span of w, A w, ..., A^{s-1} w: with Q an
-orthonormal basis of it, |w| Q^T (Q A Q^T)^n e_1. A segment costs s products at one linearisation, however long
-it is, and no power grows that A_mid^n does not have.
+orthonormal basis of it, |w| Q^T (Q A Q^T)^n e_1. A segment costs s products at one linearisation,
+however long it is, and no power grows that A_mid^n does not have.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def krylov_adjoints(adapted: Adapted, segments: int, s: int) -> Tensor:
     """
     if adapted.sources:
         raise ConfigError(
-            "estimator 'krylov' knows the outer loss at phi^K alone",
+            "powers of one factor know the outer loss at phi^K alone",
             "Leave adaptation.step_losses at last, or use an expansion.",
             key="adaptation.step_losses",
         )

@@ -151,10 +151,7 @@ class TrainingSection(_Section):
     )
     workers: int = Field(1, ge=0, description="threads that draw tasks ahead; 0: none")
     log_every: int = Field(10, ge=1, description="meta-steps per line of metrics.jsonl")
-    error_estimate: bool = Field(
-        False,
-        description="log the estimator's own estimate of its error, by K products a logged step",
-    )
+    error_estimate: bool = Field(False, description="log the estimator's own estimate of its error")
     validate_every: int = Field(50, ge=1, description="meta-steps between validations")
     validation_tasks: int = Field(50, ge=2, description="tasks per validation")
     patience: int | None = Field(
@@ -201,9 +198,7 @@ class ProfileSection(_Section):
     L: str = Field("0-5", description="orders: a number, a range, or several with commas")
     C: int | None = Field(None, ge=0, description="reach of the hybrid; null: all K")
     seconds: float = Field(
-        5.0,
-        gt=0,
-        description="of measuring, for every cell; the command's own default on a CPU is 2",
+        5.0, gt=0, description="of measuring, for every cell; the command's own is 2 on a CPU"
     )
 
 

@@ -8,6 +8,7 @@ c_j = 1 are BinomMAML's.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ Array = NDArray[np.float64]
 GRID, ROUNDS = 400, 30
 
 
+@lru_cache(maxsize=4096)
 def minimax_weights(K: int, L: int, lo: float, hi: float) -> tuple[Array, float]:
     """c_0 .. c_L [L+1], and the largest |difference| over [lo, hi].
 

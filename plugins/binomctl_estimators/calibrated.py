@@ -11,7 +11,13 @@ from torch import Tensor
 
 from binomctl.contracts import Adapted, Expansion
 from binomctl.errors import ConfigError
-from binomctl.expansion import binomial_expansion, check_order, elementary_sums, weighed
+from binomctl.expansion import (
+    binomial_expansion,
+    check_order,
+    elementary_sums,
+    weighed,
+    weighed_adjoints,
+)
 from binomctl.flat import Layout
 from binomctl.options import option, plugin
 from binomctl.ranges import check_count
@@ -57,25 +63,40 @@ class CalibratedMAML:
         calls, c = int(state["calls"]), state["weights"]
         parts = elementary_sums(adapted, self.L)
         if calls % self.every == 0:
-            c = self._fitted(adapted, parts)
-        rows = self._weighed(adapted, parts, c)
+            c = self._fit(adapted, parts, self._exact(adapted))
+        rows = weighed(parts, adapted.alpha, self._spread(adapted, c))
         return rows, {"calls": torch.tensor(calls + 1), "weights": c}
+
+    def advance_adjoints(
+        self, adapted: Adapted, state: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Of a tail of n steps the weights lie between 1, n = 0, and those of all K."""
+        _, after = self.advance(adapted, state)
+        return self._adjoints(adapted, self._spread(adapted, after["weights"])), after
 
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """[B, D], with weights fitted on each of these very tasks alone: the best of this span."""
         parts = elementary_sums(adapted, self.L)
+        return weighed(parts, adapted.alpha, self._own(adapted, parts))
+
+    def adjoints(self, adapted: Adapted) -> Tensor:
+        return self._adjoints(adapted, self._own(adapted, elementary_sums(adapted, self.L)))
+
+    def _adjoints(self, adapted: Adapted, c: Tensor) -> Tensor:
+        def weights(n: int) -> Tensor:
+            return 1 + (c - 1) * (n / adapted.K)
+
+        return weighed_adjoints(adapted, self.L, weights)
+
+    def _own(self, adapted: Adapted, parts: Tensor) -> Tensor:
+        """Weights of every task, fitted on it alone."""
         exact = self._exact(adapted)
-        return torch.cat(
-            [self._weighed(adapted, parts[b : b + 1], self._fit(adapted, parts[b : b + 1],
-                                                               exact[b : b + 1]))
-             for b in range(len(parts))]
-        )  # fmt: skip
+        tasks = (slice(b, b + 1) for b in range(len(parts)))
+        fitted = (self._fit(adapted, parts[b], exact[b]) for b in tasks)
+        return torch.cat([self._spread(adapted, c) for c in fitted])
 
     def _exact(self, adapted: Adapted) -> Tensor:
         return binomial_expansion(adapted, Expansion(adapted.K, adapted.K, adapted.alpha))
-
-    def _fitted(self, adapted: Adapted, parts: Tensor) -> Tensor:
-        return self._fit(adapted, parts, self._exact(adapted))
 
     def _fit(self, adapted: Adapted, parts: Tensor, exact: Tensor) -> Tensor:
         """c [groups, L+1] in float64."""
@@ -96,16 +117,21 @@ class CalibratedMAML:
             out.append(1 + solved)
         return torch.stack(out).cpu()
 
-    def _weighed(self, adapted: Adapted, parts: Tensor, c: Tensor) -> Tensor:
+    def _spread(self, adapted: Adapted, c: Tensor) -> Tensor:
+        """Weights of the groups, as every entry of the state has them."""
         if len(c) == 1:
-            return weighed(parts, adapted.alpha, c)
-        sizes = torch.tensor([w.stop - w.start for w in self._slices(adapted)])
+            return c
+        sizes = torch.tensor(self._layout(adapted).sizes)
         every = c.repeat_interleave(sizes, 0)
-        slots = parts.shape[-1] // len(every)
-        return weighed(parts, adapted.alpha, every.repeat(slots, 1).T.unsqueeze(0))
+        slots = adapted.g.shape[-1] // len(every)
+        return every.repeat(slots, 1).T.unsqueeze(0)
+
+    @staticmethod
+    def _layout(adapted: Adapted) -> Layout:
+        return adapted.trajectory.adaptation.layout
 
     def _slices(self, adapted: Adapted) -> list[slice]:
-        layout = adapted.trajectory.adaptation.layout
+        layout = self._layout(adapted)
         if self.groups == "all":
             return [slice(0, layout.d)]
         ends = torch.tensor(layout.sizes).cumsum(0).tolist()

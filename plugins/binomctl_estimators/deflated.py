@@ -35,7 +35,7 @@ class DeflatedMAML:
     slowly along the path, however large alpha H is (docs/beyond.md).
     """
 
-    r: int = option(3, "Lanczos steps of each segment; 0 is binom")
+    r: int = option(2, "Lanczos steps of each segment; 0 is binom")
     L: int = option(1, "order of the expansion in the rest; with a tolerance the highest")
     q: int | None = option(None, "inner steps where the rest is asked for; null: all K")
     segments: int = option(1, "parts of the path with a low rank of their own")

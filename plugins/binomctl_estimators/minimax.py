@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from binomctl.contracts import Adapted
-from binomctl.errors import ConfigError
 from binomctl.expansion import (
     check_order,
     elementary_sums,
+    kept_adjoints,
     kept_expansion,
     krylov,
     weighed,
+    weighed_adjoints,
 )
 from binomctl.flat import Layout
 from binomctl.options import option, plugin
@@ -41,6 +43,11 @@ class MinimaxMAML:
     r: int = option(4, "Lanczos steps that measure the spectrum")
     every: int = option(50, "meta-steps between two measurements")
 
+    linear_only: ClassVar[str] = (
+        "its weights are for products of I - alpha H_k M^T, which no inner optimiser, schedule or"
+        " clipping leaves"
+    )
+
     def __post_init__(self) -> None:
         check_order(self.L)
         check_count("r", self.r, "estimator.r")
@@ -59,13 +66,46 @@ class MinimaxMAML:
     def advance(
         self, adapted: Adapted, state: Mapping[str, Tensor]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        after = self._after(adapted, state)
+        told = int(state["calls"]) % self.every == 0
+        intervals = after["interval"].expand(len(adapted.g), 2)
+        return self._estimate(adapted, intervals, told=told), after
+
+    def advance_adjoints(
+        self, adapted: Adapted, state: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        after = self._after(adapted, state)
+        return self._adjoints(adapted, after["interval"].expand(len(adapted.g), 2)), after
+
+    def _after(self, adapted: Adapted, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         calls, interval = int(state["calls"]), state["interval"]
         if calls % self.every == 0:
             found = self._measured(adapted)
             interval = torch.stack([found[:, 0].min(), found[:, 1].max()])
-        told = calls % self.every == 0
-        rows = self._estimate(adapted, interval.expand(len(adapted.g), 2), told=told)
-        return rows, {"calls": torch.tensor(calls + 1), "interval": interval}
+        return {"calls": torch.tensor(calls + 1), "interval": interval}
+
+    def adjoints(self, adapted: Adapted) -> Tensor:
+        return self._adjoints(adapted, self._measured(adapted))
+
+    def _adjoints(self, adapted: Adapted, intervals: Tensor) -> Tensor:
+        """w_0 .. w_K [B, K+1, D]: a tail of n steps by the weights of (1 - x)^n."""
+        pairs = intervals.tolist()
+
+        def weights(n: int) -> Tensor:
+            c = [minimax_weights(n, min(self.L, n), lo, hi)[0] for lo, hi in pairs]
+            return torch.tensor(np.stack(c))
+
+        w = weighed_adjoints(adapted, self.L, weights)
+        useless = self._useless(adapted, pairs)
+        if any(useless):
+            where = torch.tensor(useless, device=w.device).view(-1, 1, 1)
+            w = torch.where(where, kept_adjoints(adapted, range(self.L), 0), w)
+        return w
+
+    def _useless(self, adapted: Adapted, pairs: list[list[float]]) -> list[bool]:
+        """Whether nothing is right any more of an exact factor, at most max(1, (1 - lo)^K)."""
+        worst = (minimax_weights(adapted.K, self.L, lo, hi)[1] for lo, hi in pairs)
+        return [not w < (1 - lo) ** adapted.K for w, (lo, _) in zip(worst, pairs, strict=True)]
 
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """[B, D], each task by its own spectrum."""
@@ -73,24 +113,17 @@ class MinimaxMAML:
 
     def _measured(self, adapted: Adapted) -> Tensor:
         """The interval of alpha H of every task, [B, 2] in float64; 0 belongs to it."""
-        if not adapted.still:
-            raise ConfigError(
-                "minimax is about steps phi - alpha M gamma, whose exact product is (1 - x)^K",
-                "Use calibrated, which fits its weights under any inner optimiser.",
-                key="adaptation.optimizer",
-            )
         ritz = adapted.rate * torch.linalg.eigvalsh(krylov(adapted, adapted.K // 2, self.r).T)
         ends = torch.stack([ritz.amin(-1).clamp(max=0.0), ritz.amax(-1).clamp(min=0.0)], -1)
         return ends.to("cpu", torch.float64)
 
     def _estimate(self, adapted: Adapted, intervals: Tensor, *, told: bool = False) -> Tensor:
         """[B, D] by the weights of each task's interval."""
-        made = {ends: minimax_weights(adapted.K, self.L, *ends)
-                for ends in {tuple(pair) for pair in intervals.tolist()}}  # fmt: skip
-        # Of an exact factor whose largest value is max(1, (1 - lo)^K) nothing is right any more.
-        useless = [not made[lo, hi][1] < (1 - lo) ** adapted.K for lo, hi in intervals.tolist()]
-        c = torch.tensor(np.stack([made[tuple(pair)][0] for pair in intervals.tolist()]))
+        pairs = intervals.tolist()
+        made = {(lo, hi): minimax_weights(adapted.K, self.L, lo, hi)[0] for lo, hi in pairs}
+        c = torch.tensor(np.stack([made[lo, hi] for lo, hi in pairs]))
         rows = weighed(elementary_sums(adapted, self.L), adapted.alpha, c)
+        useless = self._useless(adapted, pairs)
         if not any(useless):
             return rows
         if told:
@@ -98,6 +131,5 @@ class MinimaxMAML:
                 "minimax: alpha H up to %.2g leaves no useful weights; the first %d factors are"
                 " taken instead", float(intervals[:, 1].max()), self.L,
             )  # fmt: skip
-        first = kept_expansion(adapted, range(self.L), 0)
         where = torch.tensor(useless, device=rows.device).unsqueeze(1)
-        return torch.where(where, first, rows)
+        return torch.where(where, kept_expansion(adapted, range(self.L), 0), rows)

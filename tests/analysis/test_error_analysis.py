@@ -263,7 +263,8 @@ def test_a_zero_exact_gradient_is_undefined_and_not_nan():
     record.add(one, zero, one)
     report = record.report()
     assert report["relative"] == {
-        "mean": None, "ci95": None, "n": 0, "max": None, "values": [], "undefined": 1,
+        "mean": None, "ci95": None, "median": None, "n": 0, "max": None, "values": [],
+        "undefined": 1,
     }  # fmt: skip
     assert report["per_task"]["relative"]["undefined"] == 2
     assert report["absolute"]["mean"] == pytest.approx(3**0.5)
