@@ -1,10 +1,11 @@
 """Test accuracy of the estimators on glyphs at equal meta-steps, paired against exact MAML.
 
-    python benchmarks/accuracy.py [--steps 400] [--seeds 0 1 2] [--jobs 2]
+    python benchmarks/accuracy.py [--steps 400] [--seeds 0 1 2] [--jobs 2] [--K 5] [--only NAME ...]
 
 Every method starts from the same weights and sees the same training tasks per seed; all are
-tested, after the last step, on the same 600 tasks. Writes benchmarks/results/accuracy_glyphs.json,
-adding to what it holds already under the same settings, and prints the table.
+tested, after the last step, on the same 600 tasks. Writes benchmarks/results/accuracy_glyphs.json
+(accuracy_glyphs_K20.json for --K 20), adding to what it holds already under the same settings, and
+the table into docs/beyond.md.
 """
 
 from __future__ import annotations
@@ -29,12 +30,22 @@ METHODS: dict[str, dict[str, Any]] = {
     "trunc L=2": {"name": "trunc", "L": 2},
     "trunc L=3": {"name": "trunc", "L": 3},
     "fomaml": {"name": "fomaml"},
+    "head m=2": {"name": "head", "m": 2},
+    "head m=3": {"name": "head", "m": 3},
+    "head m=3, L=1": {"name": "head", "m": 3, "L": 1},
+    "calibrated L=2": {"name": "calibrated", "L": 2},
+    "krylov 2 x 2": {"name": "krylov", "segments": 2, "s": 2},
+    "deflated r=2, L=1": {"name": "deflated", "r": 2, "L": 1},
+    "auto 0.1": {"name": "auto", "tolerance": 0.1},
+    "auto, 2 products": {"name": "auto", "products": 2},
 }
 TEST_SEED = 1_000_003
+PAGE = Path(__file__).parents[1] / "docs/beyond.md"
+BEGIN, END = "<!-- accuracy: begin (benchmarks/accuracy.py) -->", "<!-- accuracy: end -->"
 RESULT = Path(__file__).parent / "results" / "accuracy_glyphs.json"
 
 
-def measure(job: tuple[str, int, int, int]) -> dict[str, Any]:
+def measure(job: tuple[str, int, int, int, int]) -> dict[str, Any]:
     """Train one method with one seed and test it; one op thread, so that jobs share the cores."""
     import torch
 
@@ -46,16 +57,17 @@ def measure(job: tuple[str, int, int, int]) -> dict[str, Any]:
     from binomctl.training.loop import meta_train
     from binomctl.training.state import MetaState
 
-    method, seed, steps, tasks = job
+    method, seed, steps, tasks, K = job
     overrides = {f"estimator.{k}": v for k, v in METHODS[method].items()}
-    config, _ = load_config(overrides={**overrides, "seed": seed, "training.steps": steps})
+    overrides |= {"seed": seed, "training.steps": steps, "adaptation.K": K}
+    config, _ = load_config(overrides=overrides)
     problem = build_problem(config)
     state = MetaState(problem)
     start = time.perf_counter()
     losses = [step.loss for step in meta_train(problem, state)]
     seconds = time.perf_counter() - start
     dataset = evaluation_dataset(config, problem.dataset, TEST_SEED)
-    K = config.evaluation.steps or config.adaptation.K
+    K = config.evaluation.steps or K
     scores = evaluate(problem, state.theta.detach(), state.m.detach(), dataset, "test", tasks, K)
     return {
         "method": method,
@@ -75,8 +87,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     n = len(runs[0]["accuracies"])
     lines = [
         f"| method | test accuracy, mean of {len(seeds)} seeds (95% CI over seeds)"
-        " | minus maml, paired by seed (95% CI) |",
-        "|---|---|---|",
+        " | minus maml, paired by seed (95% CI) | training seconds, mean |",
+        "|---|---|---|---|",
     ]
     for method in METHODS:
         values = [means[method, s] for s in seeds if (method, s) in means]
@@ -85,9 +97,15 @@ def table(runs: list[dict[str, Any]]) -> str:
         mean = mean_ci95(values)
         gap = mean_ci95([means[method, s] - means["maml", s] for s in seeds])
         cell = "-" if method == "maml" else f"{100 * gap.mean:+.1f} ({_range(gap)})"
-        lines.append(f"| {method} | {100 * mean.mean:.1f}% ({_range(mean)}) | {cell} |")
+        took = [r["train_seconds"] for r in runs if r["method"] == method]
+        seconds = f"{sum(took) / len(took):.0f}"
+        lines.append(f"| {method} | {100 * mean.mean:.1f}% ({_range(mean)}) | {cell} | {seconds} |")
     lines.append("")
-    lines.append(f"n = {n} test tasks per seed, the same for every method; Student t intervals.")
+    K, steps = (runs[0]["config"][s][k] for s, k in (("adaptation", "K"), ("training", "steps")))
+    lines.append(
+        f"glyphs, 5-way 1-shot, K = {K}, {steps} meta-steps; n = {n} test tasks per seed, the same"
+        " for every method; Student t intervals; one thread, two runs at a time."
+    )
     return "\n".join(lines)
 
 
@@ -101,8 +119,10 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=600)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--K", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS))
     args = parser.parse_args()
+    args.output = RESULT if args.K == 5 else RESULT.with_stem(f"{RESULT.stem}_K{args.K}")
 
     runs: list[dict[str, Any]] = []
     if args.output.exists():
@@ -110,7 +130,10 @@ def main() -> None:
         runs = [r for r in runs if r["config"]["training"]["steps"] == args.steps]
     have = {(r["method"], r["seed"]) for r in runs}
     jobs = [
-        (m, s, args.steps, args.tasks) for s in args.seeds for m in METHODS if (m, s) not in have
+        (m, s, args.steps, args.tasks, args.K)
+        for s in args.seeds
+        for m in args.only
+        if (m, s) not in have
     ]
     with multiprocessing.get_context("spawn").Pool(args.jobs, maxtasksperchild=1) as pool:
         for run in pool.imap_unordered(measure, jobs):
@@ -129,6 +152,13 @@ def main() -> None:
                 + "\n"
             )
     print(table(runs))
+    tables = []
+    for path in sorted(RESULT.parent.glob(f"{RESULT.stem}*.json")):
+        tables.append(table(json.loads(path.read_text())["runs"]))
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    whole = "\n\n".join(tables)
+    PAGE.write_text(f"{before}{BEGIN}\n{whole}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

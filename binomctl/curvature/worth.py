@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from binomctl.curvature.analytic.engine import AnalyticEngine
+from binomctl.curvature.analytic.of_linear import DerivedLinear
 from binomctl.curvature.analytic.program import GENERIC, Program, depends_on_parameters
 from binomctl.curvature.analytic.recognise import Unsupported
 
@@ -41,5 +42,7 @@ def _derived(program: Program) -> int:
     """Layers that torch.func derives at every call: those whose inputs have gradients."""
     depends = depends_on_parameters(program.nodes)
     return sum(
-        node.way == GENERIC and any(depends[j] for j in node.inputs) for node in program.nodes
+        (node.way == GENERIC or isinstance(node.layer, DerivedLinear))
+        and any(depends[j] for j in node.inputs)
+        for node in program.nodes
     )

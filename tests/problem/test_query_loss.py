@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+
+import command
 import pytest
 import torch
 from torch.nn import functional as F
@@ -169,3 +174,15 @@ def test_the_contract_of_data_sets_covers_it(judged):
         check_dataset(judged.Unreduced)
     with pytest.raises(AssertionError, match="query_loss does not depend on the prediction"):
         check_dataset(judged.Detached)
+
+
+def test_a_profile_measures_it_end_to_end(tmp_path, monkeypatch):
+    """Memory is measured in a process of its own, which finds the plugin as well."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    out, _ = command.binomctl(
+        "profile", "--dataset", "judged", "--estimators", "maml,fomaml", "--seconds", "0.2",
+        "--meta-batch", "2", "--set", "model.width=6", "--json",
+    )  # fmt: skip
+    cells = json.loads(out)["cells"]
+    assert [c["estimator"] for c in cells] == ["maml", "fomaml"]
+    assert all(c["step_ms"]["median"] > 0 and c["peak_memory_bytes"] > 0 for c in cells), cells
