@@ -80,3 +80,37 @@ def test_an_estimator_without_memory_saves_none(problem, tmp_path):
     state = trained(plain, MetaState(plain), 2)
     assert state.memory is None
     assert not through_a_file(plain, state, tmp_path / "step-2").part(MEMORY)
+
+
+@pytest.mark.parametrize("rule", ["gd", "meta-sgd"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("calibrated", {"every": 4}), ("minimax", {"every": 4, "L": 1}), ("unbiased", {"r": 1}),
+        ("auto", {"every": 4, "tolerance": 0.3}),
+    ],
+)  # fmt: skip
+def test_every_estimator_with_a_state_goes_on_to_the_last_bit(
+    name, options, rule, problem, tmp_path
+):
+    """Saved between two fits: what was fitted is taken from the file."""
+    changes = {"dataset.name": "sinusoid", "estimator.name": name, "rule.name": rule}
+    kept = {"dtype": "float64", "device": "cpu", "adaptation.K": 3, "training.steps": 6,
+            "training.meta_batch": 2, "engine.compile": "off", "model.width": 5,
+            "model.depth": 1}  # fmt: skip
+    given = {f"estimator.{k}": v for k, v in options.items()}
+    own = build_problem(load_config(overrides=changes | kept | given)[0])
+    whole = trained(own, MetaState(own), 6)
+    half = trained(own, MetaState(own), 3)
+    other = MetaState(own)
+    resume(own, other, through_a_file(own, half, tmp_path / "step-3"))
+    trained(own, other, 3)
+    assert torch.equal(other.theta, whole.theta)
+    assert torch.equal(other.m, whole.m)
+    assert all(torch.equal(other.memory[n], t) for n, t in whole.memory.items())
+    if rule == "gd":
+        without = MetaState(own)
+        resume(own, without, through_a_file(own, half, tmp_path / "again"))
+        without.memory = own.estimator.init_state(own.engine.layout)
+        trained(own, without, 3)
+        assert not all(torch.equal(without.memory[n], t) for n, t in whole.memory.items())
