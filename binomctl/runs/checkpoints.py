@@ -52,7 +52,7 @@ class Checkpoint:
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint folder; without its manifest, written last, it does not count as one."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # never its parents: a run that was moved away has failed
     hashes = {}
     for name, tensors in ((MODEL, checkpoint.model), (STATE, checkpoint.state)):
         # Copies: safetensors writes no tensor that shares its memory with another, tied weights.

@@ -15,10 +15,11 @@ import torch
 from command import in_a_process as binomctl
 from faults.runs import SMALL, last, records, tensors
 
-from binomctl.errors import CheckpointError
+from binomctl.errors import BinomctlError, CheckpointError
 from binomctl.files.sealed import write_sealed
 from binomctl.problem.build import build_problem
-from binomctl.runs import RunDirectory
+from binomctl.runs import Checkpoint, RunDirectory
+from binomctl.settings.config import Config
 from binomctl.settings.layers import load_config
 from binomctl.training.loop import meta_train
 from binomctl.training.state import MetaState
@@ -196,6 +197,19 @@ def test_a_folder_that_vanishes_is_named(tmp_path):
     assert done.returncode == 6, done.stderr
     assert "cannot write" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.promise(7, fault="a checkpoint of a run whose folder was moved away")
+def test_a_checkpoint_does_not_bring_a_moved_run_back(tmp_path):
+    path, w = tmp_path / "run", torch.ones(3)
+    with RunDirectory.create(path, Config()) as made:
+        path.rename(tmp_path / "away")
+        numbers = {"best": None, "seconds": 1.0}
+        with pytest.raises((OSError, BinomctlError)):
+            made.checkpoints.save(
+                Checkpoint(1, {"w": w}, ("w",), {"m": w}, numbers), best=True, last=1
+            )
+        assert not path.exists()
 
 
 @pytest.mark.promise(10, fault="steps that diverge, with raise and with skip; NaN weights")
