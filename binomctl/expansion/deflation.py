@@ -53,7 +53,7 @@ def krylov(adapted: Adapted, k: int, r: int, form: Form = "auto") -> LowRank:
             projected otherwise, where the two-sided one is no contraction.
 
     Raises:
-        NonFiniteError: a product is not finite.
+        NonFiniteError: g or a product is not finite.
     """
     w = adapted.into_hessians([k], adapted.g.unsqueeze(1))[:, 0]
     largest = w.norm(dim=-1, keepdim=True)
@@ -74,9 +74,9 @@ def krylov(adapted: Adapted, k: int, r: int, form: Form = "auto") -> LowRank:
     low, image = torch.stack(Q, 1), torch.stack(HQ, 1)
     T = image @ low.mT
     T = (T + T.mT) / 2
-    if not bool(torch.isfinite(T).all()):
+    if not bool(torch.isfinite(T).all() and torch.isfinite(largest).all()):
         raise NonFiniteError(
-            f"the spectrum of H_{k} cannot be measured: a product is not finite",
+            f"the spectrum of H_{k} cannot be measured: g or a product is not finite",
             "Lower adaptation.alpha.",
         )
     if form == "auto":

@@ -21,7 +21,7 @@ from binomctl.adapt import adapt_and_validate
 from binomctl.contracts import Adaptation
 from binomctl.curvature import AutogradEngine
 from binomctl.episodes import EpisodeBatch
-from binomctl.errors import ConfigError
+from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.expansion import error_estimate, until
 from binomctl.expansion.deflation import deflated, middles
 from binomctl.expansion.quadrature import nodes
@@ -403,3 +403,43 @@ def test_a_gradient_of_zero_is_its_own_estimate(case):
         estimator="deflated", r=2, L=1, K=K, alpha=ALPHA,
     )  # fmt: skip
     assert not any(bool(v.any()) for v in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("head", {"m": 2, "L": 3}), ("steps", {"kept": (0, 1, 2, 3, 4)}), ("deflated", {"L": 5}),
+        ("krylov", {"segments": 5}), ("unbiased", {"survive": 1.0}), ("calibrated", {"L": 5}),
+        ("auto", {"tolerance": 1e-9}),
+    ],
+)  # fmt: skip
+def test_bilevel_problems_take_them(name, options):
+    """Ridge weights as outer variables: at its end each says what exact MAML says."""
+    torch.manual_seed(3)
+    X, y = torch.randn(2, 8, 3, dtype=D), torch.randn(2, 8, dtype=D)
+    lam, phi = {"log": torch.zeros(3, dtype=D)}, {"w": torch.zeros(3, dtype=D)}
+
+    def inner(phi, lam, batch):
+        X, y = batch
+        return ((X @ phi["w"] - y) ** 2).mean() + (lam["log"].exp() * phi["w"] ** 2).sum()
+
+    def outer(phi, lam, batch):
+        X, y = batch
+        return ((X @ phi["w"] - y) ** 2).mean()
+
+    def asked(estimator):
+        return binomctl.hypergradient(
+            inner, outer, lam, phi, ([(X[0], y[0])] * K, (X[1], y[1])), estimator=estimator, K=K,
+            alpha=0.05,
+        )["log"]  # fmt: skip
+
+    found, exact = asked(registry.create("estimator", name, options)), asked("maml")
+    torch.testing.assert_close(found, exact, rtol=1e-8, atol=1e-12)
+    assert exact.any()
+
+
+def test_a_spectrum_that_is_not_finite_is_named(case):
+    at = trajectory(case)
+    broken = type(at)(at.trajectory, at.g * float("inf"), at.curvature)
+    with pytest.raises(NonFiniteError, match="spectrum of H_2 cannot be measured"):
+        registry.create("estimator", "deflated", {"L": 0}).meta_gradient(broken)
