@@ -32,6 +32,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "fomaml": {"name": "fomaml"},
     "head m=2": {"name": "head", "m": 2},
     "head m=3": {"name": "head", "m": 3},
+    "trunc L=5": {"name": "trunc", "L": 5},
+    "head m=5": {"name": "head", "m": 5},
     "head m=3, L=1": {"name": "head", "m": 3, "L": 1},
     "calibrated L=2": {"name": "calibrated", "L": 2},
     "krylov 2 x 2": {"name": "krylov", "segments": 2, "s": 2},
@@ -67,7 +69,7 @@ def measure(job: tuple[str, int, int, int, int]) -> dict[str, Any]:
     losses = [step.loss for step in meta_train(problem, state)]
     seconds = time.perf_counter() - start
     dataset = evaluation_dataset(config, problem.dataset, TEST_SEED)
-    K = config.evaluation.steps or K
+    K = max(config.evaluation.steps or K, K)
     scores = evaluate(problem, state.theta.detach(), state.m.detach(), dataset, "test", tasks, K)
     return {
         "method": method,

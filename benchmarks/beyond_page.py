@@ -201,7 +201,7 @@ def _never_worse(report: dict[str, Any]) -> str:
 
 
 def _draw(report: dict[str, Any], key: str, path: Path) -> None:
-    """Relative error against products or depth, one panel a setting."""
+    """The least relative error with so many products or levels at most, one panel a setting."""
     panels = [(w, s) for w in SHOWN if (s := at(report, w)) is not None][:8]
     if not panels:
         return
@@ -209,14 +209,21 @@ def _draw(report: dict[str, Any], key: str, path: Path) -> None:
     grid = list(figure.subplots((len(panels) + 2) // 3, 3, squeeze=False).flat)
     for axes, (which, setting) in zip(grid, panels, strict=False):
         for i, name in enumerate(FAMILIES):
-            rows = [r for r in setting["estimators"] if family(r) == name and r["median"]
+            if key == "depth" and name in ("auto", "unbiased"):  # what they choose, or is drawn
+                continue
+            rows = [r for r in setting["estimators"] if family(r) == name and r["median"] and r[key]
                     and 1e-14 < r["median"] < 1e3 and r[key] <= 2 * which[2]]  # fmt: skip
             at_least: dict[int, float] = {}
             for r in rows:
                 at_least[r[key]] = min(r["median"], at_least.get(r[key], float("inf")))
-            points = sorted(at_least.items())
+            points: list[tuple[int, float]] = []  # the least error with so many at most
+            for x, y in sorted(at_least.items()):
+                if not points or y < points[-1][1]:
+                    points.append((x, y))
             axes.plot([x for x, _ in points], [y for _, y in points], label=name, lw=1, **look(i))
         axes.set_yscale("log")
+        if which[2] >= 20:
+            axes.set_xscale("log")
         style(axes, f"{which[0]}, {which[1]}, K = {which[2]}, alpha = {which[3]:g}",
               f"{key} a task" if key == "products" else key, "relative error")  # fmt: skip
     for axes in grid[len(panels) :]:
