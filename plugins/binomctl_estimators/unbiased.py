@@ -72,6 +72,24 @@ class UnbiasedMAML:
     def adjoints(self, adapted: Adapted) -> Tensor:
         return self._adjoints(adapted, 0)
 
+    def diagnose(self, adapted: Adapted, estimate: Tensor) -> Mapping[str, Tensor]:
+        """spread [B], the standard deviation of a draw over the length of its mean, and products
+        [B], how many are expected; by all K levels, at logged steps only.
+
+        With t_l the term of order l and P_l = survive^l the covariance of two of them, drawn
+        together, is <t_l, t_m> (1 / P_l - 1) for l <= m.
+        """
+        left = deflated(adapted, self.r) if self.r else adapted
+        orders = torch.stack([w[:, 0] for w in self._orders(left, adapted.K)], 1)
+        terms = orders.diff(dim=1)  # t_1 .. t_K
+        tails = terms.flip(1).cumsum(1).flip(1)  # sum over m >= l
+        chances = self.survive ** torch.arange(1, adapted.K + 1).to(terms)
+        both = (terms * (2 * tails - terms)).sum(-1)  # <t_l, t_l + 2 sum over m > l>
+        variance = (both * (1 / chances - 1)).sum(-1).clamp_min(0)
+        size = orders[:, -1].norm(dim=-1).clamp_min(torch.finfo(terms.dtype).tiny)
+        expected = self.r + float((chances * torch.arange(adapted.K, 0, -1).to(terms)).sum())
+        return {"spread": variance.sqrt() / size, "products": torch.full_like(size, expected)}
+
     def levels(self, K: int, draw: int) -> int:
         """J of a draw."""
         coins = np.random.default_rng([self.seed, draw]).random(K)

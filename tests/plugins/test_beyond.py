@@ -231,6 +231,11 @@ def test_the_random_truncation_is_unbiased(case, r):
     drawn = sum(int(counts[j]) * said[j] for j in said) / len(levels)
     spread = sum(chances[j] * (said[j] - exact) ** 2 for j in said).sum().sqrt()
     assert float((drawn - exact).norm()) < 4 * float(spread) / math.sqrt(len(levels))
+    by_task = sum(chances[j] * (said[j] - exact).square().sum(1) for j in said).sqrt()
+    told = one.diagnose(at, drawn)
+    torch.testing.assert_close(told["spread"], by_task / exact.norm(dim=1))
+    costs = r + np.array([sum(K - l + 1 for l in range(1, j + 1)) for j in range(K + 1)])
+    assert float(told["products"][0]) == pytest.approx(float(np.dot(chances, costs)))
 
 
 def test_the_defects_are_the_next_order_and_telescope(case):
