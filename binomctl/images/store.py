@@ -107,6 +107,7 @@ def _open(path: Path, *_: int) -> Store:
     try:
         splits = {s: tuple(ClassInfo(**c) for c in cs) for s, cs in raw.pop("splits").items()}
         index = Index(splits=splits, **{**raw, "shape": tuple(raw["shape"])})
+        _check_classes(index)
         images = np.load(path / IMAGES, mmap_mode="r", allow_pickle=False)
         shape = (index.total, *index.shape)
     except Exception as error:  # numpy reads the header of an array with Python's own parser
@@ -117,6 +118,17 @@ def _open(path: Path, *_: int) -> Store:
             f"{IMAGES} is {images.dtype} {list(images.shape)}, {INDEX} says uint8 {list(shape)}",
         )
     return Store(path, index, images.view(np.ndarray))
+
+
+def _check_classes(index: Index) -> None:
+    """Refuse classes whose rows are none of the array's."""
+    for split, classes in index.splits.items():
+        for c in classes:
+            numbers = (c.start, c.count)
+            if not all(type(n) is int and 0 <= n <= index.total for n in numbers) or not (
+                isinstance(c.name, str) and isinstance(c.sha256, str)
+            ):
+                raise ValueError(f"a class of split '{split}' is {c}")
 
 
 def _damaged(path: Path, what: str) -> DamagedFile:
