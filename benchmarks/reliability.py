@@ -1,11 +1,11 @@
 """The promises, the faults that tests inject for each, and what came of it.
 
-    python benchmarks/reliability.py [--again | --page]
+    python benchmarks/reliability.py [--again [FILE ...] | --page]
 
 Runs every test marked @pytest.mark.promise(number, fault=...) and writes
 benchmarks/results/reliability.json and the table of docs/reliability.md; with --again those that
-failed last, one after another (faults that are timed may miss on a busy machine), with --page the
-table alone, from the last result.
+failed last, one after another (faults that are timed may miss on a busy machine), or those of
+files; with --page the table alone, from the last result.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main() -> None:
             for row in old:
                 collected.rows[row["test"], row["promise"], row["fault"]] = row["outcome"]
             failed = {row["test"] for row in old if row["outcome"] == "failed"}
-            how += [str(ROOT / name) for name in sorted(failed)]
+            how += sys.argv[2:] or [str(ROOT / name) for name in sorted(failed)]
         else:
             how += ["-n", "logical", "--maxprocesses", "4", str(ROOT / "tests")]
         pytest.main(how, plugins=[collected])

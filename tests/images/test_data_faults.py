@@ -182,6 +182,7 @@ def test_a_full_disk_ends_with_6_and_what_was_converted_stays(tmp_path, monkeypa
     assert verify(prepare(recipe, tmp_path), {}) == ([], [])
 
 
+@pytest.mark.promise(16, fault="too few classes, too few images of a class")
 def test_too_few_classes_or_images_stop_before_the_first_step(tmp_path):
     layouts.fc100(tmp_path)
     at = ["--dataset", "fc100", "--root", str(tmp_path), "--out", str(tmp_path / "run")]
@@ -196,6 +197,7 @@ def test_too_few_classes_or_images_stop_before_the_first_step(tmp_path):
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.promise(16, fault="a class in two splits")
 def test_overlapping_splits_are_refused(tmp_path):
     layouts.folders(tmp_path, size=12)
     shutil.copytree(
@@ -249,6 +251,7 @@ def test_a_disk_too_small_for_the_prepared_form_ends_with_6(tmp_path, monkeypatc
         prepare(FC100(root=str(tmp_path)).recipe, tmp_path)
 
 
+@pytest.mark.promise(24, fault="source files that changed after preparing, classes of another size")
 def test_verify_tells_sources_that_changed_and_classes_of_another_size(tmp_path):
     layouts.folders(tmp_path, size=12)
     recipe = ImageFolder(root=str(tmp_path)).recipe
