@@ -8,7 +8,7 @@ LEARN2LEARN := learn2learn==0.2.0 --config-settings="--build-option=build_ext"
 DEMO_FLAGS ?=
 EVAL_FLAGS ?=
 
-.PHONY: demo test lint install lock bench fuzz clean
+.PHONY: demo test test-all lint install lock bench fuzz clean
 
 demo: install
 	$(BIN)/binomctl train --estimator binom --L 2 $(DEMO_FLAGS)
@@ -17,6 +17,10 @@ demo: install
 # Tests side by side, one op thread each: the networks are tiny, and more threads only wait.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
+
+# With the large networks, a minute each.
+test-all: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 -m ""
 
 lint: install
 	$(BIN)/ruff check .
@@ -28,7 +32,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml requirements.lock
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(if $(HASHED),$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.hashed.lock)
-	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers,zoo]'
+	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers,zoo,tensorboard,wandb,onnx]'
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps $(LEARN2LEARN)
 	touch $@
 

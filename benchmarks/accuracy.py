@@ -1,11 +1,13 @@
 """Test accuracy of the estimators on glyphs at equal meta-steps, paired against exact MAML.
 
     python benchmarks/accuracy.py [--steps 400] [--seeds 0 1 2] [--jobs 2] [--K 5] [--only NAME ...]
+                                  [--equal-seconds | --page]
 
 Every method starts from the same weights and sees the same training tasks per seed; all are
 tested, after the last step, on the same 600 tasks. Writes benchmarks/results/accuracy_glyphs.json
 (accuracy_glyphs_K20.json for --K 20), adding to what it holds already under the same settings, and
-the table into docs/beyond.md.
+the tables into docs/beyond.md. --equal-seconds gives every method as many meta-steps as fit into
+the seconds that exact MAML took in the kept result at equal steps (accuracy_glyphs_seconds.json).
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
+
+from pages import put
 
 from binomctl.machine.environment import environment
 from binomctl.reporting.intervals import mean_ci95
@@ -43,7 +47,6 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 TEST_SEED = 1_000_003
 PAGE = Path(__file__).parents[1] / "docs/beyond.md"
-BEGIN, END = "<!-- accuracy: begin (benchmarks/accuracy.py) -->", "<!-- accuracy: end -->"
 RESULT = Path(__file__).parent / "results" / "accuracy_glyphs.json"
 
 
@@ -82,15 +85,35 @@ def measure(job: tuple[str, int, int, int, int]) -> dict[str, Any]:
     }
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def equal_seconds(runs: list[dict[str, Any]], methods: list[str]) -> dict[str, int]:
+    """Meta-steps of each method in the mean seconds of exact MAML's, from runs of equal steps."""
+
+    def a_step(method: str) -> float:
+        mine = [r for r in runs if r["method"] == method]
+        return sum(r["train_seconds"] / r["config"]["training"]["steps"] for r in mine) / len(mine)
+
+    whole = runs[0]["config"]["training"]["steps"] * a_step("maml")
+    return {method: round(whole / a_step(method)) for method in methods}
+
+
+def page() -> None:
+    """The tables of docs/beyond.md, from the kept results."""
+    tables = []
+    for path in sorted(RESULT.parent.glob(f"{RESULT.stem}*.json")):
+        equal = "seconds" if path.stem.endswith("_seconds") else "meta-steps"
+        tables.append(table(json.loads(path.read_text())["runs"], equal))
+    put(PAGE, "accuracy", "\n\n".join(tables))
+
+
+def table(runs: list[dict[str, Any]], equal: str) -> str:
     """Markdown: mean over seeds with t-intervals, and the paired difference to maml."""
     means = {(r["method"], r["seed"]): sum(r["accuracies"]) / len(r["accuracies"]) for r in runs}
     seeds = sorted({s for _, s in means})
     n = len(runs[0]["accuracies"])
     lines = [
         f"| method | test accuracy, mean of {len(seeds)} seeds (95% CI over seeds)"
-        " | minus maml, paired by seed (95% CI) | training seconds, mean |",
-        "|---|---|---|---|",
+        " | minus maml, paired by seed (95% CI) | meta-steps | training seconds, mean |",
+        "|---|---|---|---|---|",
     ]
     for method in METHODS:
         values = [means[method, s] for s in seeds if (method, s) in means]
@@ -99,13 +122,15 @@ def table(runs: list[dict[str, Any]]) -> str:
         mean = mean_ci95(values)
         gap = mean_ci95([means[method, s] - means["maml", s] for s in seeds])
         cell = "-" if method == "maml" else f"{100 * gap.mean:+.1f} ({_range(gap)})"
-        took = [r["train_seconds"] for r in runs if r["method"] == method]
-        seconds = f"{sum(took) / len(took):.0f}"
-        lines.append(f"| {method} | {100 * mean.mean:.1f}% ({_range(mean)}) | {cell} | {seconds} |")
+        mine = [r for r in runs if r["method"] == method]
+        seconds = f"{sum(r['train_seconds'] for r in mine) / len(mine):.0f}"
+        steps = mine[0]["config"]["training"]["steps"]
+        value = f"{100 * mean.mean:.1f}% ({_range(mean)})"
+        lines.append(f"| {method} | {value} | {cell} | {steps} | {seconds} |")
     lines.append("")
-    K, steps = (runs[0]["config"][s][k] for s, k in (("adaptation", "K"), ("training", "steps")))
+    K = runs[0]["config"]["adaptation"]["K"]
     lines.append(
-        f"glyphs, 5-way 1-shot, K = {K}, {steps} meta-steps; n = {n} test tasks per seed, the same"
+        f"glyphs, 5-way 1-shot, K = {K}, at equal {equal}; n = {n} test tasks per seed, the same"
         " for every method; Student t intervals; one thread, two runs at a time."
     )
     return "\n".join(lines)
@@ -122,17 +147,29 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--K", type=int, default=5)
+    parser.add_argument("--equal-seconds", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--page", action="store_true", help="the tables alone")
     args = parser.parse_args()
+    if args.page:
+        page()
+        return
     args.output = RESULT if args.K == 5 else RESULT.with_stem(f"{RESULT.stem}_K{args.K}")
+    steps = dict.fromkeys(args.only, args.steps)
+    if args.equal_seconds:
+        steps = equal_seconds(json.loads(args.output.read_text())["runs"], args.only)
+        args.output = args.output.with_stem(f"{args.output.stem}_seconds")
 
     runs: list[dict[str, Any]] = []
     if args.output.exists():
         runs = json.loads(args.output.read_text())["runs"]
-        runs = [r for r in runs if r["config"]["training"]["steps"] == args.steps]
+        runs = [
+            r for r in runs
+            if r["config"]["training"]["steps"] == steps.get(r["method"], args.steps)
+        ]  # fmt: skip
     have = {(r["method"], r["seed"]) for r in runs}
     jobs = [
-        (m, s, args.steps, args.tasks, args.K)
+        (m, s, steps[m], args.tasks, args.K)
         for s in args.seeds
         for m in args.only
         if (m, s) not in have
@@ -153,14 +190,7 @@ def main() -> None:
                 )
                 + "\n"
             )
-    print(table(runs))
-    tables = []
-    for path in sorted(RESULT.parent.glob(f"{RESULT.stem}*.json")):
-        tables.append(table(json.loads(path.read_text())["runs"]))
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    whole = "\n\n".join(tables)
-    PAGE.write_text(f"{before}{BEGIN}\n{whole}\n{END}{after}", encoding="utf-8")
+    page()
 
 
 if __name__ == "__main__":

@@ -24,10 +24,13 @@ Graph = dict[str, set[str]]
 WORDS = {
     "cli": "the commands",
     "analysis": "errors, spectra",
+    "comparison": "runs in pairs",
+    "sweeps": "grids of runs",
     "profiling": "time, memory, plans",
     "testing": "checks for plugin authors",
     "api": "meta_gradient",
     "bilevel": "hypergradient",
+    "learner": "a user's own tasks",
     "training": "the outer loop, a run",
     "asked": "a caller's wishes, checked",
     "pairs": "which estimator goes with which loop",

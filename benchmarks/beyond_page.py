@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from binomctl.reporting.figures import look, new_figure, save, style
+from pages import put
+
+from binomctl.reporting.figures import caption, legend_below, new_figure, save, style
+from binomctl.reporting.look import looks
 
 ROOT = Path(__file__).parents[1]
 PAGE, FIGURES = ROOT / "docs/beyond.md", ROOT / "docs/figures"
-BEGIN, END = "<!-- tables: begin (benchmarks/beyond.py) -->", "<!-- tables: end -->"
 SHOWN = [
     ("sinusoid", "initial", 5, 0.01), ("sinusoid", "trained", 5, 0.01),
     ("sinusoid", "initial", 20, 0.01), ("sinusoid", "trained", 20, 0.01),
@@ -19,6 +21,9 @@ SHOWN = [
 ]  # fmt: skip
 FAMILIES = ["trunc", "binom", "binom, alpha'", "minimax", "calibrated", "head", "head + order",
             "deflated", "deflated, nodes", "krylov", "unbiased", "auto"]  # fmt: skip
+
+OPTIONED = {"binom, alpha'": "binom", "head + order": "head", "deflated, nodes": "deflated"}
+LOOKS = looks([(OPTIONED.get(name, name), name) for name in FAMILIES])
 
 
 def name_of(row: dict[str, Any]) -> str:
@@ -51,11 +56,8 @@ def at(report: dict[str, Any], which: tuple[str, str, int, float]) -> dict[str, 
 
 
 def write_page(report: dict[str, Any]) -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
     body = "\n".join([_where(report), _aims(report), *_tables(report), _never_worse(report)])
-    PAGE.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+    put(PAGE, "tables", body)
     _draw(report, "products", FIGURES / "beyond-products.svg")
     _draw(report, "depth", FIGURES / "beyond-depth.svg")
 
@@ -208,7 +210,7 @@ def _draw(report: dict[str, Any], key: str, path: Path) -> None:
     figure = new_figure(11.0, 2.9 * ((len(panels) + 2) // 3))
     grid = list(figure.subplots((len(panels) + 2) // 3, 3, squeeze=False).flat)
     for axes, (which, setting) in zip(grid, panels, strict=False):
-        for i, name in enumerate(FAMILIES):
+        for name, how in zip(FAMILIES, LOOKS, strict=True):
             if key == "depth" and name in ("auto", "unbiased"):  # what they choose, or is drawn
                 continue
             rows = [r for r in setting["estimators"] if family(r) == name and r["median"] and r[key]
@@ -220,7 +222,7 @@ def _draw(report: dict[str, Any], key: str, path: Path) -> None:
             for x, y in sorted(at_least.items()):
                 if not points or y < points[-1][1]:
                     points.append((x, y))
-            axes.plot([x for x, _ in points], [y for _, y in points], label=name, lw=1, **look(i))
+            axes.plot([x for x, _ in points], [y for _, y in points], label=name, lw=1, **how)
         axes.set_yscale("log")
         if which[2] >= 20:
             axes.set_xscale("log")
@@ -228,6 +230,11 @@ def _draw(report: dict[str, Any], key: str, path: Path) -> None:
               f"{key} a task" if key == "products" else key, "relative error")  # fmt: skip
     for axes in grid[len(panels) :]:
         axes.axis("off")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower right", ncols=2, fontsize=8, frameon=False)
+    counts = [setting["tasks"] for _, setting in panels]
+    caption(
+        figure,
+        f"median relative error of the meta-gradient, n = {min(counts)} to {max(counts)} tasks,"
+        " float64 (resnet12: float32); data set, state, K and alpha over each panel",
+    )
+    legend_below(figure, grid[: len(panels)])
     save(figure, path)

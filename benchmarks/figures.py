@@ -70,7 +70,8 @@ def main() -> None:
     for name in ("fig3a", "fig3b"):
         draw_errors([reports[name]], FIGURES / f"{name}.svg")
     subprocess.run(
-        [sys.executable, "-m", "binomctl", "bounds", "--output", str(FIGURES / "fig2.svg")],
+        [sys.executable, "-m", "binomctl", "bounds", "--force",
+         "--output", str(FIGURES / "fig2.svg")],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     for name in (n for n in RUNS if n.startswith("fig3a")):

@@ -19,6 +19,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from pages import put
 from turns import milliseconds
 
 from binomctl.machine.environment import environment
@@ -215,13 +216,8 @@ def main() -> None:
         train(args.dataset, args.seeds, args.jobs, args.rounds)
     if args.table:
         page = HERE.parent / "docs" / "comparison.md"
-        text = page.read_text()
         for dataset in SETTINGS:
-            begin, end = f"<!-- {dataset}: begin -->", f"<!-- {dataset}: end -->"
-            before, _, rest = text.partition(begin)
-            _, _, after = rest.partition(end)
-            text = f"{before}{begin}\n{table(dataset)}\n{end}{after}"
-        page.write_text(text)
+            put(page, dataset, table(dataset))
 
 
 if __name__ == "__main__":

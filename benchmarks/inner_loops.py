@@ -29,11 +29,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pages import inserted
 from turns import milliseconds
 
 from binomctl.machine.environment import environment
-from binomctl.reporting.figures import look, new_figure, save, style
+from binomctl.reporting.figures import (
+    caption,
+    legend_below,
+    new_figure,
+    over_L,
+    save,
+    style,
+    whiskers,
+)
 from binomctl.reporting.intervals import MeanCI, mean_ci95
+from binomctl.reporting.look import series
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "inner_loops.json"
@@ -218,24 +228,23 @@ def draw(kept: dict[str, Any]) -> None:
             axes.errorbar(
                 [L for L, _ in points],
                 [v["mean"] for _, v in points],
-                yerr=[min(v["ci95"], 0.999 * v["mean"]) for _, v in points],
+                yerr=whiskers([v for _, v in points]),
                 capsize=2,
                 label=name,
-                **look(i),
+                **series(i),
             )
-        axes.set_yscale("log")
-        axes.set_xticks(range(5))
+        over_L(axes)
         left = axes is grid[0]
         style(axes, estimator, "L", "|estimate - exact| / |exact|" if left else "")
-    grid[0].legend(frameon=False, fontsize=8, loc="lower left")
     config = next(iter(loops.values()))["report"]["config"]
     n, tasks = config["analysis"]["batches"], config["training"]["meta_batch"]
-    figure.suptitle(
+    caption(
+        figure,
         f"sinusoid, K = {config['adaptation']['K']}, alpha = {config['adaptation']['alpha']:g}"
         f" unless said, {config['dtype']}, at initialisation; mean and 95% CI,"
-        f" {n} batches of {tasks} tasks",
-        fontsize=9,
+        f" n = {n} batches of {tasks} tasks",
     )
+    legend_below(figure, grid)
     save(figure, FIGURE)
 
 
@@ -275,10 +284,7 @@ def tables(kept: dict[str, Any]) -> dict[str, str]:
 def page(text: str, kept: dict[str, Any]) -> str:
     """docs/inner-loops.md with its tables renewed."""
     for name, table in tables(kept).items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = f"{before}{begin}\n{table}\n{end}{after}"
+        text = inserted(text, name, table)
     return text
 
 

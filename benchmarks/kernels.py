@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pages import put
 
 from binomctl.curvature.analytic.block import Block
 from binomctl.curvature.analytic.layers import Cache
@@ -24,7 +25,6 @@ from binomctl.machine.environment import environment
 
 ROOT = Path(__file__).parents[1]
 RESULT, PAGE = ROOT / "benchmarks/results/kernels.json", ROOT / "docs/speed.md"
-BEGIN, END = "<!-- kernels: begin (benchmarks/kernels.py) -->", "<!-- kernels: end -->"
 LAYERS = [(28, 1), (14, 32), (7, 32), (3, 32), (84, 3), (42, 32), (21, 32), (10, 32)]
 MAPS = ("forward", "backward", "tangent", "tangent backward")
 
@@ -95,9 +95,7 @@ def main() -> None:
         ]
         name = f"{row['size']}x{row['size']}x{row['channels']}, {row['images']}"
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+    put(PAGE, "kernels", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Peak memory of a meta-step against K and against L, and its picture.
 
-    python benchmarks/memory.py
+    python benchmarks/memory.py             measure, draw
+    python benchmarks/memory.py --draw      draw again from the kept JSON
 
 Every allocation and release of tensor memory is counted (binomctl.profiling.peak_allocated), so
 the figures are exact and the same in every run. Conv4 with 16 filters on 28x28x1, 5-way 5-shot,
@@ -11,6 +12,7 @@ docs/figures/memory.svg.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.machine.environment import environment
 from binomctl.problem.build import build_problem
 from binomctl.profiling import peak_allocated
+from binomctl.reporting.figures import caption, legend_below, new_figure, save, style
+from binomctl.reporting.look import series
 from binomctl.settings.layers import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -83,36 +87,37 @@ def measure() -> dict[str, Any]:
 
 
 def draw(report: dict[str, Any]) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "binomctl"
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure = new_figure(9.0, 3.5)
+    left, right = figure.subplots(1, 2)
     panels = (
         (left, report["maml_over_K"], "K", "exact MAML, beyond the trajectory"),
         (right, report["binom_over_L_at_K_10"], "L", "Binom(L) at K = 10, beyond the trajectory"),
     )
-    colours = dict(zip(SCHEDULES, ("#c0392b", "#1f6fb2", "#2e8b57"), strict=True))
     for axes, rows, letter, title in panels:
-        for schedule, colour in colours.items():
+        for i, schedule in enumerate(SCHEDULES):
             mine = [r for r in rows if (r["engine"], r["schedule"]) == ("analytic", schedule)]
             if mine:
                 mib = [(r["peak_bytes"] - r["trajectory_bytes"]) / 2**20 for r in mine]
-                xs = [r[letter] for r in mine]
-                axes.plot(xs, mib, "o-", color=colour, label=schedule, markersize=4)
-        axes.set(xlabel=letter, ylabel="peak memory, MiB", title=title)
+                axes.plot([r[letter] for r in mine], mib, label=schedule, **series(i + 1))
         axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=3)
+        style(axes, title, letter, "peak memory, MiB")
+    config = report["config"]
+    caption(
+        figure,
+        f"glyphs, {config['model']}, {config['ways']}-way {config['dataset.shots']}-shot,"
+        f" {config['dataset.queries']} query image a class, analytic engine, float32, alpha = 0.1"
+        f" (sizes do not depend on it), n = {config['training.meta_batch']} task, every allocation"
+        " counted",
+    )
+    legend_below(figure, [right, left])
     FIGURE.parent.mkdir(exist_ok=True)
-    figure.savefig(FIGURE, metadata={"Date": None})
+    save(figure, FIGURE)
 
 
 def main() -> None:
+    if "--draw" in sys.argv:
+        draw(json.loads(RESULT.read_text()))
+        return
     report = measure()
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     draw(report)

@@ -1,6 +1,7 @@
 """`binomctl profile` on the workloads of this folder, and `--plan` predicted against measured.
 
     python benchmarks/profile_workloads.py [--only NAME]
+    python benchmarks/profile_workloads.py --draw           draw again from the kept JSON
 
 Writes benchmarks/results/profile_*.json, docs/figures/profile_*.svg and the tables of
 docs/profile.md. Seed 0; the machine and the date are in the JSON.
@@ -14,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from pages import put
 
 from binomctl.reporting.figure_profile import draw_profile
 
@@ -80,32 +83,28 @@ def plan_table(plans: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def put(name: str, text: str) -> None:
-    """Between the page's marks of that name."""
-    begin, end = (
-        f"<!-- {name}: begin (benchmarks/profile_workloads.py) -->",
-        f"<!-- {name}: end -->",
-    )
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only")
-    only = parser.parse_args().only
+    parser.add_argument("--draw", action="store_true")
+    args = parser.parse_args()
+    only = args.only
+    if args.draw:
+        for name in WORKLOADS:
+            report = json.loads((RESULTS / f"profile_{name}.json").read_text())
+            draw_profile(report, FIGURES / f"profile_{name}.svg")
+        return
     for name, arguments in WORKLOADS.items():
         if only in (None, name):
             report = profile(arguments)
             (RESULTS / f"profile_{name}.json").write_text(json.dumps(report, indent=1) + "\n")
             draw_profile(report, FIGURES / f"profile_{name}.svg")
-            put(name, f"{report['caption']}.\n\n{table(report)}")
+            put(PAGE, name, f"{report['caption']}.\n\n{table(report)}")
             print(name, flush=True)
     if only in (None, "plans"):
         plans = {budget: profile(["--plan", *more]) for budget, more in PLANS.items()}
         (RESULTS / "profile_plans.json").write_text(json.dumps(plans, indent=1) + "\n")
-        put("plans", plan_table(plans))
+        put(PAGE, "plans", plan_table(plans))
 
 
 if __name__ == "__main__":

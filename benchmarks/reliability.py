@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import put
 
 ROOT = Path(__file__).parents[1]
 RESULT, PAGE = ROOT / "benchmarks/results/reliability.json", ROOT / "docs/reliability.md"
-BEGIN, END = "<!-- table: benchmarks/reliability.py -->", "<!-- end of table -->"
 PROMISES = {
     1: "A save that is killed leaves the previous checkpoint whole",
     2: "A signal, or a limit: the step is finished, saved, and said how to go on from",
@@ -96,11 +96,7 @@ def main() -> None:
         ]
         report = {"schema": "binomctl/reliability/1", "environment": environment(), "tests": rows}
         RESULT.write_text(json.dumps(report, indent=1) + "\n")
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    made = table(json.loads(RESULT.read_text()))
-    PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
+    put(PAGE, "table", table(json.loads(RESULT.read_text())))
 
 
 if __name__ == "__main__":

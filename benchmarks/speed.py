@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from contestants import WORKLOADS, Case, K, L, large_images
+from pages import put
 
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.engine import AnalyticEngine
@@ -34,7 +35,6 @@ from binomctl.profiling import peak_allocated
 ROOT = Path(__file__).parents[1]
 RESULT, FIGURE = ROOT / "benchmarks/results/speed.json", ROOT / "docs/figures/speed.svg"
 PAGE = ROOT / "docs/speed.md"
-BEGIN, END = "<!-- table: begin (benchmarks/speed.py) -->", "<!-- table: end -->"
 PRODUCTS = {"binomctl FOMAML": 0, "binomctl MAML": K, "binomctl Binom(2)": L * (K - L + 1)}
 BASE = "learn2learn MAML"
 
@@ -209,16 +209,17 @@ def table(report: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any]) -> None:
-    from binomctl.reporting.figures import new_figure, save
+    from binomctl.reporting.figures import caption, new_figure, save
+    from binomctl.reporting.look import COLOURS, tint
 
     figure = new_figure(8.6, 5.2)
     names = list(report["workloads"])
     grid = figure.subplots(-(-len(names) // 2), 2)
     colours = {
-        "learn2learn": "#9a9a9a",
-        "torch": "#c9a227",
-        "vmap": "#c9a227",
-        "binomctl": "#1f6fb2",
+        "learn2learn": tint(COLOURS[0], 0.4),
+        "torch": COLOURS[7],
+        "vmap": COLOURS[7],
+        "binomctl": COLOURS[1],
     }
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
@@ -237,6 +238,15 @@ def draw(report: dict[str, Any]) -> None:
         axes.set_xlim(0, 1.18 * max(values))
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("ms per meta-step", fontsize=6)
+    config = report["config"]
+    counts = [row["n"] for found in report["workloads"].values()
+              for row in found["tuned"]["contestants"].values()]  # fmt: skip
+    caption(
+        figure,
+        f"Binom, L = {config['L']}, K = {config['K']}, {config['ways']}-way, {config['dtype']},"
+        f" random data, alpha = 0.01; median of n = {min(counts)} to"
+        f" {max(counts)} steps; tuned allocator",
+    )
     save(figure, FIGURE)
 
 
@@ -256,7 +266,11 @@ def main() -> None:
     parser.add_argument("--allocator", choices=["system", "tuned"], default="system")
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--only", help="a part of a workload's name: measured anew, others kept")
+    parser.add_argument("--draw", action="store_true", help="draw again from the kept JSON")
     args = parser.parse_args()
+    if args.draw:
+        draw(json.loads(RESULT.read_text()))
+        return
     if args.worker:
         if args.allocator == "tuned":
             tune_allocator(one_arena=large_images(WORKLOADS[args.worker]))
@@ -282,9 +296,7 @@ def main() -> None:
     if not args.only:
         report["allocators"], report["sweeps"] = allocators(), sweeps()
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(report)}\n{END}{after}", encoding="utf-8")
+    put(PAGE, "table", table(report))
     draw(report)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from binomctl.api import MetaGradient, MetaGradients, meta_gradient
     from binomctl.bilevel import Hypergradient, hypergradient
+    from binomctl.learner.learner import load
     from binomctl.models.imported import model
 
 _DOORS = {
@@ -15,6 +16,7 @@ _DOORS = {
     "MetaGradient": "api",
     "MetaGradients": "api",
     "hypergradient": "bilevel",
+    "load": "learner.learner",
     "meta_gradient": "api",
     "model": "models.imported",
 }
@@ -23,6 +25,7 @@ __all__ = [
     "MetaGradient",
     "MetaGradients",
     "hypergradient",
+    "load",
     "meta_gradient",
     "model",
 ]

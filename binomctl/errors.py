@@ -16,6 +16,8 @@ class BinomctlError(Exception):
     """
 
     exit_code = 1
+    quiet = False
+    """Whether another process of the same run says it."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -68,9 +70,13 @@ class NonFiniteError(BinomctlError):
 
 
 class ResourceError(BinomctlError):
-    """Out of memory or disk: exit code 6."""
+    """Out of memory, of disk, or of a process of the run: exit code 6."""
 
     exit_code = 6
+
+
+class RankLost(ResourceError):
+    """Another process of the run has ended, or does not answer: exit code 6."""
 
 
 class MissingDependencyError(BinomctlError):

@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 IMPORT = "import"
 """In the model section: "package.module:Class", a user's own network in place of a name."""
+NAMING = (IMPORT, "timm", "torchvision")
+"""Options of the model section that say its name as well: {timm: resnet18}."""
 
 
 def option(default: Any, doc: str) -> Any:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from command import end_forking
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +24,7 @@ def pytest_itemcollected(item):
     """Promises travel with a test's reports, from whatever process runs it."""
     for mark in item.iter_markers("promise"):
         item.user_properties.append(("promise", (mark.args[0], mark.kwargs["fault"])))
+
+
+def pytest_sessionfinish():
+    end_forking()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,15 +34,31 @@ def flat_loss(
 
 
 def inner_loop(
-    trn: Loss, val: Loss, theta: Tensor, K: int, alpha: float, M: Tensor | None = None
-) -> tuple[list[Tensor], Tensor]:
-    """The dense H_0 M^T..H_{K-1} M^T along the inner loop, and g at its end; M = I if None."""
+    trn: Loss, val: Loss, theta: Tensor, K: int, alpha: float, M: Tensor | None = None,
+    *, dense: bool = True,
+) -> tuple[list[Any], Tensor]:  # fmt: skip
+    """The dense H_0 M^T..H_{K-1} M^T along the inner loop, and g at its end; M = I if None.
+    dense: False for products by double backward, where a network has thousands of parameters."""
     phi, hessians = theta, []
     M = torch.eye(len(theta), dtype=theta.dtype) if M is None else M
     for _ in range(K):
-        hessians.append(torch.autograd.functional.hessian(trn, phi) @ M.T)
+        if dense:
+            hessians.append(torch.autograd.functional.hessian(trn, phi) @ M.T)
+        else:
+            hessians.append(Products(trn, phi))
         phi = phi - alpha * M @ torch.autograd.functional.jacobian(trn, phi)
     return hessians, torch.autograd.functional.jacobian(val, phi)
+
+
+@dataclass(frozen=True)
+class Products:
+    """H @ v for a loss at a point."""
+
+    loss: Loss
+    phi: Tensor
+
+    def __matmul__(self, v: Tensor) -> Tensor:
+        return torch.autograd.functional.vhp(self.loss, self.phi, v)[1]
 
 
 def support_gradients(trn: Loss, theta: Tensor, K: int, alpha: float, M: Tensor) -> list[Tensor]:

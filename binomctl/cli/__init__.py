@@ -27,7 +27,8 @@ def main() -> None:
             raise
         with suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is saved: one more changes no code
-        print_error(error)
+        if not error.quiet:
+            print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

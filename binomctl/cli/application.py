@@ -6,16 +6,23 @@ from typing import Annotated
 
 import typer
 
+from binomctl.cli.adapt import adapt
 from binomctl.cli.bounds import bounds
+from binomctl.cli.compare import compare
 from binomctl.cli.config import config_app
 from binomctl.cli.console import show_notes
 from binomctl.cli.data import data_app
 from binomctl.cli.doctor import doctor
 from binomctl.cli.error_analysis import error_analysis
 from binomctl.cli.evaluate import evaluate
+from binomctl.cli.export import export
+from binomctl.cli.plot import plot
 from binomctl.cli.plugins import plugins
+from binomctl.cli.predict import predict
 from binomctl.cli.profile import profile
+from binomctl.cli.report import report
 from binomctl.cli.runs import runs_app
+from binomctl.cli.sweep import sweep_app
 from binomctl.cli.train import train
 from binomctl.cli.verify import verify
 
@@ -50,12 +57,19 @@ def common(
 
 app.command()(train)
 app.command(name="eval")(evaluate)
+app.command()(predict)
+app.command()(adapt)
+app.command()(export)
+app.command()(compare)
+app.command()(report)
+app.command()(plot)
 app.command()(error_analysis)
 app.command()(profile)
 app.command()(bounds)
 app.command()(verify)
 app.command()(plugins)
 app.command()(doctor)
+app.add_typer(sweep_app, name="sweep")
 app.add_typer(runs_app, name="runs")
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")

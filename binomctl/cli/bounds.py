@@ -11,6 +11,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.outputs import check_outputs, picture_path
 
 if TYPE_CHECKING:
     from binomctl.theory.bounds import Curve, Setting, Theorem
@@ -43,6 +44,7 @@ def bounds(
     plot: flags.PLOT = False,
     output: flags.OUTPUT = None,
     csv: flags.CSV = None,
+    force: flags.FORCE = False,
     json_output: flags.JSON = False,
 ) -> None:
     """Bound the error of FOMAML, TruncMAML and BinomMAML: Theorems 3.6, 3.8 and 3.10.
@@ -52,14 +54,14 @@ commute, the corrected one stands beside it; --certify looks for a counterexampl
 are those of Figure 2.
     """
     from binomctl.errors import ConfigError
-    from binomctl.reporting.figures import check_suffix
     from binomctl.theory.bounds import Setting, curves, failed_assumption, normalized
     from binomctl.theory.report import csv_rows, report_of
 
     setting = Setting(K, alpha, H, h, M)
     _check(setting)
     chosen = _theorems(theorem)
-    picture = check_suffix(output or Path("bounds.png")) if plot or output else None
+    picture = picture_path(output, "bounds.png", force) if plot or output else None
+    check_outputs(picture, csv, force=force)
     skipped = {t: reason for t in chosen if (reason := failed_assumption(t, setting))}
     if len(skipped) == len(chosen):
         raise ConfigError(" ".join(skipped.values()), "Choose values that a theorem allows.")
@@ -72,7 +74,7 @@ are those of Figure 2.
     if csv is not None:
         write_csv(csv, csv_rows(shown))
     if picture is not None:
-        from binomctl.reporting.figures import draw_bounds
+        from binomctl.reporting.figure_bounds import draw_bounds
 
         over = normalize is not False
         caption = f"K = {K}, alpha = {alpha:g}, H = {H:g}, h = {h:g}, M = {M}"

@@ -16,6 +16,19 @@ from rich.text import Text
 
 from binomctl.errors import BinomctlError, cannot_write
 
+_HUSHED = False
+
+
+def hush() -> None:
+    """From now on this process prints errors alone: another one of the run speaks."""
+    global _HUSHED
+    _HUSHED = True
+
+
+def hushed() -> bool:
+    """Whether `hush` was called."""
+    return _HUSHED
+
 
 def print_error(error: BinomctlError) -> None:
     """One line of what was wrong, one of what to do."""
@@ -28,12 +41,14 @@ def print_error(error: BinomctlError) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """Exactly one JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+    if not _HUSHED:
+        sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
 
 
 def print_note(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
-    sys.stderr.write(text + "\n")
+    if not _HUSHED:
+        sys.stderr.write(text + "\n")
 
 
 class NotesHandler(logging.Handler):
@@ -65,6 +80,8 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
 
 def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """Two columns, name and value, on stdout."""
+    if _HUSHED:
+        return
     table = Table(title=title, title_justify="left", show_header=False, box=box.SIMPLE)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

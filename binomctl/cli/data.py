@@ -10,22 +10,16 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.data_options import Assign, Name, Root, Size, dataset_of
+from binomctl.cli.data_verify import verify
+from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.cli.prepared import described, next_command, rows_of, state_of
 
 if TYPE_CHECKING:
-    from binomctl.contracts import Dataset
+    pass
 
 data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set; see 'binomctl data list'.")]
-Root = Annotated[
-    Path | None, typer.Option(help="Folder of its files, or of its prepared form; $BINOMCTL_DATA.")
-]
-Size = Annotated[int | None, typer.Option(help="Height and width in pixels.")]
-Assign = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any option: dataset.mode=L; repeatable."),
-]
+data_app.command()(verify)
 
 
 @data_app.callback()
@@ -57,7 +51,7 @@ def prepare(
     from binomctl.images.contract import FromFiles
     from binomctl.images.prepare import prepare as convert
 
-    dataset = _dataset(name, root, size, assign)
+    dataset = dataset_of(name, root, size, assign)
     if not isinstance(dataset, FromFiles):
         raise ConfigError(
             f"'{name}' has no files to prepare", f"Use it as it is: binomctl train --dataset {name}"
@@ -92,7 +86,7 @@ def list_(root: Root = None, json_output: flags.JSON = False) -> None:
         state = f"failed to load: {info.failure}" if info.failure else ""
         if not state:
             try:
-                state = state_of(_dataset(info.name, root, None, None))
+                state = state_of(dataset_of(info.name, root, None, None))
             except BinomctlError as error:
                 state = str(error)
         listed.append({"name": info.name, "summary": info.summary, "state": state})
@@ -114,66 +108,14 @@ def list_(root: Root = None, json_output: flags.JSON = False) -> None:
 
 
 @data_app.command()
-def verify(
-    name: Name,
-    root: Root = None,
-    size: Size = None,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Fewer classes or images than published are fine.")
-    ] = False,
-    assign: Assign = None,
-    json_output: flags.JSON = False,
-) -> None:
-    """Check a prepared data set: every hash, the splits' classes, the published counts."""
-    from binomctl.cli.datasets import Conversion
-    from binomctl.errors import ConfigError, DataError
-    from binomctl.images.contract import FromFiles
-    from binomctl.images.recipe import open_prepared
-    from binomctl.images.store import verify as check
-
-    dataset = _dataset(name, root, size, assign)
-    if not isinstance(dataset, FromFiles):
-        raise ConfigError(f"'{name}' has no files to check")
-    store = open_prepared(dataset.recipe, dataset.folder())
-    with closing(Conversion()) as progress:
-        progress.start(f"hashing {store.path}", store.index.total)
-        recipe = dataset.recipe
-        broken, differs = check(store, recipe.reference, recipe.per_class, progress.advance)
-    wrong = broken + ([] if partial else differs)
-    if json_output:
-        result = {**described(store), "broken": broken, "differs": differs, "ok": not wrong}
-        print_json({"schema": "binomctl/data-verify/1", **result})
-    else:
-        counts = "; ".join(differs) or (
-            "as published" if dataset.recipe.reference else "nothing published to compare with"
-        )
-        rows = [
-            *rows_of(store),
-            *(
-                ("archive", "as published" if s["as_published"] else "not the published one")
-                for s in store.index.sources
-                if "as_published" in s
-            ),
-            ("hashes, splits", "; ".join(broken) or "every class as prepared, none in two splits"),
-            ("counts", counts),
-        ]
-        print_table(f"{name}, checked", rows)
-    if broken:
-        raise DataError(
-            f"{store.path}: {broken[0]}", "Delete the folder and run 'binomctl data prepare' again."
-        )
-    if wrong:
-        raise DataError(
-            f"{name} is not complete: {differs[0]}", "Give --partial where that is meant."
-        )
-
-
-@data_app.command()
 def show(
     name: Name,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Picture: .png, .svg or .pdf.")
-    ] = Path("episode.png"),
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Picture: .png, .svg or .pdf; default episode.png, numbered."
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "train",
     index: Annotated[int, typer.Option(min=0, help="Which episode.")] = 0,
     ways: flags.WAYS = None,
@@ -181,6 +123,7 @@ def show(
     root: Root = None,
     size: Size = None,
     assign: Assign = None,
+    force: flags.FORCE = False,
 ) -> None:
     """Draw one episode: its support and its query set, images as they are, functions as curves."""
     import dataclasses
@@ -188,20 +131,21 @@ def show(
     from binomctl.contracts import NamesClasses
     from binomctl.options import has_option
     from binomctl.reporting.figure_episode import draw_images, draw_points
-    from binomctl.reporting.figures import check_suffix
 
-    check_suffix(output)
+    picture = picture_path(output, "episode.png", force)
+    check_outputs(picture, force=force)
     options = {"dataset.ways": ways, "dataset.shots": shots}
-    dataset = _dataset(name, root, size, assign, options)
+    dataset = dataset_of(name, root, size, assign, options)
+    regression = dataset.kind == "regression"
+    if regression and has_option(type(dataset), "queries"):  # enough to see the curve
+        dataset = dataclasses.replace(dataset, queries=200)  # type: ignore[type-var]
     episode = dataset.episode(split, index)
-    title = f"{name}, {split} episode {index}"
-    if dataset.kind == "regression":
-        if has_option(type(dataset), "queries"):  # enough to see the curve
-            dataset = dataclasses.replace(dataset, queries=200)  # type: ignore[type-var]
-            episode = dataset.episode(split, index)
+    sizes = f"n = {len(episode.y_trn)} support and {len(episode.y_val)} query examples"
+    title = f"{name}, {split} episode {index}; {sizes}"
+    if regression:
         sides = [(x.numpy(), y.numpy()) for x, y in (
             (episode.x_trn, episode.y_trn), (episode.x_val, episode.y_val))]  # fmt: skip
-        draw_points(title, sides[0], sides[1], output)
+        draw_points(title, sides[0], sides[1], picture)
     else:
         if isinstance(dataset, NamesClasses):
             names = dataset.class_names(split, index)
@@ -211,34 +155,9 @@ def show(
             (_unit(x).movedim(1, -1).numpy(), y.numpy())
             for x, y in ((episode.x_trn, episode.y_trn), (episode.x_val, episode.y_val))
         ]
-        draw_images(title, sides[0], sides[1], names, output)
-    print_note(f"wrote {output}")
+        draw_images(title, sides[0], sides[1], names, picture)
+    print_note(f"wrote {picture}")
 
 
 def _unit(x: Any) -> Any:
     return x.float() / 255 if not x.is_floating_point() else x.clamp(0, 1)
-
-
-def _dataset(
-    name: str,
-    root: Path | None,
-    size: int | None,
-    assign: list[str] | None,
-    more: dict[str, Any] | None = None,
-) -> Dataset:
-    from binomctl.problem.datasets import build_dataset
-    from binomctl.settings.layers import load_config
-
-    overrides: dict[str, Any] = {"dataset.name": name, **(more or {})}
-    if root is not None and _has(name, "root"):
-        overrides["dataset.root"] = str(root.expanduser().absolute())
-    if size is not None:
-        overrides["dataset.image_size"] = size
-    return build_dataset(load_config(overrides=overrides, assignments=assign)[0])
-
-
-def _has(name: str, option: str) -> bool:
-    from binomctl.options import has_option
-    from binomctl.settings import registry
-
-    return has_option(registry.load("dataset", name.partition(":")[0]), option)

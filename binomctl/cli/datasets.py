@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from binomctl.cli.console import print_note
+from binomctl.cli.console import hushed, print_note
 
 if TYPE_CHECKING:
     from binomctl.settings.config import Config
@@ -28,7 +28,7 @@ class Conversion:
 
     def start(self, what: str, total: int) -> None:
         self.close()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not hushed():
             self._bar = tqdm(total=total or None, desc=what, unit="", unit_scale=True,
                              dynamic_ncols=True, leave=False)  # fmt: skip
         else:
@@ -51,8 +51,7 @@ def ensure_prepared(config: Config) -> None:
             prepare(dataset.recipe, dataset.folder(), progress=progress)
 
 
-def moved(config: Config, root: Path) -> Config:
-    """The configuration of a run with its data set's files in another folder."""
-    options = {**config.dataset.options, "root": str(root.expanduser().absolute())}
-    dataset = type(config.dataset)(name=config.dataset.name, **options)
-    return config.model_copy(update={"dataset": dataset})
+def ensure_all_prepared(configs: Iterable[Config]) -> None:
+    """The same for several configurations, each data set once."""
+    for config in {str(config.dataset): config for config in configs}.values():
+        ensure_prepared(config)

@@ -10,6 +10,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.cli.trust import import_asked
 from binomctl.reporting.labels import named
 
@@ -56,6 +57,7 @@ def error_analysis(
     plot: flags.PLOT = False,
     output: flags.OUTPUT = None,
     csv: flags.CSV = None,
+    force: flags.FORCE = False,
     json_output: flags.JSON = False,
 ) -> None:
     """Measure how far estimators are from the exact meta-gradient, on a model and data of yours.
@@ -64,7 +66,6 @@ def error_analysis(
 --spectrum adds the bounds of Theorems 3.6, 3.8 and 3.10 whose assumptions hold there.
     """
     from binomctl.errors import ConfigError
-    from binomctl.reporting.figures import check_suffix
 
     if checkpoint and along:
         raise ConfigError("--checkpoint and --along exclude each other")
@@ -80,7 +81,8 @@ def error_analysis(
     )  # fmt: skip
     others = (config, assign, checkpoint, along, csv)
     bare = not (spectrum or json_output or any(v is not None for v in (*given.values(), *others)))
-    picture = check_suffix(output or Path("errors.png")) if plot or output or bare else None
+    picture = picture_path(output, "errors.png", force) if plot or output or bare else None
+    check_outputs(picture, csv, force=force)
 
     from binomctl.analysis.report import csv_rows, joined
     from binomctl.analysis.setup import measurable, starts
@@ -94,6 +96,10 @@ def error_analysis(
     if run is not None:
         import_asked(*run, trust, imported)
     settings, places = settings_of("analysis", config, given, assign, run)
+    beside = None
+    if picture is not None and settings.analysis.estimates:
+        beside = picture.with_stem(f"{picture.stem}-estimates")
+        check_outputs(beside, force=force)
     try:
         check_used(settings, places, "analysis")
         ensure_prepared(settings)
@@ -110,12 +116,11 @@ def error_analysis(
 
         draw_errors(reports, picture)
         print_note(f"wrote {picture}")
-        if settings.analysis.estimates:
-            from binomctl.reporting.figure_estimates import draw_estimates
+    if beside is not None:
+        from binomctl.reporting.figure_estimates import draw_estimates
 
-            beside = picture.with_stem(f"{picture.stem}-estimates")
-            draw_estimates(reports[-1], beside)
-            print_note(f"wrote {beside}")
+        draw_estimates(reports[-1], beside)
+        print_note(f"wrote {beside}")
     if json_output:
         print_json(joined(reports))
         return

@@ -12,7 +12,11 @@ ESTIMATOR = Annotated[
 ]
 DATASET = Annotated[str | None, typer.Option(help="Data set; see 'binomctl plugins'.")]
 ROOT = Annotated[Path | None, typer.Option(help="Folder of the data set's files; $BINOMCTL_DATA.")]
-MODEL = Annotated[str | None, typer.Option(help="Network: conv4, mlp, resnet12, wrn28, import.")]
+MODEL = Annotated[str | None, typer.Option(help="Network; timm's: --set model.timm=NAME.")]
+INIT = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE|RUN", help="First weights: a .safetensors or state_dict, or a run."),
+]
 RULE = Annotated[str | None, typer.Option(help="Adaptation rule; see 'binomctl plugins'.")]
 WAYS = Annotated[int | None, typer.Option(help="Classes per task.")]
 SHOTS = Annotated[int | None, typer.Option(help="Support examples per class.")]
@@ -54,6 +58,20 @@ OUTPUT = Annotated[
     Path | None,
     typer.Option(help="The picture: .png, .svg or .pdf; implies --plot."),
 ]
+FORCE = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
+
+CHECKPOINT = Annotated[
+    str | None, typer.Option(help="best or last; default: what the run's protocol says.")
+]
+
+# Of commands that compare runs on the same test tasks.
+REFERENCE = Annotated[
+    Path | None, typer.Option(help="The run to compare with; default: exact MAML's.")
+]
+TASKS = Annotated[int | None, typer.Option(min=2, help="Number of test tasks.")]
+STEPS = Annotated[int | None, typer.Option(min=1, help="Adaptation steps.")]
+SPLIT = Annotated[str, typer.Option(help="Which split of the data set.")]
+TEST_SEED = Annotated[int, typer.Option(min=0, help="Seed of the test tasks, of all runs.")]
 
 # Of commands that may import a run's own network.
 TRUST = Annotated[
@@ -64,6 +82,13 @@ IMPORT = Annotated[
     typer.Option("--import", metavar="MODULE:CLASS", help="The run's own network, by name."),
 ]
 
+# Of commands that read a user's own pictures.
+INVERT = Annotated[
+    bool | None,
+    typer.Option("--invert/--no-invert", help="Black on white becomes white on black; default:"
+                 " as the run's data set has it."),
+]  # fmt: skip
+
 KEYS = {
     "estimator": "estimator.name",
     "L": "estimator.L",
@@ -72,6 +97,7 @@ KEYS = {
     "ways": "dataset.ways",
     "shots": "dataset.shots",
     "model": "model.name",
+    "init": "init",
     "rule": "rule.name",
     "K": "adaptation.K",
     "alpha": "adaptation.alpha",
@@ -82,8 +108,21 @@ KEYS = {
     "engine": "engine.kind",
     "memory": "engine.memory",
     "compile": "engine.compile",
+    "trackers": "trackers",
 }
 """Option -> the key it sets."""
+
+
+def check_checkpoint(which: str | None) -> None:
+    """Refuse a --checkpoint that is neither.
+
+    Raises:
+        ConfigError: naming the valid ones.
+    """
+    from binomctl.errors import ConfigError, unknown
+
+    if which not in (None, "best", "last"):
+        raise ConfigError(unknown("checkpoint", which, ["best", "last"]))
 
 
 def given(section: str, **options: Any) -> dict[str, Any]:
@@ -97,8 +136,20 @@ def given(section: str, **options: Any) -> dict[str, Any]:
     for name, value in options.items():
         if name == "root" and value is not None:
             value = str(value.expanduser().absolute())
+        if name == "init" and value is not None:
+            value = str(_weights_file(value.expanduser().absolute()))
         if name == "estimators" and value is not None:
             value = [one.strip() for one in value.split(",")]
         own = name == "L" and section != "training"  # orders to measure, not the estimator's
         out[f"{section}.{name}" if own else KEYS.get(name, f"{section}.{name}")] = value
     return out
+
+
+def _weights_file(path: Path) -> Path:
+    """A file of weights, or of a run's best checkpoint, its last where there is no best."""
+    if not path.is_dir():
+        return path
+    from binomctl.runs import RunDirectory
+
+    saved = RunDirectory.open(path).checkpoints
+    return saved.model_file("best" if saved.has_best() else "last")

@@ -11,10 +11,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from binomctl.reporting.figure_bounds import CURVES
+from binomctl.reporting.look import look
+
 if TYPE_CHECKING:
     from binomctl.theory.bounds import Curve
 
-STYLES = {"fomaml": "white", "truncmaml": "blue", "binommaml": "red"}
+BARS = {"truncmaml": "━", "binommaml": "═"}  # told apart without colours too
 ROWS = 12
 NARROW = 76  # columns that the widest table needs
 
@@ -38,7 +41,7 @@ def bound_tables(title: str, curves: Sequence[Curve], width: int) -> list[Table]
     table = _table(title, [name for name, _ in columns])
     room = width - 8 - 13 * len(columns)
     if room >= 12:
-        table.add_column("Trunc, Binom (log)")
+        table.add_column("Trunc ━, Binom ═ (log)")
     bars = [paper.truncmaml, paper.binommaml]
     logs = [float(v.log10()) for values in bars for v in values if v > 0]
     low, high = (min(logs), max(logs)) if logs else (0.0, 1.0)
@@ -82,9 +85,9 @@ def _spread(n: int) -> list[int]:
 
 
 def _bars(values: Sequence[Decimal], low: float, high: float, room: int) -> Text:
-    text = Text()
-    for value, style in zip(values, (STYLES["truncmaml"], STYLES["binommaml"]), strict=True):
+    lines = []
+    for value, (method, mark) in zip(values, BARS.items(), strict=True):
         share = (float(value.log10()) - low) / ((high - low) or 1.0) if value > 0 else -math.inf
         length = 0 if share == -math.inf else 1 + round(share * (room - 1))
-        text.append("━" * length + ("\n" if style == STYLES["truncmaml"] else ""), style=style)
-    return text
+        lines.append(Text(mark * length, style=look(CURVES[method][0])["color"]))
+    return Text("\n").join(lines)

@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.reporting.labels import options_text
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def profile(
     plot: flags.PLOT = False,
     output: flags.OUTPUT = None,
     csv: flags.CSV = None,
+    force: flags.FORCE = False,
     json_output: flags.JSON = False,
 ) -> None:
     """Measure time, peak memory and utilisation of every estimator on this machine.
@@ -61,8 +63,7 @@ def profile(
 GPU its workload (random images 84x84x3), on a CPU glyphs. Nothing is left out of a step. --plan \
 tells which estimator, L and schedule fit a budget.
     """
-    from binomctl.errors import ConfigError, cannot_write
-    from binomctl.reporting.figures import check_suffix
+    from binomctl.errors import ConfigError
 
     given = flags.given(
         "profile", estimators=estimators, L=L, C=C, seconds=seconds, K=K, dataset=dataset,
@@ -71,16 +72,14 @@ tells which estimator, L and schedule fit a budget.
     )  # fmt: skip
     others = (config, assign, csv, trace)
     bare = not (json_output or plan or any(v is not None for v in (*given.values(), *others)))
-    picture = check_suffix(output or Path("profile.png")) if plot or output or bare else None
+    picture = picture_path(output, "profile.png", force) if plot or output or bare else None
     if (memory_budget or time_budget) and not plan:
         raise ConfigError("--memory-budget and --time-budget are for --plan")
     if trace is not None and (plan or picture or csv or json_output):
         raise ConfigError("--trace writes one step's trace alone", "Leave the other outputs out.")
     if plan and (picture or csv):
         raise ConfigError("--plan draws no picture and writes no CSV", "Use --json.")
-    for path in (picture, csv, trace):  # before minutes of measuring
-        if path is not None and not path.absolute().parent.is_dir():
-            raise cannot_write(path, f"there is no folder {path.parent}")
+    check_outputs(picture, csv, trace, force=force)
 
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.problem.build import build_problem
@@ -129,17 +128,21 @@ def _measure(problem: Problem, cells: list[Case]) -> tuple[dict[str, Any], int |
 
     from binomctl.machine.signals import StopRequest
     from binomctl.profiling.measure import measure, prepare
+    from binomctl.profiling.others import OtherLoad
     from binomctl.profiling.session import rates_and_work, report_of
 
     prepared = prepare(problem, cells)
-    console = Console(stderr=True)
-    with StopRequest() as stop, console.status("the machine's own rates") as status:
+    console, others = Console(stderr=True), OtherLoad()
+    with StopRequest() as stop, console.status("the machine's own rates") as status, others:
         rates, work = rates_and_work(problem)
         seconds = problem.config.profile.seconds
         for _ in measure(prepared, seconds, status.update, lambda: stop.signal_number is not None):
             if stop.signal_number is not None:
                 break
-    return report_of(problem, prepared, rates, work), stop.signal_number
+    report = report_of(problem, prepared, rates, work, others.share)
+    if report["busy"]:
+        print_note(f"the machine was busy: {'; '.join(report['busy']['reasons'])}; measure again")
+    return report, stop.signal_number
 
 
 def _trace(problem: Problem, cell: Case, path: Path) -> None:

@@ -44,7 +44,7 @@ def print_profile(report: dict[str, Any]) -> None:
         row += _figures(cell, console.width)[: len(names) - 1]
         if bars and cell["step_ms"]:
             length = max(1, round(min(room, 30) * cell["step_ms"]["median"] / slowest))
-            row.append(Text("━" * length, style="blue"))
+            row.append(Text("━" * length))
         table.add_row(*row)
     console.print(table)
     console.print(

@@ -35,6 +35,8 @@ def list_runs(root: ROOT = Path("runs"), json_output: flags.JSON = False) -> Non
     from rich.table import Table
     from rich.text import Text
 
+    from binomctl.settings.durations import worded
+
     console = Console()
     table = Table(box=box.SIMPLE)
     for name, least in (("run", 12), ("state", 8), ("best validation", 8)):
@@ -45,7 +47,7 @@ def list_runs(root: ROOT = Path("runs"), json_output: flags.JSON = False) -> Non
             table.add_column(name, overflow="fold")
     for one in found:
         cells = [Text(Path(one.path).name), Text(_state(one)), Text(_value(one))]
-        more = [one.estimator, one.dataset, _age(one.age), _size(one.size)] if wide else []
+        more = [one.estimator, one.dataset, worded(one.age), _size(one.size)] if wide else []
         table.add_row(*cells, *map(Text, more))
     console.print(table)
 
@@ -58,6 +60,7 @@ def show(
     """One run: how far it came, what it is, what is saved of it."""
     from binomctl.runs import RunDirectory
     from binomctl.runs.listing import info
+    from binomctl.settings.durations import worded
 
     saved = RunDirectory.open(path).checkpoints.steps()
     one = info(path)
@@ -72,7 +75,7 @@ def show(
         ("data set", one.dataset),
         ("best validation", _value(one)),
         ("saved steps", ", ".join(map(str, saved)) or "none"),
-        ("last written", f"{_age(one.age)} ago"),
+        ("last written", f"{worded(one.age)} ago"),
         ("size", _size(one.size)),
     ]
     if one.state == "stopped":
@@ -122,13 +125,6 @@ def _value(one: RunInfo) -> str:
     if one.value is None:
         return "none yet"
     return Metric(one.metric, "share" if one.unit == "share" else "number", True).worded(one.value)
-
-
-def _age(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _size(count: float) -> str:

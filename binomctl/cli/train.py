@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
 from binomctl.cli.trust import import_asked
+
+if TYPE_CHECKING:
+    from binomctl.machine.ranks import Ranks
 
 
 def train(
@@ -19,6 +22,7 @@ def train(
     dataset: flags.DATASET = None,
     root: flags.ROOT = None,
     model: flags.MODEL = None,
+    init: flags.INIT = None,
     rule: flags.RULE = None,
     ways: flags.WAYS = None,
     shots: flags.SHOTS = None,
@@ -62,6 +66,10 @@ def train(
     keep_every: Annotated[
         int | None, typer.Option(help="Keep checkpoints of multiples of this step besides.")
     ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(help="Who else is told the numbers: tensorboard, wandb; repeatable."),
+    ] = None,
     trust: flags.TRUST = False,
     dry_run: Annotated[
         bool,
@@ -74,22 +82,56 @@ def train(
     Options on the command line win over the --config file, the file over what the data set \
 recommends, that over the defaults.
     """
-    from binomctl.cli.resume import asked, deadline
-    from binomctl.errors import ConfigError
-    from binomctl.runs.resuming import outcome
+    from binomctl.cli.follow import follow
+    from binomctl.cli.resume import deadline
+    from binomctl.machine.ranks import joined
 
     overrides = flags.given(
-        "training", estimator=estimator, L=L, dataset=dataset, root=root, model=model, rule=rule,
+        "training", estimator=estimator, L=L, dataset=dataset, root=root, model=model, init=init,
+        rule=rule,
         ways=ways, shots=shots, K=K, alpha=alpha, meta_lr=meta_lr, meta_batch=meta_batch,
         steps=steps, seed=seed, device=device, engine=engine, compile=compile_, memory=memory,
         on_nonfinite=on_nonfinite, task_chunk=task_chunk, keep_every=keep_every,
+        trackers=tracker or None,
     )  # fmt: skip
-    until = deadline(time_limit)
+    with joined() as ranks, ranks.alike():
+        until = deadline(time_limit)
+        if not ranks.first:
+            follow(ranks, trust, until)
+            return
+        report = _trained(
+            ranks, config, overrides, assign, out, resume, allow_change or [], until, trust=trust,
+            dry_run=dry_run, json_output=json_output,
+        )  # fmt: skip
+        if report is not None:
+            _print(report, json_output)
+
+
+def _trained(
+    ranks: Ranks,
+    config: list[Path] | None,
+    overrides: dict[str, Any],
+    assign: list[str] | None,
+    out: Path | None,
+    resume: str | None,
+    allowed: list[str],
+    until: float | None,
+    *,
+    trust: bool,
+    dry_run: bool,
+    json_output: bool,
+) -> dict[str, Any] | None:
+    """The report of the run, on the rank that writes it; None after a dry run."""
+    from binomctl.cli.follow import NOTHING, told
+    from binomctl.cli.resume import asked
+    from binomctl.errors import ConfigError
+    from binomctl.runs.resuming import outcome
+
     path, settings, places = asked(config, overrides, assign, out, resume)
-    if path is not None and not allow_change and (report := outcome(path)) is not None:
+    if path is not None and not allowed and (report := outcome(path)) is not None:
         print_note(f"{path} is finished")
-        _print(report, json_output)
-        return
+        ranks.tell(NOTHING)
+        return report
 
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.cli.progress import Progress
@@ -104,29 +146,30 @@ recommends, that over the defaults.
         if dry_run:
             from binomctl.cli.layers import print_layers
 
-            problem = checked(settings)
+            problem = checked(settings, world=ranks.world)
             print_layers(problem.engine, type(problem.model).__name__, json_output)
-            return
+            ranks.tell(NOTHING)
+            return None
         if path is not None:
-            opened = going_on(path, settings, allow_change or [], fallback=resume == "auto")
+            opened = going_on(path, settings, allowed, fallback=resume == "auto", world=ranks.world)
         else:
-            opened = new(checked(settings), out)
+            opened = new(checked(settings, world=ranks.world), out)
     except ConfigError as error:
         raise places.locate(error) from error
     run, problem = opened.run, opened.problem
     for note in opened.notes:
         print_note(note)
     begun = f"goes on after step {opened.start.step}" if opened.start else "starts"
-    print_note(
-        f"run {run.path} {begun} on {problem.device}, {problem.engine.layout.d:,} parameters"
-    )
+    where = f"{problem.device}" + (f" in {ranks.world} processes" if ranks.world > 1 else "")
+    print_note(f"run {run.path} {begun} on {where}, {problem.engine.layout.d:,} parameters")
     if compiled := compiles(problem):
         print_note(compiled)
     metric, training = problem.dataset.scored_by, settings.training
     done = opened.start.step if opened.start else 0
     with run, closing(Progress(training.steps, metric, done)) as progress:
-        report = run_training(problem, run, progress, start=opened.start, deadline=until)
-    _print(report, json_output)
+        ranks.tell(told(opened, path is not None))
+        ranks.start(problem.device)
+        return run_training(problem, run, progress, start=opened.start, deadline=until, ranks=ranks)
 
 
 def _print(report: dict[str, Any], json_output: bool) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
 from binomctl.cli.trust import import_asked
+
+if TYPE_CHECKING:
+    from binomctl.machine.ranks import Ranks
 
 
 def verify(
@@ -24,6 +27,18 @@ def verify(
     json_output: flags.JSON = False,
 ) -> None:
     """Check a run: every file against its hash, and the last steps made again, bit by bit."""
+    from binomctl.cli.console import hush
+    from binomctl.machine.ranks import joined
+
+    with joined() as ranks, ranks.alike():
+        if not ranks.first:
+            hush()
+        _verify(ranks, path, steps, root, trust, json_output)
+
+
+def _verify(
+    ranks: Ranks, path: Path, steps: int, root: Path | None, trust: bool, json_output: bool
+) -> None:
     from binomctl.errors import CheckpointError
     from binomctl.runs import RunDirectory
 
@@ -38,18 +53,21 @@ def verify(
     }  # fmt: skip
     rows = [("run", str(path)), ("checkpoints", ", ".join(f"step {c.step}" for c in kept))]
     if steps:
-        from binomctl.cli.datasets import ensure_prepared, moved
+        from binomctl.cli.datasets import ensure_prepared
+        from binomctl.training.elsewhere import Tasks, config_for
         from binomctl.training.opening import checked
         from binomctl.training.replay import replay
 
         end = kept[-1]
         earlier = [c for c in kept if c.step <= end.step - steps]
         if root is not None:
-            settings = moved(settings, root)
+            settings = config_for(settings, Tasks(root=root), ())
         ensure_prepared(settings)
         first = earlier[-1].step if earlier else 0
         print_note(f"making steps {first + 1} to {end.step} again")
-        found = replay(checked(settings, end), run, earlier[-1] if earlier else None, end)
+        problem = checked(settings, end, ranks.world, from_start=not earlier)
+        ranks.start(problem.device)
+        found = replay(problem, run, earlier[-1] if earlier else None, end, ranks)
         result["replayed"] = {
             "first": found.first + 1, "last": found.last, "logged": found.logged,
             "same": found.same,
@@ -61,7 +79,7 @@ def verify(
                 f"{path} does not compute what it did: {', '.join(where)} of steps {first + 1} to"
                 f" {end.step} came out otherwise",
                 f"Compare {path / 'environment.json'} with this machine: another torch, another"
-                " processor or other data round otherwise.",
+                " processor, other data or another number of processes round otherwise.",
             )
         said = f"steps {first + 1} to {end.step}: every bit and {found.logged} logged losses"
         rows.append(("made again", f"{said} as they were"))

@@ -35,6 +35,7 @@ from binomctl.contracts.inner import (
     Trajectory,
     Update,
 )
+from binomctl.contracts.tracker import Tracker, Tracking
 
 __all__ = [
     "Adaptation",
@@ -64,6 +65,8 @@ __all__ = [
     "Starts",
     "Stationary",
     "Support",
+    "Tracker",
+    "Tracking",
     "Trajectory",
     "Update",
 ]

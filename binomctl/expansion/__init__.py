@@ -17,7 +17,8 @@ from binomctl.expansion.elementary import (
     weighed_adjoints,
 )
 from binomctl.expansion.kept import check_kept, exactly, kept_adjoints, kept_expansion
-from binomctl.expansion.neglected import error_estimate, estimated_error, until
+from binomctl.expansion.levels import until
+from binomctl.expansion.neglected import error_estimate, estimated_error
 from binomctl.expansion.quadrature import quadrature_adjoints
 from binomctl.expansion.segments import krylov_adjoints
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from binomctl.contracts import Adapted
-from binomctl.errors import NonFiniteError
+from binomctl.errors import ConfigError, NonFiniteError
+from binomctl.expansion.orthonormal import krylov_basis
 
 Form = Literal["auto", "two-sided", "projected"]
 
@@ -55,26 +56,11 @@ def krylov(adapted: Adapted, k: int, r: int, form: Form = "auto") -> LowRank:
     Raises:
         NonFiniteError: g or a product is not finite.
     """
-    w = adapted.into_hessians([k], adapted.g.unsqueeze(1))[:, 0]
-    largest = w.norm(dim=-1, keepdim=True)
-    Q: list[Tensor] = []
-    HQ: list[Tensor] = []
-    for _ in range(r):
-        for _ in range(2):  # once more: rounding spoils the first time
-            for q in Q:
-                w = w - (w * q).sum(-1, keepdim=True) * q
-        size = w.norm(dim=-1, keepdim=True)
-        # What is left of a space that H maps into itself is rounding: no direction.
-        there = size > 1e3 * torch.finfo(w.dtype).eps * largest
-        q = torch.where(there, w / size.clamp_min(torch.finfo(w.dtype).tiny), 0.0)
-        w = adapted.hessian([k], q.unsqueeze(1))[:, 0]
-        largest = torch.maximum(largest, w.norm(dim=-1, keepdim=True))
-        Q.append(q)
-        HQ.append(w)
-    low, image = torch.stack(Q, 1), torch.stack(HQ, 1)
+    start = adapted.into_hessians([k], adapted.g.unsqueeze(1))[:, 0]
+    low, image = krylov_basis(lambda q: adapted.hessian([k], q.unsqueeze(1))[:, 0], start, r)
     T = image @ low.mT
     T = (T + T.mT) / 2
-    if not bool(torch.isfinite(T).all() and torch.isfinite(largest).all()):
+    if not bool(torch.isfinite(T).all() and torch.isfinite(start).all()):
         raise NonFiniteError(
             f"the spectrum of H_{k} cannot be measured: g or a product is not finite",
             "Lower adaptation.alpha.",
@@ -112,8 +98,26 @@ class Deflated(Adapted):
         return out
 
 
-def deflated(adapted: Adapted, r: int, segments: int = 1, form: Form = "auto") -> Deflated:
-    """The trajectory with a low rank of r directions for each of its segments."""
+def check_rank(r: int, K: int | None = None) -> None:
+    """Refuse a rank below 0, and one above the K inner steps.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if r < 0:
+        raise ConfigError(f"r = {r} is negative", "0 carries no low rank.", key="estimator.r")
+    if K is not None and r > K:
+        raise ConfigError(
+            f"r = {r} is greater than K = {K}, the number of inner steps",
+            f"Choose up to {K} (exact MAML costs {K} products).",
+            key="estimator.r",
+        )
+
+
+def deflated(adapted: Adapted, r: int, segments: int = 1, form: Form = "auto") -> Adapted:
+    """The trajectory with a low rank of r directions for each of its segments; r = 0: itself."""
+    if r == 0:
+        return adapted
     lows = tuple(krylov(adapted, k, r, form) for k in middles(adapted.K, segments))
     given = {f.name: getattr(adapted, f.name) for f in fields(Adapted)}
     return Deflated(**given, lows=lows)

@@ -1,4 +1,4 @@
-"""What an expansion neglects, measured by one more level; and levels until that is small.
+"""What an expansion neglects, measured by one more level.
 
 The defects delta_k = A_k w_{k+1} + c_k g_k - w_k of estimates w_0 .. w_K telescope:
 
@@ -48,46 +48,3 @@ def estimated_error(estimator: Estimator, adapted: Adapted) -> Tensor | None:
         return None
     which = estimator.expansion(adapted.K, adapted.alpha)
     return error_estimate(adapted, binomial_adjoints(adapted, which, cut=False))
-
-
-def until(adapted: Adapted, tolerance: float, most: int) -> tuple[Tensor, int, Tensor]:
-    """Levels of the expansion until the last one changed no task by more than a share of it.
-
-    Args:
-        tolerance: of |S_l(0) - S_{l-1}(0)| / |S_l(0)|.
-        most: levels at most, up to K.
-
-    Returns:
-        w_0 .. w_K [B, K+1, D] of the last order, that order, and the last changes [B].
-    """
-    w = level(adapted, None)
-    change = torch.full_like(w[:, 0, 0], torch.inf)
-    order = 0
-    while order < most:
-        w, before = level(adapted, w, order), w
-        order += 1
-        size = w[:, 0].norm(dim=-1).clamp_min(torch.finfo(w.dtype).tiny)
-        change = (w[:, 0] - before[:, 0]).norm(dim=-1) / size
-        if bool((change <= tolerance).all()):
-            break
-    return w, order, change
-
-
-def level(adapted: Adapted, before: Tensor | None, order: int = 0) -> Tensor:
-    """S_{j+1}(0) .. S_{j+1}(K) [B, K+1, D] of S_j(0) .. S_j(K), by K - order products side by side.
-
-    Args:
-        before: of order j; None makes order 0, without products.
-        order: orders up to which `before` is known to be exact: from K - order on it stays.
-    """
-    K = adapted.K
-    if before is None:
-        w, top, U = adapted.g.new_empty(len(adapted.g), K + 1, adapted.g.shape[1]), K, None
-        w[:, K] = adapted.g
-    else:
-        w, top = before.clone(), K - order
-        U = adapted.alpha * adapted.hvp(range(top), before[:, 1 : top + 1])
-    for k in reversed(range(top)):
-        v = adapted.carry([k], w[:, k + 1 : k + 2])[:, 0]
-        w[:, k] = with_source(adapted, v if U is None else v - U[:, k], k)
-    return w

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from binomctl.contracts import Adapted
-from binomctl.expansion.binomial import with_source
+from binomctl.expansion.levels import carried, level, started
 
 
 def nodes(K: int, q: int) -> list[int]:
@@ -25,24 +25,12 @@ def quadrature_adjoints(adapted: Adapted, L: int, q: int) -> Tensor:
     """w_0 .. w_K [B, K+1, D] of order L, by L times at most q products."""
     ks = nodes(adapted.K, q)
     weights = _between(adapted.K, ks).to(adapted.g)
-    w = _level(adapted, None, weights)
+    w = level(adapted, None)
     for _ in range(L):
-        U = adapted.hvp(ks, w[:, [k + 1 for k in ks]])
-        w = _level(adapted, U, weights)
+        U = adapted.alpha * adapted.hvp(ks, w[:, [k + 1 for k in ks]])
+        every = torch.einsum("kp,bpd->kbd", weights, U)
+        w = carried(adapted, started(adapted), adapted.K, every.__getitem__)
     return w
-
-
-def _level(adapted: Adapted, U: Tensor | None, weights: Tensor) -> Tensor:
-    """S_j(0) .. S_j(K) from U = B_k S_{j-1}(k+1) at the nodes; None is order 0."""
-    out = adapted.g.new_empty(len(adapted.g), adapted.K + 1, adapted.g.shape[1])
-    w = out[:, adapted.K] = adapted.g
-    for k in reversed(range(adapted.K)):
-        w = adapted.carry([k], w.unsqueeze(1))[:, 0]
-        if U is not None:
-            w = w - adapted.alpha * torch.einsum("p,bpd->bd", weights[k], U)
-        w = with_source(adapted, w, k)
-        out[:, k] = w
-    return out
 
 
 def _between(K: int, ks: list[int]) -> Tensor:

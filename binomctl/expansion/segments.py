@@ -14,6 +14,9 @@ from torch import Tensor
 from binomctl.contracts import Adapted
 from binomctl.errors import ConfigError
 from binomctl.expansion.deflation import bounds, middle
+from binomctl.expansion.kept import factor
+from binomctl.expansion.levels import started
+from binomctl.expansion.orthonormal import krylov_basis
 
 
 def krylov_adjoints(adapted: Adapted, segments: int, s: int) -> Tensor:
@@ -28,47 +31,24 @@ def krylov_adjoints(adapted: Adapted, segments: int, s: int) -> Tensor:
             "Leave adaptation.step_losses at last, or use an expansion.",
             key="adaptation.step_losses",
         )
-    w = adapted.g.new_empty(len(adapted.g), adapted.K + 1, adapted.g.shape[1])
-    w[:, adapted.K] = adapted.g
+    w = started(adapted)
     for lo, hi in reversed(bounds(adapted.K, segments)):
         at = middle(lo, hi)
         if hi - lo <= s:  # as many products as the Krylov space would cost: the power itself
             for k in reversed(range(lo, hi)):
-                w[:, k] = _applied(adapted, at, w[:, k + 1])
+                w[:, k] = factor(adapted, w[:, k + 1], at)
             continue
         for n, power in enumerate(_powers(adapted, at, w[:, hi], s, hi - lo), 1):
             w[:, hi - n] = power
     return w
 
 
-def _applied(adapted: Adapted, k: int, w: Tensor) -> Tensor:
-    V = w.unsqueeze(1)
-    return (adapted.carry([k], V) - adapted.alpha * adapted.hvp([k], V))[:, 0]
-
-
 def _powers(adapted: Adapted, k: int, w: Tensor, s: int, n: int) -> list[Tensor]:
     """A_k w, A_k^2 w, ..., A_k^n w, [B, D] each, by s Arnoldi steps from w."""
-    tiny = torch.finfo(w.dtype).tiny
-    size = w.norm(dim=-1, keepdim=True)
-    basis: list[Tensor] = []
-    images: list[Tensor] = []
-    v, largest = w, size
-    for _ in range(s):
-        for _ in range(2):  # once more: rounding spoils the first time
-            for q in basis:
-                v = v - (v * q).sum(-1, keepdim=True) * q
-        length = v.norm(dim=-1, keepdim=True)
-        # What is left of a space that A maps into itself is rounding: no direction.
-        there = length > 1e3 * torch.finfo(w.dtype).eps * largest
-        q = torch.where(there, v / length.clamp_min(tiny), 0.0)
-        v = _applied(adapted, k, q)
-        largest = torch.maximum(largest, v.norm(dim=-1, keepdim=True))
-        basis.append(q)
-        images.append(v)
-    Q = torch.stack(basis, 1)  # [B, s, D]
-    small = Q @ torch.stack(images, 1).mT  # Q A Q^T
+    Q, images = krylov_basis(lambda q: factor(adapted, q, k), w, s)
+    small = Q @ images.mT  # Q A Q^T
     c = torch.zeros_like(small[..., :1])
-    c[:, 0] = size
+    c[:, 0] = w.norm(dim=-1, keepdim=True)
     out = []
     for _ in range(n):
         c = small @ c

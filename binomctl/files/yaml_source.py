@@ -38,8 +38,11 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+0123456789."))
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def read_yaml(path: Path, dots: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
     """A mapping from a file, and where each dotted key stands ("file.yaml:12").
+
+    Args:
+        dots: whether keys may have dots in them, as those of a grid do.
 
     Raises:
         ConfigError: unreadable, not YAML, not a mapping, a duplicate key, a tag, NaN or infinity,
@@ -54,7 +57,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except ValueError as error:  # a path with a zero byte
         raise ConfigError(f"cannot read {str(path)!r}: {error}") from error
     places: dict[str, str] = {}
-    value = _parse(text, str(path), places)
+    value = _parse(text, str(path), places, dots)
     if value is None:
         return {}, places
     if not isinstance(value, dict):
@@ -75,7 +78,7 @@ def shown(text: str) -> str:
     return plain if len(plain) <= 2 * SHOWN else f"{plain[: 2 * SHOWN]}..."
 
 
-def _parse(text: str, source: str, places: dict[str, str]) -> Any:
+def _parse(text: str, source: str, places: dict[str, str], dots: bool = False) -> Any:
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:  # a control character
@@ -88,7 +91,7 @@ def _parse(text: str, source: str, places: dict[str, str]) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _Check(source, places, loader).visit(node, "", 0)
+        _Check(source, places, loader, dots).visit(node, "", 0)
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -105,8 +108,10 @@ def _parse(text: str, source: str, places: dict[str, str]) -> Any:
 class _Check:
     """Walks a document as it will be with its aliases written out, and notes where keys stand."""
 
-    def __init__(self, source: str, places: dict[str, str], loader: _Loader) -> None:
-        self._source, self._places, self._loader = source, places, loader
+    def __init__(
+        self, source: str, places: dict[str, str], loader: _Loader, dots: bool = False
+    ) -> None:
+        self._source, self._places, self._loader, self._dots = source, places, loader, dots
         self._values = 0
 
     def visit(self, node: yaml.Node, key: str, depth: int) -> None:
@@ -142,7 +147,8 @@ class _Check:
                 self._refuse(
                     name_node, f"duplicate key '{shown(name)}', first on line {seen[name]}"
                 )
-            if not name or "." in name or _UNPRINTABLE.search(name):
+            dotted_well = self._dots and all(name.split("."))
+            if not name or ("." in name and not dotted_well) or _UNPRINTABLE.search(name):
                 nested = name.replace(".", ": {") + ": ..." + "}" * name.count(".")
                 hint = f"; write {nested}" if all(name.split(".")) and name.isprintable() else ""
                 self._refuse(name_node, f"'{shown(name)}' is no key{hint}")

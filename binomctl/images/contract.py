@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 from binomctl.images.recipe import Recipe
+from binomctl.images.store import ClassInfo, Index
 
 
 @runtime_checkable
@@ -22,4 +24,8 @@ class FromFiles(Protocol):
 
     def folder(self) -> Path:
         """Where the files are; raises DataError when nobody said."""
+        ...
+
+    def divide(self, index: Index) -> Mapping[str, tuple[ClassInfo, ...]]:
+        """The classes of train, validation and test."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from binomctl.images.recipe import Recipe, open_prepared
 from binomctl.images.store import SPLITS, ClassInfo, Index, Store
 from binomctl.options import option
 
+_NOTES = logging.getLogger("binomctl.notes")
 ROOT = "BINOMCTL_DATA"
 LARGEST = 1024  # pixels
 FRACTIONS = (0.64, 0.16, 0.20)  # of the classes, where nothing says how to divide: miniImageNet's
@@ -164,6 +166,15 @@ def _eligible(
     dataset: FewShotImages, store: Store, split: str, need: int
 ) -> tuple[list[ClassInfo], NDArray[np.int64], NDArray[np.int64]]:
     """The classes of a split with enough images: infos, first rows, numbers of images."""
-    classes = [c for c in dataset.divide(store.index)[split] if c.count >= need]
+    own = dataset.divide(store.index)[split]
+    classes = [c for c in own if c.count >= need]
+    if few := [c for c in own if c.count < need]:
+        named = ", ".join(f"{c.name} ({c.count})" for c in few[:5])
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        _NOTES.warning(
+            "%d of %d classes of split '%s' have fewer than %d images, %d shots and %d queries, and"
+            " are in no task: %s%s",
+            len(few), len(own), split, need, dataset.shots, dataset.queries, named, more,
+        )  # fmt: skip
     starts = np.array([c.start for c in classes], np.int64)
     return classes, starts, np.array([c.count for c in classes], np.int64)

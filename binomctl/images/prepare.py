@@ -6,20 +6,29 @@ conversion goes on at the class it was in.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from binomctl.errors import ConfigError, DamagedFile
 from binomctl.files.atomic import disk_full, write_json
+from binomctl.images.broken import without_broken
 from binomctl.images.convert import JOURNAL, Progress, Silent, convert
+from binomctl.images.duplicates import twice
+from binomctl.images.passed_over import passed_over
 from binomctl.images.recipe import Recipe, blaming, checked, find, store_path
 from binomctl.images.sources import Missing
-from binomctl.images.store import INDEX, Store, is_store, open_store
+from binomctl.images.store import IMAGES, INDEX, Store, changed_sources, is_store, open_store
+
+NOTES = logging.getLogger("binomctl.notes")
+"""What whoever waits is told; the command line shows it."""
 
 
 def prepare(
@@ -78,25 +87,52 @@ def _converted(recipe: Recipe, root: Path, partial: Path, progress: Progress) ->
     partial.mkdir(exist_ok=True)
     try:
         source = find(recipe, root, unpacked)
+        left_out = passed_over(source)
         with blaming(source.files, unpacked):
-            index = convert(recipe, source, partial, progress)
+            try:
+                index = convert(recipe, source, partial, progress)
+            except DamagedFile as damage:
+                source, broken = without_broken(recipe, source, damage, progress)
+                left_out += broken
+                index = convert(recipe, source, partial, progress)
     finally:
         _remove_if_new(partial)
+    for line in left_out:
+        NOTES.warning("%s", line)
+    images = np.load(partial / IMAGES, mmap_mode="r")
+    progress.start(f"{recipe.name}: looking for pictures that occur twice", index.total)
+    found = twice(images, index.splits, progress.advance)
+    for line in _few([*found.leaks, *found.repeated, *found.near]):
+        NOTES.warning("%s", line)
     with disk_full(partial):
-        write_json(partial / INDEX, index.to_json())
+        write_json(partial / INDEX, replace(index, left_out=tuple(left_out)).to_json())
+
+
+def _few(lines: list[str], most: int = 12) -> list[str]:
+    """The first lines, and how many more there are."""
+    rest = [f"and {len(lines) - most} more like these"] if len(lines) > most else []
+    return lines[:most] + rest
 
 
 def _there(recipe: Recipe, root: Path, target: Path) -> Store | None:
     """The store, if there is a sound one."""
     if not is_store(target):
         return None
+    all_there_is = target == root.absolute()
     try:
-        return checked(recipe, open_store(target))
+        store = checked(recipe, open_store(target))
     except DamagedFile:
-        if target == root.absolute():  # it is all there is
+        if all_there_is:
             raise
-        _put_aside(target)
-        return None
+    else:
+        changed = changed_sources(store)
+        if changed and all_there_is:
+            NOTES.warning("%s has changed since %s was prepared of it", changed[0], target)
+        if all_there_is or not changed:
+            return store
+        NOTES.warning("%s has changed since it was prepared: it is prepared again", changed[0])
+    _put_aside(target)
+    return None
 
 
 def _remove_if_new(partial: Path) -> None:

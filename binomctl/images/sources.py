@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 # By content, Pillow would also run PostScript; these are pictures and nothing else.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MOST_PIXELS = 50_000_000
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm",
+    ".pgm",
+}  # fmt: skip
 
 
 class Missing(DataError):
@@ -97,6 +100,7 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
     """
     from PIL.Image import fromarray
     from PIL.Image import open as read
+    from PIL.ImageOps import exif_transpose
 
     raw = owner.images[i]
     try:
@@ -122,9 +126,9 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
         with image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels")
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"mode {image.mode}: more than 8 bits a pixel")
-            out = as_array(image, shape.mode, shape.size)
+            # A camera writes down how it was held; the pixels are as its sensor lay.
+            exif_transpose(image, in_place=True)
+            out = as_array(eight_bits(image), shape.mode, shape.size)
     except Exception as error:  # decoders fail in many ways
         raise DamagedFile(
             f"{place(owner, i)} is not a readable image ({str(error)[:200]})",
@@ -132,6 +136,29 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
             raw if isinstance(raw, Path) else owner.where,
         ) from error
     return 255 - out if shape.invert else out
+
+
+def eight_bits(image: Image) -> Image:
+    """A picture of any mode as one of bytes without transparency; of an animation the first.
+
+    16 bits become 8 by rounding; what is transparent lies on white.
+
+    Raises:
+        ValueError: floating or 32-bit pixels, whose range nobody knows.
+    """
+    from PIL.Image import alpha_composite, fromarray, new
+
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"mode {image.mode}: pixels of {values.min()} to {values.max()}")
+        return fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("mode F: floating pixels, whose range nobody knows")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        return alpha_composite(new("RGBA", over.size, "white"), over)
+    return image
 
 
 def as_array(image: Image, mode: str, size: int | None) -> NDArray[np.uint8]:

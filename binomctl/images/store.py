@@ -40,7 +40,8 @@ class Index:
     """What a prepared data set holds and what it was made from.
 
     shape [H, W, C]; splits: the classes by split; sources: file, bytes and, where it is a single
-    file and no folder, sha256; made: what was done to the pixels (size, mode, inversion).
+    file and no folder, sha256; made: what was done to the pixels (size, mode, inversion); left_out:
+    what lay among the images and was not taken, in words.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Index:
     splits: Mapping[str, tuple[ClassInfo, ...]]
     sources: tuple[Mapping[str, Any], ...] = ()
     made: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -56,7 +58,10 @@ class Index:
         return sum(c.count for classes in self.splits.values() for c in classes)
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **asdict(self)}
+        told = asdict(self)
+        if not self.left_out:  # versions before 0.2 do not know it
+            del told["left_out"]
+        return {"schema": SCHEMA, **told}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +111,7 @@ def _open(path: Path, *_: int) -> Store:
         )
     try:
         splits = {s: tuple(ClassInfo(**c) for c in cs) for s, cs in raw.pop("splits").items()}
+        raw["left_out"] = tuple(raw.get("left_out", ()))
         index = Index(splits=splits, **{**raw, "shape": tuple(raw["shape"])})
         _check_classes(index)
         images = np.load(path / IMAGES, mmap_mode="r", allow_pickle=False)
@@ -151,11 +157,7 @@ def verify(
     splits, sources that are others now. `reference`: classes and images by split; per_class: the
     images of every class.
     """
-    broken = [
-        f"{s['file']} has changed since it was prepared"
-        for s in store.index.sources
-        if Path(s["file"]).exists() and fingerprint(Path(s["file"])) != s["fingerprint"]
-    ]
+    broken = [f"{file} has changed since it was prepared" for file in changed_sources(store)]
     contents: dict[str, str] = {}
     for split, classes in store.index.splits.items():
         for c in classes:
@@ -185,6 +187,16 @@ def verify(
                 f" data set has {per_class} in every class"
             )
     return broken, differs
+
+
+def changed_sources(store: Store) -> list[str]:
+    """The files and folders a store was made of that are others now; those that are gone are not
+    among them."""
+    return [
+        s["file"]
+        for s in store.index.sources
+        if Path(s["file"]).exists() and fingerprint(Path(s["file"])) != s["fingerprint"]
+    ]
 
 
 def fingerprint(source: Path) -> str:

@@ -7,6 +7,7 @@ import os
 import torch
 
 from binomctl.errors import ConfigError, ResourceError
+from binomctl.machine.launched import world_size
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -28,11 +29,22 @@ def run_deterministically() -> None:
 def choose_device(name: str) -> torch.device:
     """auto (the GPU where there is one), cpu, cuda or cuda:N.
 
+    In a run of several processes auto and cuda are the GPU of the process' number on its machine.
+
     Raises:
-        ConfigError: no such device here.
+        ConfigError: no such device here, or one for several processes.
     """
+    several = world_size() > 1
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if several and name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', os.environ['RANK'])}"
+    elif several and name.startswith("cuda:"):
+        raise ConfigError(
+            f"device '{name}' is one GPU, and every process of a run needs its own",
+            "Use --device cuda.",
+            key="device",
+        )
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from binomctl.errors import ConfigError, unknown
+from binomctl.models.backbones import Timm, Torchvision
 from binomctl.models.conv4 import Conv4
 from binomctl.models.imported import build_imported
 from binomctl.models.mlp import MLP
@@ -16,11 +17,13 @@ from binomctl.models.resnet12 import ResNet12
 from binomctl.models.wrn28 import WRN28
 from binomctl.options import IMPORT, build
 
-MODELS: dict[str, type[MLP] | type[Conv4] | type[ResNet12] | type[WRN28]] = {
+MODELS: dict[str, type[MLP | Conv4 | ResNet12 | WRN28 | Timm | Torchvision]] = {
     "mlp": MLP,
     "conv4": Conv4,
     "resnet12": ResNet12,
     "wrn28": WRN28,
+    "timm": Timm,
+    "torchvision": Torchvision,
 }
 
 

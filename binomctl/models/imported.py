@@ -40,6 +40,32 @@ def build_imported(
             marked with `binomctl.model`, options it does not take.
     """
     factory = find_network(target)
+    given = arguments_of(target, factory, options, in_shape, out_dim)
+    try:
+        made = factory(**given)
+    except Exception as error:
+        raise ConfigError(
+            f"{target} fails: {type(error).__name__}: {error}", key="model.import"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise ConfigError(
+            f"{target} gives {type(made).__name__}, not a torch.nn.Module", key="model.import"
+        )
+    return made
+
+
+def arguments_of(
+    target: str,
+    factory: Callable[..., nn.Module],
+    options: Mapping[str, Any],
+    in_shape: tuple[int, ...],
+    out_dim: int,
+) -> dict[str, Any]:
+    """What a user's network is made with: its options, in_shape and out_dim where it takes them.
+
+    Raises:
+        ConfigError: it does not take them.
+    """
     given = dict(options)
     try:
         signature = inspect.signature(factory)
@@ -60,17 +86,7 @@ def build_imported(
             f"Its signature is {signature}.",
             key="model.import",
         ) from error
-    try:
-        made = factory(**given)
-    except Exception as error:
-        raise ConfigError(
-            f"{target} fails: {type(error).__name__}: {error}", key="model.import"
-        ) from error
-    if not isinstance(made, nn.Module):
-        raise ConfigError(
-            f"{target} gives {type(made).__name__}, not a torch.nn.Module", key="model.import"
-        )
-    return made
+    return given
 
 
 def find_network(target: str, folder: Path | None = None) -> Callable[..., nn.Module]:

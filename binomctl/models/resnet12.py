@@ -55,6 +55,7 @@ class Stage(nn.Module):
 
     def __init__(self, channels: int, filters: int) -> None:
         super().__init__()
+        self.arguments = (channels, filters)
         sizes = [channels, filters, filters]
         self.convs = nn.ModuleList(nn.Conv2d(c, filters, 3, padding=1, bias=False) for c in sizes)
         self.norms = nn.ModuleList(

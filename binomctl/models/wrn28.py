@@ -62,6 +62,7 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, filters: int, stride: int) -> None:
         super().__init__()
+        self.arguments = (channels, filters, stride)
         self.norm1 = nn.BatchNorm2d(channels, track_running_stats=False)
         self.conv1 = nn.Conv2d(channels, filters, 3, padding=1)
         self.norm2 = nn.BatchNorm2d(filters, track_running_stats=False)

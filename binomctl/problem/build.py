@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from binomctl.flat import initial_parameters
 from binomctl.machine.allocator import tune_allocator
 from binomctl.machine.devices import choose_device, run_deterministically
 from binomctl.models import MODELS, build_model
+from binomctl.models.weights import load_weights
 from binomctl.options import build
 from binomctl.pairs import check_pair
 from binomctl.problem.batch_norm import norm_layers
@@ -27,14 +30,21 @@ from binomctl.problem.record import Problem as Problem
 from binomctl.settings import registry
 from binomctl.settings.config import Config
 
+_NOTES = logging.getLogger("binomctl.notes")
 LARGE = 250_000
 """Pixels of a query set from which its activations (32 channels, 4 bytes) near 64 MB."""
 
 
-def build_problem(config: Config, constants: Mapping[str, Tensor] | None = None) -> Problem:
+def build_problem(
+    config: Config,
+    constants: Mapping[str, Tensor] | None = None,
+    *,
+    from_start: bool | None = None,
+) -> Problem:
     """Construct and check all parts; nothing is trained yet.
 
     Args:
+        from_start: whether the weights of config.init are wanted; None: where no constants are.
         constants: a checkpoint's buffers and frozen parameters, by name: what was drawn when the
             network was made would be another draw today.
 
@@ -60,6 +70,8 @@ def build_problem(config: Config, constants: Mapping[str, Tensor] | None = None)
     model = build_model(
         config.model.name, config.model.options, dataset.in_shape, dataset.out_dim, config.seed
     ).to(device, dtype)
+    if config.init is not None and (constants is None if from_start is None else from_start):
+        _initialise(model, config)
     load_constants(model, constants or {})
     if config.pixels == "raw" and len(dataset.in_shape) != 3:
         raise ConfigError("pixels = raw, but the data set has no images", key="pixels")
@@ -86,6 +98,13 @@ def build_problem(config: Config, constants: Mapping[str, Tensor] | None = None)
     how = problem.inner_loop(problem.m, step=0)
     check_pair(estimator, config.estimator.name, how, config.rule.name)
     return freeze(problem) if config.adaptation.statistics == "frozen" else problem
+
+
+def _initialise(model: nn.Module, config: Config) -> None:
+    """Give a network the first weights that a configuration names."""
+    path = Path(str(config.init))
+    for line in load_weights(model, path, config.model.name, strict=config.init_strict):
+        _NOTES.info("%s: %s", path.name, line)
 
 
 def load_constants(model: nn.Module, constants: Mapping[str, Tensor]) -> None:

@@ -87,8 +87,11 @@ def with_engine(problem: Problem, batch: EpisodeBatch) -> Problem:
     if measured and traits_of(engine).convolves and config.engine.convolution == "auto":
         tasks = [0] * config.training.meta_batch  # the same one: a measurement needs no more
         sets = (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)
-        chosen = measured_convolution(make, problem.theta, tuple(t[tasks] for t in sets))
-        config, engine = with_section(config, convolution=chosen), make(chosen)
+        several = tuple(t[tasks] for t in sets)
+        chosen = measured_convolution(make, engine, problem.theta, several)
+        config = with_section(config, convolution=chosen)
+        if chosen != engine.conv:
+            engine = make(chosen)
     engine = with_query_loss(engine, config, problem.model, problem.dataset, batch)
     return dataclasses.replace(problem, config=config, engine=engine)
 

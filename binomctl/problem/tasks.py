@@ -67,13 +67,14 @@ class Tasks:
         """A drawn batch on the device, in the run's type and with its pixel scale; uint8 pixels
         travel as such and are scaled there."""
         moved = batch.to(self.like.device, self.like.dtype)
-        return dataclasses.replace(
-            moved, x_trn=self._scaled(moved.x_trn), x_val=self._scaled(moved.x_val)
-        )
+        x_trn, x_val = (scaled(x, self.pixels, self.like) for x in (moved.x_trn, moved.x_val))
+        return dataclasses.replace(moved, x_trn=x_trn, x_val=x_val)
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        raw = self.pixels == "raw"
-        if x.dtype == torch.uint8:
-            x = x.to(self.like.dtype, memory_format=torch.contiguous_format)
-            return x if raw else x.div_(255)
-        return x * 255 if raw else x
+
+def scaled(x: Tensor, pixels: Literal["unit", "raw"], like: Tensor) -> Tensor:
+    """Inputs as a network takes them, bytes in like's type: "unit" [0, 1], "raw" [0, 255]."""
+    raw = pixels == "raw"
+    if x.dtype == torch.uint8:
+        x = x.to(like.dtype, memory_format=torch.contiguous_format)
+        return x if raw else x.div_(255)
+    return x * 255 if raw else x

@@ -16,6 +16,7 @@ from binomctl.problem.record import Problem
 from binomctl.profiling.measure import Measured, prepare
 from binomctl.profiling.nvml import describe_gpu
 from binomctl.profiling.observed import timed_step
+from binomctl.profiling.others import busy
 from binomctl.profiling.work import Work, machine_rates
 
 
@@ -29,10 +30,18 @@ def rates_and_work(problem: Problem) -> tuple[dict[str, float], Work]:
 
 
 def report_of(
-    problem: Problem, cells: Sequence[Measured], rates: dict[str, float], work: Work
+    problem: Problem,
+    cells: Sequence[Measured],
+    rates: dict[str, float],
+    work: Work,
+    others: float | None = None,
 ) -> dict[str, Any]:
-    """{"schema", "environment", "config", "caption", "rates_flops_per_second", "example_flops",
-    "cells"}; environment has the GPU's clocks, power limit and precision settings."""
+    """{"schema", "environment", "config", "caption", "busy", "rates_flops_per_second",
+    "example_flops", "cells"}; environment has the GPU's clocks, power limit and precision settings.
+
+    Args:
+        others: share of the cores that other processes took meanwhile, where it is known.
+    """
     import psutil
 
     config = problem.config
@@ -47,14 +56,16 @@ def report_of(
         f"{data} {shape}, {' '.join(sizes)}{', ' if sizes else ''}{config.model.name}, K = {K},"
         f" {config.training.meta_batch} tasks, {config.dtype}, {_device_name(problem.device)}"
     )
+    found = [one.report(work, rates) for one in cells]
     return {
         "schema": "binomctl/profile/1",
         "environment": here,
         "config": resolved(config).model_dump(mode="json"),
         "caption": caption,
+        "busy": busy(others, found),
         "rates_flops_per_second": {name: round(rate) for name, rate in rates.items()},
         "example_flops": {"forward": work.forward, "first_layer": work.first},
-        "cells": [one.report(work, rates) for one in cells],
+        "cells": found,
     }
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binomctl.errors import ConfigError
-from binomctl.reporting.figures import new_figure, save
+from binomctl.reporting.figures import legend_below, new_figure, save
+from binomctl.reporting.look import COLOURS, tint
 
 MOST = 8  # query images shown per class
 
@@ -71,13 +72,14 @@ def draw_points(
     figure = new_figure(6.4, 3.6)
     axes = figure.add_subplot()
     order = np.argsort(query[0][:, 0])
-    axes.plot(query[0][order, 0], query[1][order, 0], color="#7aa6c2", label="query")
-    axes.plot(support[0][:, 0], support[1][:, 0], "o", color="#c0392b", label="support")
+    line, dot = tint(COLOURS[1], 0.6), COLOURS[2]
+    axes.plot(query[0][order, 0], query[1][order, 0], color=line, label="query")
+    axes.plot(support[0][:, 0], support[1][:, 0], "o", color=dot, label="support")
     axes.set_xlabel("x")
     axes.set_ylabel("y")
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    legend_below(figure, [axes])
     save(figure, path)
 
 

@@ -3,131 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from binomctl.reporting.figures import PALETTE, look, new_figure, save, style
-from binomctl.reporting.labels import named
+from binomctl.reporting.figure_along import draw_along
+from binomctl.reporting.figure_bounds import CURVES
+from binomctl.reporting.figures import (
+    Target,
+    caption,
+    legend_below,
+    new_figure,
+    over_L,
+    save,
+    style,
+    whiskers,
+)
+from binomctl.reporting.labels import label_of, setting_of
+from binomctl.reporting.look import look, looks
 
-BOUNDS = {"fomaml": 0, "truncmaml": 1, "binommaml": 2}
 
-
-def draw_errors(reports: Sequence[dict[str, Any]], path: Path) -> None:
+def draw_errors(reports: Sequence[dict[str, Any]], target: Target) -> None:
     """Error against L (Figure 3b); against the batch where one L was measured (3a); against the
     step of training where several checkpoints were. Beside it, with a spectrum, per task in units
     of |g| under the bounds."""
-    first = reports[0]
-    bounded = bool(first["spectrum"]) and len(reports) == 1
-    figure = new_figure(10.5 if bounded else 6.0, 4.2)
-    axes = figure.subplots(1, 2 if bounded else 1, squeeze=False)[0]
-    Ls = {e["L"] for e in first["errors"] if e["L"] is not None}
     if len(reports) > 1:
-        _along(axes[0], reports)
-    elif len(Ls) == 1:
-        _by_batch(axes[0], first)
+        draw_along(reports, target)
+        return
+    report = reports[0]
+    bounded = bool(report["spectrum"])
+    figure = new_figure(10.5 if bounded else 6.0, 4.0)
+    panels = figure.subplots(1, 2 if bounded else 1, squeeze=False)[0]
+    if len({e["L"] for e in report["errors"] if e["L"] is not None}) == 1:
+        _by_batch(panels[0], report)
     else:
-        _by_order(axes[0], first)
+        _by_order(panels[0], report)
     if bounded:
-        _under_bounds(axes[1], first)
-    a, n = first["config"]["adaptation"], first["config"]["analysis"]["batches"]
-    tasks = first["config"]["training"]["meta_batch"]
-    figure.suptitle(
-        f"{first['config']['dataset']['name']}, K = {a['K']}, alpha = {a['alpha']:g},"
-        f" {first['config']['dtype']}, {n} batches of {tasks} tasks",
-        fontsize=10,
-    )
-    save(figure, path)
+        _under_bounds(panels[1], report)
+    caption(figure, setting_of(report))
+    legend_below(figure, panels)
+    save(figure, target)
 
 
-def label_of(error: dict[str, Any]) -> str:
-    label = named(error)
-    if error["C"] is not None:
-        label += f", C = {error['C']}"
-    return label + (", alpha' = L alpha/K" if error["alpha_scaling"] == "paper" else "")
+Group = tuple[str, list[dict[str, Any]], dict[str, Any]]
+"""A curve's label, its records by L, its look."""
 
 
-def _groups(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    out: dict[str, list[dict[str, Any]]] = {}
+def _groups(report: dict[str, Any]) -> list[Group]:
+    found: dict[str, list[dict[str, Any]]] = {}
     for error in report["errors"]:
-        out.setdefault(label_of(error), []).append(error)
-    return out
+        found.setdefault(label_of(error), []).append(error)
+    shown = looks([(group[0]["estimator"], label) for label, group in found.items()])
+    return [(*one, how) for one, how in zip(found.items(), shown, strict=True)]
 
 
-def _line(axes: Any, group: list[dict[str, Any]], pick: Any, label: str, i: int) -> None:
-    """Means over L with 95% CI bars; an estimator without L is a level line."""
+def _line(axes: Any, group: list[dict[str, Any]], pick: Any, label: str, how: Any) -> None:
+    """Means over L with 95% CI bars; an estimator without L is a level line in its interval."""
     points = [(e["L"], pick(e)) for e in group]
     points = [(L, v) for L, v in points if v["mean"]]
     if not points:
         return
+    values = [v for _, v in points]
     if points[0][0] is None:
-        axes.axhline(points[0][1]["mean"], color=PALETTE[i % len(PALETTE)], label=label, lw=1.2)
+        below, above = whiskers(values)
+        mean, (colour, line) = values[0]["mean"], (how["color"], how["linestyle"])
+        axes.axhline(mean, color=colour, linestyle=line, label=label, lw=1.2)
+        axes.axhspan(mean - below[0], mean + above[0], color=colour, alpha=0.12, lw=0)
         return
-    axes.errorbar(
-        [L for L, _ in points],
-        [v["mean"] for _, v in points],
-        yerr=[min(v["ci95"] or 0.0, 0.999 * v["mean"]) for _, v in points],
-        label=label,
-        capsize=2,
-        **look(i),
-    )
+    Ls, means = [L for L, _ in points], [v["mean"] for v in values]
+    axes.errorbar(Ls, means, yerr=whiskers(values), label=label, capsize=2, **how)
 
 
 def _by_order(axes: Any, report: dict[str, Any]) -> None:
-    for i, (label, group) in enumerate(_groups(report).items()):
-        _line(axes, group, lambda e: e["relative"], label, i)
-    axes.set_yscale("log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    over_L(axes)
+    for label, group, how in _groups(report):
+        _line(axes, group, lambda e: e["relative"], label, how)
     title = "relative error of the meta-gradient (mean, 95% CI)"
     style(axes, title, "L", "|estimate - exact| / |exact|")
-    axes.legend(frameon=False, fontsize=8)
 
 
 def _by_batch(axes: Any, report: dict[str, Any]) -> None:
     L = next(e["L"] for e in report["errors"] if e["L"] is not None)
-    for i, (label, group) in enumerate(_groups(report).items()):
+    for label, group, how in _groups(report):
         values = group[0]["relative"]["values"]
-        axes.plot(range(1, len(values) + 1), values, linestyle="", label=label, **look(i))
+        axes.plot(range(1, len(values) + 1), values, label=label,
+                  **how | {"linestyle": "", "markersize": 4})  # fmt: skip
     axes.set_yscale("log")
     style(axes, f"relative error, L = {L}", "batch", "|estimate - exact| / |exact|")
-    axes.legend(frameon=False, fontsize=8)
-
-
-def _along(axes: Any, reports: Sequence[dict[str, Any]]) -> None:
-    keys = [(label_of(e), e["L"]) for e in reports[0]["errors"]]
-    for i, (label, L) in enumerate(keys):
-        points = []
-        for report in reports:
-            for e in report["errors"]:
-                if (label_of(e), e["L"]) == (label, L) and e["relative"]["mean"]:
-                    points.append((report["step"], e["relative"]["mean"]))
-        name = label if L is None else f"{label}, L = {L}"
-        axes.plot([s for s, _ in points], [v for _, v in points], label=name, **look(i))
-    axes.set_yscale("log")
-    style(axes, "relative error along training", "meta-step", "|estimate - exact| / |exact|")
-    axes.legend(frameon=False, fontsize=7, ncols=2)
 
 
 def _under_bounds(axes: Any, report: dict[str, Any]) -> None:
-    for i, (label, group) in enumerate(_groups(report).items()):
-        _line(axes, group, lambda e: e["per_task"]["over_g"], label, i)
-    styles = {"3.6": ":", "3.8": "--", "3.10": "-."}
+    over_L(axes)
+    for label, group, how in _groups(report):
+        _line(axes, group, lambda e: e["per_task"]["over_g"], label, how)
+    lines = {"3.6": ":", "3.8": "--", "3.10": "-."}
     for curve in report["spectrum"]["bounds"]:
         if curve["source"] == "paper" and _has_corrected(report, curve["theorem"]):
             continue  # the corrected one is the one that holds
-        for method, i in BOUNDS.items():
+        for method, (estimator, _) in CURVES.items():
             pairs = [(L, v) for L, v in zip(curve["L"], curve[method], strict=True) if v > 0]
             axes.plot(
                 [L for L, _ in pairs],
                 [v for _, v in pairs],
-                linestyle=styles[curve["theorem"]],
-                color=PALETTE[i],
+                linestyle=lines[curve["theorem"]],
+                color=look(estimator)["color"],
                 label=f"{method}, bound {curve['theorem']}",
                 lw=1,
             )
-    axes.set_yscale("log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    style(axes, "per task, under the bounds", "L", "|estimate - exact| / |g|")
-    axes.legend(frameon=False, fontsize=7)
+    style(axes, "per task, under the bounds (mean, 95% CI)", "L", "|estimate - exact| / |g|")
 
 
 def _has_corrected(report: dict[str, Any], theorem: str) -> bool:

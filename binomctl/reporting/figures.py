@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import re
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +14,9 @@ from binomctl.errors import ConfigError, cannot_write
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from binomctl.theory.bounds import Curve
-
 SUFFIXES = (".png", ".svg", ".pdf")
-COLOURS = {"fomaml": "#7f7f7f", "truncmaml": "#1f6fb2", "binommaml": "#c0392b"}
-MARKERS = {"fomaml": "s", "truncmaml": "o", "binommaml": "^"}
-NAMES = {"fomaml": "FOMAML", "truncmaml": "TruncMAML", "binommaml": "BinomMAML"}
-PALETTE = ("#7f7f7f", "#1f6fb2", "#c0392b", "#2e8b57", "#8e44ad", "#d68910", "#16a085", "#2c3e50")
-MARKS = "so^Dv<>P"
-TITLES = {"3.6": "smooth", "3.8": "smooth, convex", "3.10": "smooth, locally strongly convex"}
+Target = Path | io.StringIO
+"""Where a picture goes: a file, or a page that it becomes an <svg> element of."""
 
 
 def check_suffix(path: Path) -> Path:
@@ -45,15 +42,25 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, target: Target) -> None:
     """Write a picture; raises ConfigError where the folder cannot be written to."""
-    metadata: dict[str, Any] = {"Date": None} if path.suffix.lower() == ".svg" else {}
-    if path.suffix.lower() == ".pdf":
+    if isinstance(target, io.StringIO):
+        figure.savefig(target, format="svg", metadata={"Date": None})
+        return
+    metadata: dict[str, Any] = {"Date": None} if target.suffix.lower() == ".svg" else {}
+    if target.suffix.lower() == ".pdf":
         metadata = {"CreationDate": None}
     try:
-        figure.savefig(path, dpi=150, metadata=metadata)
+        figure.savefig(target, dpi=150, metadata=metadata)
     except OSError as error:
-        raise cannot_write(path, error.strerror) from error
+        raise cannot_write(target, error.strerror) from error
+
+
+def as_svg(draw: Callable[[Target], None]) -> str:
+    """What `draw` draws, as an <svg> element."""
+    file = io.StringIO()
+    draw(file)
+    return re.sub(r"^.*?(?=<svg)", "", file.getvalue(), flags=re.DOTALL).strip()
 
 
 def style(axes: Any, title: str, xlabel: str, ylabel: str = "") -> None:
@@ -65,64 +72,42 @@ def style(axes: Any, title: str, xlabel: str, ylabel: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def look(i: int) -> dict[str, Any]:
-    """Colour and marker of the i-th curve."""
-    again = i // len(PALETTE)  # a colour that comes back has another marker
-    mark = MARKS[(i + again) % len(MARKS)]
-    return {"color": PALETTE[i % len(PALETTE)], "marker": mark, "markersize": 4}
+def over_L(axes: Any) -> None:
+    """Errors or bounds over L: a log axis, ticks at whole L."""
+    axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def draw_bounds(
-    curves: Sequence[Curve],
-    caption: str,
-    normalized: bool,
-    path: Path,
-    beyond: Mapping[str, Sequence[float]] | None = None,
-) -> None:
-    """Like Figure 2 of BinomGBML: a panel for every theorem, log axis, both sources.
+def caption(figure: Figure, text: str) -> None:
+    """The setting, over the whole picture, broken where the picture ends."""
+    width = int(figure.get_size_inches()[0] * 13)  # letters of this size in so many inches
+    figure.suptitle("\n".join(textwrap.wrap(text, max(20, width))), fontsize=9, parse_math=False)
 
-    The paper's curves are solid; corrected ones, where they differ, dashed. A curve ends where its
-    bound is 0. beyond: other estimators' bounds by name, L = 0 .. K, in a panel of their own.
+
+def legend_below(figure: Figure, panels: Sequence[Any]) -> None:
+    """One legend for all panels, under them: data lie nowhere beneath it. The picture grows by
+    its rows, so that the panels keep their size."""
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if not entries:
+        return
+    width, height = figure.get_size_inches()
+    column = 0.6 + 0.062 * max(map(len, entries))
+    columns = max(1, min(len(entries), int(width / column)))
+    rows = -(-len(entries) // columns)
+    figure.set_size_inches(width, height + 0.19 * rows)
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns,
+                  frameon=False, fontsize=8)  # fmt: skip
+
+
+def whiskers(values: Sequence[dict[str, Any]]) -> list[list[float]]:
+    """Lengths below and above the means of 95% intervals ({"mean", "ci95"}), for a log axis.
+
+    The upper end is exact. A lower end that is not above 0 has no place on the axis: it is put at
+    0, and is drawn down to the axis' bottom.
     """
-    theorems = list(dict.fromkeys(c.theorem for c in curves))
-    panels = len(theorems) + bool(beyond)
-    figure = new_figure(4.2 * panels + 0.4, 4.0)
-    grid = figure.subplots(1, panels, squeeze=False)[0]
-    if beyond:
-        for i, (name, values) in enumerate(beyond.items()):
-            points = [(L, v) for L, v in enumerate(values) if 0 < v < float("inf")]
-            grid[-1].plot([L for L, _ in points], [v for _, v in points], label=name, **look(i))
-        grid[-1].set_yscale("log")
-        grid[-1].xaxis.get_major_locator().set_params(integer=True)
-        style(grid[-1], "Beyond the paper", "L", "bound / |g|")
-        grid[-1].legend(frameon=False, fontsize=8)
-    for axes, theorem in zip(grid, theorems, strict=False):
-        for curve in (c for c in curves if c.theorem == theorem):
-            dashed = curve.source == "corrected"
-            for method, colour in COLOURS.items():
-                values = getattr(curve, method)
-                if dashed and values == getattr(_paper(curves, theorem), method):
-                    continue
-                numbers = zip(curve.L, map(float, values), strict=True)
-                pairs = [(L, v) for L, v in numbers if 0 < v < float("inf")]
-                axes.plot(
-                    [L for L, _ in pairs],
-                    [v for _, v in pairs],
-                    linestyle="--" if dashed else "-",
-                    marker=MARKERS[method],
-                    markersize=4,
-                    markerfacecolor="white" if dashed else colour,
-                    color=colour,
-                    label=NAMES[method] + (", corrected" if dashed else ""),
-                )
-        axes.set_yscale("log")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        ylabel = "bound / the paper's for FOMAML" if normalized else "bound / |g|"
-        style(axes, f"Theorem {theorem}: {TITLES[theorem]}", "L", ylabel if axes is grid[0] else "")
-        axes.legend(frameon=False, fontsize=8)
-    figure.suptitle(caption, fontsize=10)
-    save(figure, path)
-
-
-def _paper(curves: Sequence[Curve], theorem: str) -> Curve:
-    return next(c for c in curves if c.theorem == theorem and c.source == "paper")
+    halves = [v["ci95"] or 0.0 for v in values]
+    below = [min(half, v["mean"]) for half, v in zip(halves, values, strict=True)]
+    return [below, halves]

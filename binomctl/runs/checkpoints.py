@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,7 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint folder; without its manifest, written last, it does not count as one."""
     folder.mkdir(exist_ok=True)  # never its parents: a run that was moved away has failed
-    hashes = {}
-    for name, tensors in ((MODEL, checkpoint.model), (STATE, checkpoint.state)):
-        # Copies: safetensors writes no tensor that shares its memory with another, tied weights.
-        plain = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
-        data = safetensors.torch.save(plain)
-        write_atomic(folder / name, data)
-        hashes[name] = sha256(data)
+    hashes = write_tensors(folder, {MODEL: checkpoint.model, STATE: checkpoint.state})
     write_sealed(
         folder / MANIFEST,
         {
@@ -72,6 +67,24 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
             "sha256": hashes,
         },
     )
+
+
+def write_tensors(folder: Path, files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, str]:
+    """Write safetensors files into a folder; the SHA-256 of each by its name."""
+    hashes = {}
+    for name, tensors in files.items():
+        data = as_bytes(tensors)
+        write_atomic(folder / name, data)
+        hashes[name] = sha256(data)
+    return hashes
+
+
+def as_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors by name as the bytes of a safetensors file."""
+    # Copies: safetensors writes no tensor that shares its memory with another, tied weights.
+    plain = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
+    data: bytes = safetensors.torch.save(plain)
+    return data
 
 
 def load(folder: Path) -> Checkpoint:
@@ -87,9 +100,9 @@ def load(folder: Path) -> Checkpoint:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     return Checkpoint(
         manifest["step"],
-        _tensors(folder / MODEL, manifest),
+        checked_tensors(folder / MODEL, manifest),
         tuple(manifest["learned"]),
-        _tensors(folder / STATE, manifest),
+        checked_tensors(folder / STATE, manifest),
         manifest["numbers"],
         manifest["validation"],
         manifest["config_sha256"],
@@ -102,7 +115,12 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tensors(path: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
+def checked_tensors(path: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a file whose hash a record has under "sha256" by the file's name.
+
+    Raises:
+        CheckpointError: it cannot be read, has another hash, or is no safetensors file.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -28,7 +28,8 @@ class RunDirectory:
     run.json (what the folder is, and config.yaml's SHA-256), config.yaml (fully resolved),
     environment.json (where and by what it was run, once per start), metrics.jsonl (one line per
     logged step), checkpoints/step-N, checkpoints/index.json (which is last, which is best),
-    report.json (the outcome). One process at a time writes: it holds the folder's lock.
+    report.json (the outcome), trackers/ (what trackers keep). One process at a time writes: it
+    holds the folder's lock.
     """
 
     def __init__(self, path: Path, record: dict[str, Any], lock: FileLock | None = None) -> None:

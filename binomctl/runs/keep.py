@@ -12,6 +12,7 @@ from binomctl.runs.lock import NAME as LOCK
 
 OURS = ("run.json", "config.yaml", "environment.json", "metrics.jsonl", "report.json",
         "origin.json")  # fmt: skip
+FOLDERS = ("checkpoints", "trackers")
 
 
 def obsolete(
@@ -59,7 +60,7 @@ def clear(path: Path) -> None:
             f"Go on with it: train --resume {path}. Or choose another --out.",
             key="out",
         )
-    left = "run.json" in names and "report.json" not in names and names <= {*OURS, "checkpoints"}
+    left = "run.json" in names and "report.json" not in names and names <= {*OURS, *FOLDERS}
     if names and not left:
         raise ConfigError(
             f"{path} exists and is not empty; a run never overwrites anything",
@@ -68,5 +69,6 @@ def clear(path: Path) -> None:
         )
     for name in OURS:
         (path / name).unlink(missing_ok=True)
-    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    for name in FOLDERS:
+        shutil.rmtree(path / name, ignore_errors=True)
     sweep(path)

@@ -75,10 +75,8 @@ def info(path: Path) -> RunInfo:
     state = "done" if report else "running" if is_locked(path) else "stopped"
     best = checkpoint.numbers["best"] if checkpoint else {"value": None}
     told = report["best"] if report else {"metric": "", "unit": "number"}
-    if report is None and logged:
-        scores = (k.removeprefix("train_") for k in logged[-1] if k.startswith("train_"))
-        told["metric"] = next((name for name in scores if name != "loss"), "")
-        told["unit"] = "share" if told["metric"] == "accuracy" else "number"
+    if report is None:
+        told["metric"], told["unit"] = metrics.scored_by(logged)
     if damaged and state != "running":
         state = "broken"
     given = config.estimator.options.items()

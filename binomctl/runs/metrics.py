@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from binomctl.files.atomic import write_atomic, writing
 
@@ -34,6 +34,13 @@ def read(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict) and isinstance(record.get("step"), int):
             records.append(record)
     return records
+
+
+def scored_by(records: list[dict[str, Any]]) -> tuple[str, Literal["share", "number"]]:
+    """The name and the unit of the metric that a run logs; "" where it has logged nothing."""
+    keys = (k.removeprefix("train_") for k in (records[-1] if records else ()) if "train_" in k)
+    name = next((key for key in keys if key != "loss"), "")
+    return name, "share" if name == "accuracy" else "number"
 
 
 def cut(path: Path, step: int) -> None:

@@ -17,7 +17,7 @@ from binomctl.machine.environment import environment
 from binomctl.settings import registry
 
 DECIDES = ("BINOMCTL_", "CUBLAS_", "CUDA_", "KMP_", "MKL_", "NVIDIA_", "OMP_", "OPENBLAS_",
-           "PYTHONHASHSEED", "PYTORCH_", "SLURM_JOB_ID", "TORCH")  # fmt: skip
+           "PYTHONHASHSEED", "PYTORCH_", "SLURM_JOB_ID", "TORCH", "WORLD_SIZE")  # fmt: skip
 """What the names of environment variables that can change a run begin with."""
 
 

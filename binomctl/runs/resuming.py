@@ -16,6 +16,7 @@ from binomctl.settings.config import Config
 HARMLESS = (
     "training.workers", "training.log_every", "training.error_estimate",
     "training.checkpoint_every", "training.keep_last", "training.keep_every", "analysis", "profile",
+    "trackers",
 )  # fmt: skip
 """Keys that no number of a training run depends on."""
 

@@ -83,6 +83,15 @@ class Saved:
             )
         return self._loaded(self.folder / name)
 
+    def model_file(self, which: Which) -> Path:
+        """The weights of the best or the last checkpoint, whose hash was looked at; raises
+        CheckpointError as `load`."""
+        return self._folder(self.load(which).step) / checkpoints.MODEL
+
+    def at(self, step: int) -> Checkpoint:
+        """The checkpoint of a step; raises CheckpointError when there is none or it is damaged."""
+        return self._loaded(self._folder(step))
+
     def steps(self) -> list[int]:
         """Of the checkpoints that are there."""
         return [int(folder.name.removeprefix("step-")) for folder in self._folders()]

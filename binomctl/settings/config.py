@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 
 class _Section(BaseModel):
@@ -23,6 +23,8 @@ class Choice(_Section):
         return dict(self.model_extra or {})
 
 
+Named = Annotated[Choice, BeforeValidator(lambda v: {"name": v} if isinstance(v, str) else v)]
+"""A choice, or its name alone."""
 Reduction = Literal["mean", "sum", "sum_per_shot"]
 """mean over a set's N examples; their sum; their sum over shots, as Finn et al.'s code has it."""
 
@@ -36,7 +38,7 @@ class AdaptationSection(_Section):
     batch: int | None = Field(
         None, ge=1, description="examples per inner step, all where a task has fewer; null: all"
     )
-    optimizer: Choice = Field(
+    optimizer: Named = Field(
         Choice(name="sgd"), description="the inner optimiser by name, with its options beside it"
     )
     alpha_schedule: Literal["constant", "linear", "cosine"] = Field(
@@ -69,11 +71,6 @@ class AdaptationSection(_Section):
         if isinstance(name, str):  # anything else is refused as it stands
             data["optimizer"] = {"name": name} | (options if name == "adam" else {})
         return data
-
-    @field_validator("optimizer", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
 
 class EngineSection(_Section):
@@ -225,6 +222,12 @@ class Config(_Section):
     pixels: Literal["unit", "raw"] = Field("unit", description="images in [0, 1] or [0, 255]")
     dataset: Choice = Choice(name="glyphs")
     model: Choice = Choice(name="conv4")
+    init: str | None = Field(
+        None, description="a file of the first weights: safetensors, or a plain state_dict"
+    )
+    init_strict: bool = Field(
+        True, description="refuse weights that do not fit; false: what does not stays as drawn"
+    )
     estimator: Choice = Choice(name="binom")
     rule: Choice = Choice(name="gd")
     adaptation: AdaptationSection = AdaptationSection()
@@ -233,17 +236,9 @@ class Config(_Section):
     evaluation: EvaluationSection = EvaluationSection()
     analysis: AnalysisSection = AnalysisSection()
     profile: ProfileSection = ProfileSection()
+    trackers: list[Named] = Field(
+        [], description="who is told what metrics.jsonl is told: names, with their options"
+    )
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-# What commands lay below everything else, where a configuration says nothing.
-ERROR_ANALYSIS: dict[str, Any] = {
-    "dataset": {"name": "sinusoid"},
-    "training": {"meta_batch": 10},
-    "dtype": "float64",
-}
-PROFILE_ON_A_CPU: dict[str, Any] = {"profile": {"seconds": 2.0}}
-PROFILE_ON_A_GPU: dict[str, Any] = {"dataset": {"name": "random-images"}}
-"""The workload of the paper's Figure 4: images 84x84x3, 5-way 1-shot, Conv4, K = 5."""

@@ -32,3 +32,11 @@ def seconds_of(text: str, key: str) -> float:
             f"{key} = '{text}' is no length of time", "Write 3600, 90m, 1.5h or 12:30:00.", key=key
         )
     return total
+
+
+def worded(seconds: float) -> str:
+    """In the largest unit that fits: "3 min"."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

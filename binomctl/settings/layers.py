@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from binomctl.errors import ConfigError
 from binomctl.files.yaml_source import DEEPEST, LARGEST, parse_value, read_yaml, shown
-from binomctl.options import IMPORT
+from binomctl.options import NAMING
 from binomctl.settings import registry
 from binomctl.settings.config import AdaptationSection, Choice, Config
 
@@ -29,7 +29,7 @@ class Places(dict[str, str]):
 
 
 def load_config(
-    file: Path | Sequence[Path] | None = None,
+    file: Path | Sequence[Path | Mapping[str, Any]] | None = None,
     overrides: Mapping[str, Any] | None = None,
     assignments: list[str] | None = None,
     below: Mapping[str, Any] | None = None,
@@ -37,7 +37,8 @@ def load_config(
     """The configuration of a run.
 
     Args:
-        file: a YAML file, several of them (a later one wins), or None.
+        file: a YAML file, several of them (a later one wins), or None; among several, keys with
+            dots and their values stand for a file.
         overrides: values by dotted key, from named command-line options; None values are skipped.
         assignments: "key.path=value" strings, from --set.
         below: a layer under the file, for commands with defaults of their own.
@@ -51,6 +52,9 @@ def load_config(
     places = Places()
     layers: list[dict[str, Any]] = []
     for path in [file] if isinstance(file, Path) else file or []:
+        if isinstance(path, Mapping):
+            layers += [_nested(key, path[key]) for key in sorted(path, key=_names_first)]
+            continue
         data, found = read_yaml(path)
         layers.append(data)
         places.update(found)
@@ -100,8 +104,9 @@ def _choice(key: str, value: Any) -> Any:
 
 def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether `new` chooses another plugin or model than `old`."""
-    if IMPORT in new:
-        return old.get("name") != IMPORT
+    for word in NAMING:
+        if word in new and "name" not in new:
+            return old.get("name") != word
     return "name" in new and old.get("name", new["name"]) != new["name"]
 
 
@@ -136,8 +141,12 @@ def _typed(overrides: Mapping[str, Any], assignments: list[str]) -> dict[str, tu
                 "For example --set adaptation.optimizer.name=adam",
             )
         values[key] = (parse_value(value, f"--set {text}"), said)
-    # A name first: choosing a plugin drops the options of the one it replaces.
-    return dict(sorted(values.items(), key=lambda kv: not kv[0].endswith(".name")))
+    return dict(sorted(values.items(), key=lambda kv: _names_first(kv[0])))
+
+
+def _names_first(key: str) -> bool:
+    """An order: choosing a plugin drops the options of the one it replaces."""
+    return not key.endswith(".name")
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
@@ -159,8 +168,8 @@ def _validate(data: dict[str, Any]) -> Config:
     for name in _CHOICES - {_INNER}:  # an option without a name belongs to the default plugin
         section = data.get(name)
         if isinstance(section, dict):
-            own = name == "model" and IMPORT in section  # a user's network needs no name
-            section.setdefault("name", IMPORT if own else getattr(Config(), name).name)
+            said = [word for word in NAMING if name == "model" and word in section]
+            section.setdefault("name", said[0] if said else getattr(Config(), name).name)
     try:
         return Config.model_validate(data)
     except ValidationError as invalid:

@@ -8,13 +8,17 @@ from typing import Any, Literal
 
 from binomctl.errors import CheckpointError
 from binomctl.machine.devices import choose_device
-from binomctl.settings.config import (
-    ERROR_ANALYSIS,
-    PROFILE_ON_A_CPU,
-    PROFILE_ON_A_GPU,
-    Config,
-)
+from binomctl.settings.config import Config
 from binomctl.settings.layers import Places, load_config
+
+ERROR_ANALYSIS: dict[str, Any] = {
+    "dataset": {"name": "sinusoid"},
+    "training": {"meta_batch": 10},
+    "dtype": "float64",
+}
+PROFILE_ON_A_CPU: dict[str, Any] = {"profile": {"seconds": 2.0}}
+PROFILE_ON_A_GPU: dict[str, Any] = {"dataset": {"name": "random-images"}}
+"""The workload of the paper's Figure 4: images 84x84x3, 5-way 1-shot, Conv4, K = 5."""
 
 SectionName = Literal["analysis", "profile"]
 FIXED_BY_A_RUN = ("dataset", "model", "rule")

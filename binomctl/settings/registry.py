@@ -11,11 +11,11 @@ from typing import Any, Literal
 from binomctl.errors import ConfigError, unknown
 from binomctl.options import OptionInfo, build, describe_options
 
-Kind = Literal["estimator", "dataset", "rule", "update"]
-KINDS: tuple[Kind, ...] = ("estimator", "dataset", "rule", "update")
+Kind = Literal["estimator", "dataset", "rule", "update", "tracker"]
+KINDS: tuple[Kind, ...] = ("estimator", "dataset", "rule", "update", "tracker")
 
 
-PLACES: dict[Kind, str] = {"update": "adaptation.optimizer"}
+PLACES: dict[Kind, str] = {"update": "adaptation.optimizer", "tracker": "trackers"}
 """Where a configuration names a plugin, if not under its kind."""
 
 

@@ -13,16 +13,23 @@ from binomctl.contracts import Diagnosing, Trajectory
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import NonFiniteError
 from binomctl.expansion import estimated_error
+from binomctl.machine.memory import out_of_memory_in_words
 from binomctl.machine.prefetch import ahead
+from binomctl.machine.ranks import ALONE, Ranks
 from binomctl.problem.batch_norm import Statistics, measure
 from binomctl.problem.record import Problem
 from binomctl.training.optimiser import clip, learning_rate
 from binomctl.training.state import MetaState
-from binomctl.training.step import Computed, StepFunction, step_function
+from binomctl.training.step import Computed, StepFunction, check_ranks, step_function
+from binomctl.training.total import Total, in_one, packed, scores, unpacked
 
 MOST_IN_A_ROW = 20
 """Steps skipped one after another: from there on it is no accident."""
 LOWER = "Lower adaptation.alpha or training.meta_lr."
+LESS_MEMORY = (
+    "Lower training.task_chunk (--task-chunk), training.meta_batch or dataset.queries, or set"
+    " engine.memory=recompute."
+)
 
 
 @dataclass(frozen=True)
@@ -40,27 +47,35 @@ class Step:
     skipped: str = ""
 
 
-def meta_train(problem: Problem, state: MetaState) -> Iterator[Step]:
+def meta_train(problem: Problem, state: MetaState, ranks: Ranks = ALONE) -> Iterator[Step]:
     """Advance `state` to the configured number of meta-steps, yielding after each one.
 
-    Step s trains on the episodes s B .. s B + B - 1 of the training split, whatever came before.
+    Step s trains on the episodes s B .. s B + B - 1 of the training split, whatever came before and
+    however many ranks share them: rank r of W takes every W-th from the r-th on.
 
     Under training.on_nonfinite = skip a step whose numbers are not finite changes nothing but the
     counters.
 
     Raises:
         NonFiniteError: the loss or the meta-gradient is not finite, or was so too many times in a
-            row; `state` is that before the step.
+            row; `state` is that before the step. On one rank: on all of them.
+        ConfigError: several ranks, and something is asked of all tasks together.
     """
+    check_ranks(problem, ranks.world)
     training = problem.config.training
     B = training.meta_batch
     compute = step_function(problem)
     indices = (range(s * B, (s + 1) * B) for s in range(state.step, training.steps))
     in_a_row = 0
-    for tasks, drawn in ahead(problem.draw_training, indices, training.workers):
+
+    def draw(tasks: range) -> EpisodeBatch:
+        # A rank that has none repeats the first one, at no cost in time, and counts it nowhere.
+        return problem.draw_training(ranks.mine(tasks) or tasks[:1])
+
+    for tasks, drawn in ahead(draw, indices, training.workers):
         diagnose = (state.step + 1) % training.log_every == 0
         try:
-            step = _advance(problem, state, tasks, problem.place(drawn), diagnose, compute)
+            step = _advance(problem, state, tasks, drawn, diagnose, compute, ranks)
             in_a_row = 0
         except NonFiniteError as error:
             in_a_row += 1
@@ -75,38 +90,65 @@ def _advance(
     problem: Problem,
     state: MetaState,
     indices: range,
-    batch: EpisodeBatch,
+    drawn: EpisodeBatch,
     diagnose: bool,
     compute: StepFunction,
+    ranks: Ranks,
 ) -> Step:
-    at = compute(state.theta.detach(), state.m.detach(), batch, state.step, state.memory)
-    update(problem, state, indices, batch, at)
+    alone, size = ranks.world == 1, len(indices)
+    with ranks.alike(), out_of_memory_in_words(problem.device, LESS_MEMORY):
+        batch = problem.place(drawn)
+        at = compute(state.theta.detach(), state.m.detach(), batch, state.step, state.memory)
+        flat = None if alone else packed(problem, at, batch, ranks, size)
+    total = None if flat is None else unpacked(problem, ranks.sum_(flat), size)
+    update(problem, state, indices, batch, at, total)
     figures: dict[str, float] = {}
-    if diagnose and problem.config.training.error_estimate and at.adapted is not None:
-        estimated = estimated_error(problem.estimator, at.adapted)
+    if diagnose and problem.config.training.error_estimate:
+        estimated = _estimated(problem, at, ranks, size)
         if estimated is not None:
             figures["error_estimate"] = float(estimated.median())
     if diagnose and isinstance(problem.estimator, Diagnosing):
         assert at.adapted is not None
         named = problem.estimator.diagnose(at.adapted, at.per_task[0])
         figures = {name: float(value.mean()) for name, value in named.items()}
-    metric = problem.dataset.metric
-    scores = [metric(p, y) for p, y in zip(at.prediction, batch.y_val, strict=True)]
-    return Step(state.step, float(at.loss.mean()), float(torch.stack(scores).mean()), figures)
+    if total is None or total.score is None:
+        return Step(
+            state.step, float(at.loss.mean()), float(scores(problem, at, batch).mean()), figures
+        )
+    return Step(state.step, float(total.loss.mean()), float(total.score.mean()), figures)
+
+
+def _estimated(problem: Problem, at: Computed, ranks: Ranks, size: int) -> Tensor | None:
+    """The estimated error of every task [B], as far as the estimator says one."""
+    if ranks.world > 1 and problem.config.training.task_chunk is not None:
+        return None  # a rank with few tasks has them in one chunk, another has not
+    places = ranks.mine(range(size))
+    with ranks.alike():
+        found = None if at.adapted is None else estimated_error(problem.estimator, at.adapted)
+    return None if found is None else ranks.whole(found[: len(places)], places, size)
 
 
 def update(
-    problem: Problem, state: MetaState, indices: range, batch: EpisodeBatch, at: Computed
+    problem: Problem,
+    state: MetaState,
+    indices: range,
+    batch: EpisodeBatch,
+    at: Computed,
+    total: Total | None = None,
 ) -> None:
     """One step of the outer optimiser with what was computed for a batch.
+
+    Args:
+        total: of all ranks; None where this process has computed all tasks.
 
     Raises:
         NonFiniteError: the loss or the meta-gradient is not finite; nothing is changed.
     """
     training = problem.config.training
-    _check_finite(indices, at)
-    factor, mean = problem.query_factor(batch), training.reduction == "mean"
-    totals = [factor * (g.mean(0) if mean else g.sum(0)) for g in at.per_task]
+    total = total or in_one(problem, at)
+    _check_finite(indices, total, at)
+    factor = problem.query_factor(batch)
+    totals = [factor * gradient for gradient in total.gradients]
     for parameter, gradient in zip((state.theta, state.m), clip(training, totals), strict=True):
         parameter.grad = gradient
     for group in state.optimizer.param_groups:
@@ -131,10 +173,8 @@ def step_statistics(problem: Problem, trajectory: Trajectory, batch: EpisodeBatc
     return measure(problem.model, ((tasks(k), x) for k, x in enumerate(inputs)))
 
 
-def _check_finite(indices: range, at: Computed) -> None:
-    good = torch.isfinite(at.loss)
-    for gradient in at.per_task:
-        good = good & torch.isfinite(gradient).all(-1)
+def _check_finite(indices: range, total: Total, at: Computed) -> None:
+    good = total.finite
     if not good.all():
         tasks = [indices[i] for i in (~good).nonzero().flatten().tolist()]
         raise NonFiniteError(

@@ -9,21 +9,22 @@ from pathlib import Path
 from binomctl.errors import CheckpointError
 from binomctl.problem.build import build_problem, resolved
 from binomctl.problem.record import Problem
-from binomctl.runs import Checkpoint, RunDirectory
+from binomctl.runs import Checkpoint, Elsewhere, RunDirectory
 from binomctl.runs.naming import claim
 from binomctl.runs.provenance import fingerprint, provenance
 from binomctl.runs.resuming import begin, changes, check_changes
 from binomctl.settings.config import Config
 from binomctl.settings.trust import sign
 from binomctl.training.state import constants
-from binomctl.training.step import captures, check_chunks, compiles
+from binomctl.training.step import captures, check_chunks, check_ranks, compiles
+from binomctl.training.tracking import trackers
 
 
 @dataclass(frozen=True)
 class Opened:
     """A run folder, locked, its problem and the checkpoint to go on from; notes for the person."""
 
-    run: RunDirectory
+    run: RunDirectory | Elsewhere
     problem: Problem
     start: Checkpoint | None
     notes: tuple[str, ...] = ()
@@ -37,13 +38,32 @@ def new(problem: Problem, out: Path | None) -> Opened:
     """
     full = resolved(problem.config)
     path = out or claim(full)
-    facts = {"data": fingerprint(problem.dataset)}
+    data = problem.dataset
+    task = {"in_shape": list(data.in_shape), "out_dim": data.out_dim, "kind": data.kind}
+    facts = {"data": fingerprint(data), "task": task}
     run = RunDirectory.create(path, full, provenance(), facts)
     sign(run.path, full)
     return Opened(run, problem, None)
 
 
-def going_on(path: Path, asked: Config, allowed: Collection[str], *, fallback: bool) -> Opened:
+def following(path: Path, config: Config, step: int | None, world: int) -> Opened:
+    """A run as the ranks that do not write to it take part.
+
+    Args:
+        config: as the first rank has it, measured choices included.
+        step: of the checkpoint that it goes on from; None for the start.
+
+    Raises:
+        CheckpointError: this process cannot read that checkpoint. ConfigError, DataError: as
+            `checked`.
+    """
+    start = None if step is None else RunDirectory.open(path).checkpoints.at(step)
+    return Opened(Elsewhere(path), checked(config, start, world), start)
+
+
+def going_on(
+    path: Path, asked: Config, allowed: Collection[str], *, fallback: bool, world: int = 1
+) -> Opened:
     """A run that goes on from its newest checkpoint.
 
     Args:
@@ -61,7 +81,7 @@ def going_on(path: Path, asked: Config, allowed: Collection[str], *, fallback: b
         found = changes(own, asked)
         check_changes(path, found, allowed)
         checkpoint, notes = begin(run, fallback=fallback)
-        problem = checked(asked, checkpoint)
+        problem = checked(asked, checkpoint, world)
         if (before := run.facts.get("data")) not in (None, fingerprint(problem.dataset)):
             raise CheckpointError(
                 f"the data are not those that {path} was started with (SHA-256 of the first tasks"
@@ -76,15 +96,29 @@ def going_on(path: Path, asked: Config, allowed: Collection[str], *, fallback: b
     return Opened(run, problem, checkpoint, tuple(notes))
 
 
-def checked(config: Config, checkpoint: Checkpoint | None = None) -> Problem:
+def checked(
+    config: Config,
+    checkpoint: Checkpoint | None = None,
+    world: int = 1,
+    *,
+    from_start: bool | None = None,
+) -> Problem:
     """The problem of a configuration, with all that training would refuse refused.
+
+    Args:
+        world: how many processes share the tasks.
+        from_start: as `build_problem`.
 
     Raises:
         ConfigError, DataError: as `build_problem` and the step.
+        MissingDependencyError: of a tracker's package.
     """
-    problem = build_problem(config, None if checkpoint is None else constants(checkpoint))
+    kept = None if checkpoint is None else constants(checkpoint)
+    problem = build_problem(config, kept, from_start=from_start)
     compiles(problem)
     captures(problem)
     if config.training.task_chunk is not None:
         check_chunks(problem)
+    check_ranks(problem, world)
+    trackers(config)
     return problem

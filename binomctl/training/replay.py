@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 import binomctl.runs.metrics as metrics
+from binomctl.machine.ranks import ALONE, Ranks
 from binomctl.problem.record import Problem
 from binomctl.runs import Checkpoint, RunDirectory
 from binomctl.training.loop import meta_train
@@ -33,12 +34,17 @@ class Replay:
 
 
 def replay(
-    problem: Problem, run: RunDirectory, start: Checkpoint | None, end: Checkpoint
+    problem: Problem,
+    run: RunDirectory,
+    start: Checkpoint | None,
+    end: Checkpoint,
+    ranks: Ranks = ALONE,
 ) -> Replay:
     """Train from a checkpoint, or from the start, to a later one.
 
     Args:
         problem: the run's, with the constants of `end`.
+        ranks: as many as the run had, for the same bits: other ranks sum in another order.
     """
     losses = {r["step"]: r.get("train_loss") for r in metrics.read(run.path / "metrics.jsonl")}
     compared, differing = 0, []
@@ -47,7 +53,7 @@ def replay(
         if start is not None:
             resume(problem, state, start)
         first = state.step
-        for step in meta_train(problem, state):
+        for step in meta_train(problem, state, ranks):
             if step.step in losses:
                 compared += 1
                 if losses[step.step] != (None if step.skipped else step.loss):

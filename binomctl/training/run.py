@@ -11,22 +11,21 @@ from typing import Any, Protocol
 
 from binomctl.errors import BinomctlError, Interrupted, NonFiniteError
 from binomctl.machine.memory import out_of_memory_in_words
+from binomctl.machine.ranks import ALONE, Ranks
 from binomctl.machine.signals import StopNow, StopRequest
 from binomctl.problem.batch_norm import norm_layers
 from binomctl.problem.datasets import evaluation_dataset
 from binomctl.problem.record import Problem
 from binomctl.reporting.intervals import MeanCI, mean_ci95
-from binomctl.runs import Checkpoint, RunDirectory
+from binomctl.runs import Checkpoint, Written
 from binomctl.training.best import Best
 from binomctl.training.evaluate import evaluate
-from binomctl.training.loop import Step, meta_train
+from binomctl.training.loop import LESS_MEMORY, Step, meta_train
 from binomctl.training.state import MetaState, own_generators, resume, snapshot
 from binomctl.training.step import compiles
+from binomctl.training.tracking import tracked
 
-LESS_MEMORY = (
-    "Lower training.task_chunk (--task-chunk), training.meta_batch or dataset.queries, or set"
-    " engine.memory=recompute."
-)
+TIME_IS_UP = 1000  # among the numbers of signals
 
 
 class Observer(Protocol):
@@ -38,13 +37,16 @@ class Observer(Protocol):
 
 def train(
     problem: Problem,
-    run: RunDirectory,
+    run: Written,
     observer: Observer,
     *,
     start: Checkpoint | None = None,
     deadline: float | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Meta-train, validate and save until the configured number of steps.
+
+    All ranks make the same steps, decisions and ends; one of them has a run that writes.
 
     Args:
         start: a checkpoint of this run to go on from, to the last bit as if it had never stopped.
@@ -59,11 +61,13 @@ def train(
         Interrupted: a signal came, or the deadline; the last step is saved.
         NonFiniteError, ResourceError: the last step that could be made is saved.
     """
-    with own_generators(problem):
-        training = _Training(problem, run, observer, start, deadline)
-        with training.saved_whatever_happens(), out_of_memory_in_words(problem.device, LESS_MEMORY):
+    with tracked(run, problem.config, start.step if start else 0) as told, own_generators(problem):
+        training = _Training(problem, told, observer, start, deadline, ranks)
+        memory = out_of_memory_in_words(problem.device, LESS_MEMORY)
+        with training.saved_whatever_happens(), ranks.alike(), memory:
             training.loop()
-    return training.report()
+        with ranks.alike():
+            return training.report()
 
 
 class _Training:
@@ -72,12 +76,13 @@ class _Training:
     def __init__(
         self,
         problem: Problem,
-        run: RunDirectory,
+        run: Written,
         observer: Observer,
         start: Checkpoint | None,
         deadline: float | None,
+        ranks: Ranks,
     ) -> None:
-        self.problem, self.run, self.observer = problem, run, observer
+        self.problem, self.run, self.observer, self.ranks = problem, run, observer, ranks
         self.settings, self.metric = problem.config.training, problem.dataset.scored_by
         self.state, self.best = MetaState(problem), Best(self.metric)
         self.before = 0.0
@@ -85,6 +90,8 @@ class _Training:
             resume(problem, self.state, start)
             self.best.resume(start.numbers["best"])
             self.before = start.numbers["seconds"]
+        for tensor in (self.state.theta, self.state.m):
+            ranks.same(tensor.detach())  # other machines may draw another network from a seed
         self.saved: int | None = None if start is None else start.step
         self.began = time.perf_counter()
         self.deadline = deadline
@@ -98,23 +105,24 @@ class _Training:
     def loop(self) -> None:
         """Steps until the last, a stop or a deadline."""
         with StopRequest() as stop:
-            # Nothing of a step that is being compiled needs to be finished.
-            stop.at_once = bool(compiles(self.problem))
+            # Nothing of a step that is being compiled needs to be finished; but of several ranks
+            # none may leave while another waits for it.
+            stop.at_once = self.ranks.world == 1 and bool(compiles(self.problem))
             try:
                 if self._spent():
                     return
                 before = time.monotonic()
-                for step in meta_train(self.problem, self.state):
+                for step in meta_train(self.problem, self.state, self.ranks):
                     stop.at_once = False
                     self._after(step)
                     self.longest = max(self.longest, time.monotonic() - before)
                     before = time.monotonic()
                     if self._spent():
                         return
-                    if stop.signal_number is not None:
-                        self._stopped(stop.signal_number)
-                    if self.deadline is not None and before + 2 * self.longest > self.deadline:
-                        self._stopped(None)
+                    late = self.deadline is not None and before + 2 * self.longest > self.deadline
+                    why = self.ranks.most(stop.signal_number or (TIME_IS_UP if late else 0))
+                    if why:
+                        self._stopped(None if why == TIME_IS_UP else why)
             except StopNow:
                 self._stopped(stop.signal_number)
 
@@ -139,7 +147,7 @@ class _Training:
             record["skipped"] = step.skipped
         improved, value = False, None
         if validating:
-            value = validate(self.problem, self.state)
+            value = validate(self.problem, self.state, self.ranks)
             improved = self.best.offer(step.step, value.mean)
             record |= {
                 f"validation_{name}": value.mean,
@@ -229,12 +237,14 @@ class _Training:
         return report
 
 
-def validate(problem: Problem, state: MetaState) -> MeanCI:
+def validate(problem: Problem, state: MetaState, ranks: Ranks = ALONE) -> MeanCI:
     """The metric over the validation tasks, adapted and scored as at test."""
     config = problem.config
     dataset = evaluation_dataset(config, problem.dataset)
     steps = config.evaluation.steps or config.adaptation.K
     tasks = config.training.validation_tasks
     theta, m = state.theta.detach(), state.m.detach()
-    values = evaluate(problem, theta, m, dataset, "validation", tasks, steps, state.statistics)
+    values = evaluate(
+        problem, theta, m, dataset, "validation", tasks, steps, state.statistics, ranks
+    )
     return mean_ci95(list(values))

@@ -7,25 +7,63 @@ from pathlib import Path
 from typing import Any
 
 from binomctl.errors import NonFiniteError
+from binomctl.machine.ranks import ALONE, Ranks
 from binomctl.problem.batch_norm import norm_layers
 from binomctl.problem.datasets import evaluation_dataset
 from binomctl.problem.record import Problem
 from binomctl.reporting.intervals import mean_ci95, standard_error
-from binomctl.runs import Checkpoint
+from binomctl.runs import Checkpoint, RunDirectory
+from binomctl.runs.evaluations import Asked, keep, kept
+from binomctl.runs.provenance import fingerprint
+from binomctl.settings.config import Config
 from binomctl.training.evaluate import evaluate
-from binomctl.training.state import restore
+from binomctl.training.head import restored
 
 
-def score(
+def scores(
     problem: Problem,
     run: Path,
     checkpoint: Checkpoint,
-    split: str,
-    tasks: int,
-    steps: int,
-    seed: int,
+    asked: Asked,
+    ranks: Ranks = ALONE,
+    trained: int | None = None,
+) -> list[float]:
+    """The score of every task that is asked for, in order; those that were kept are taken, and
+    those that were not are. Ranks share the tasks.
+
+    Args:
+        trained: outputs that the network was trained for, where the tasks have other classes.
+
+    Raises:
+        NonFiniteError: naming the tasks whose score is not finite.
+    """
+    dataset = evaluation_dataset(problem.config, problem.dataset, asked.seed)
+    data = fingerprint(dataset, [asked.split])
+    # Several processes may see different files: they compute.
+    if ranks.world == 1 and (found := kept(run, checkpoint, asked, data)) is not None:
+        return found
+    theta, m, statistics = restored(problem, checkpoint, trained or problem.dataset.out_dim)
+    split, tasks, steps = asked.split, asked.tasks, asked.steps
+    found = list(evaluate(problem, theta, m, dataset, split, tasks, steps, statistics, ranks))
+    bad = [i for i, score in enumerate(found) if not math.isfinite(score)]
+    if bad:
+        raise NonFiniteError(
+            f"the {dataset.scored_by.name} of {len(bad)} of {tasks} tasks is not finite ({split}"
+            f" episodes {', '.join(map(str, bad[:5]))}{', ...' if len(bad) > 5 else ''})",
+            "Adaptation diverges there: take fewer --steps, or train with a smaller alpha.",
+        )
+    if ranks.first:
+        keep(run, checkpoint, asked, data, found)
+    return found
+
+
+def score(
+    problem: Problem, run: Path, checkpoint: Checkpoint, asked: Asked, found: list[float]
 ) -> dict[str, Any]:
-    """Score a checkpoint on the episodes 0 .. tasks - 1 of a split.
+    """The mean score of a checkpoint on the tasks that are asked for.
+
+    Args:
+        found: the score of every task.
 
     Returns:
         {"schema", "run", "split", "metric", "mean", "ci95", "interval", "standard_error", "n",
@@ -33,32 +71,51 @@ def score(
         ways, shots and queries as far as the data set has such options; statistics are batch
         norm's, null without batch norm.
     """
-    dataset = evaluation_dataset(problem.config, problem.dataset, seed)
-    theta, m, statistics = restore(problem, checkpoint)
-    scores = list(evaluate(problem, theta, m, dataset, split, tasks, steps, statistics))
-    bad = [i for i, score in enumerate(scores) if not math.isfinite(score)]
-    if bad:
-        raise NonFiniteError(
-            f"the {dataset.scored_by.name} of {len(bad)} of {tasks} tasks is not finite ({split}"
-            f" episodes {', '.join(map(str, bad[:5]))}{', ...' if len(bad) > 5 else ''})",
-            "Adaptation diverges there: take fewer --steps, or train with a smaller alpha.",
-        )
+    dataset = evaluation_dataset(problem.config, problem.dataset, asked.seed)
     interval = problem.config.evaluation.interval
-    value = mean_ci95(scores, interval)
+    value = mean_ci95(found, interval)
     return {
         "schema": "binomctl/eval/1",
         "run": str(run),
-        "split": split,
+        "dataset": problem.config.dataset.name,
+        "split": asked.split,
         "metric": dataset.scored_by.name,
         "unit": dataset.scored_by.unit,
         "mean": value.mean,
         "ci95": value.ci95,
         "interval": interval,
-        "standard_error": standard_error(scores),
+        "standard_error": standard_error(found),
         "n": value.n,
         **{name: getattr(dataset, name, None) for name in ("ways", "shots", "queries")},
-        "adaptation_steps": steps,
+        "adaptation_steps": asked.steps,
         "statistics": problem.config.adaptation.statistics if norm_layers(problem.model) else None,
-        "seed": seed,
+        "seed": asked.seed,
         "checkpoint_step": checkpoint.step,
     }
+
+
+def chosen(run: RunDirectory, config: Config, which: str | None) -> tuple[Checkpoint, str, str]:
+    """The checkpoint to score, whether it is the best or the last, and a note for the person.
+
+    Args:
+        which: "best" or "last"; None for what the run's protocol says, the last where there is no
+            best one yet.
+    """
+    note, named = "", which or config.evaluation.checkpoint
+    if which is None and named == "best" and not run.checkpoints.has_best():
+        note = f"{run.path} was stopped before its first validation: its last checkpoint is taken"
+        named = "last"
+    return run.checkpoints.load("last" if named == "last" else "best"), named, note
+
+
+def asked_of(
+    config: Config, split: str, tasks: int | None, steps: int | None, seed: int | None
+) -> Asked:
+    """What is asked for, with a run's own protocol where nothing was said."""
+    evaluation = config.evaluation
+    return Asked(
+        split,
+        tasks or evaluation.tasks,
+        steps or evaluation.steps or config.adaptation.K,
+        config.seed if seed is None else seed,
+    )

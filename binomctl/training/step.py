@@ -173,13 +173,32 @@ def check_chunks(problem: Problem) -> None:
     Raises:
         ConfigError: naming it.
     """
-    what = ""
-    if isinstance(problem.estimator, Remembers | Diagnosing):
-        what = "an estimator that remembers or diagnoses itself sees all tasks together"
-    elif problem.config.adaptation.statistics == "per-step":
-        what = "running averages of batch norm are taken over all tasks together"
-    if what:
+    if what := _together(problem):
         raise ConfigError(f"training.task_chunk: {what}", key="training.task_chunk")
+
+
+def check_ranks(problem: Problem, world: int) -> None:
+    """Refuse several processes where something is asked of all tasks together.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if world > 1 and (what := _together(problem)):
+        name = problem.config.estimator.name
+        raise ConfigError(
+            f"{world} processes cannot share the tasks of a meta-batch (estimator '{name}',"
+            f" adaptation.statistics = {problem.config.adaptation.statistics}): {what}",
+            "Train it in one process.",
+        )
+
+
+def _together(problem: Problem) -> str:
+    """What is asked of all tasks of a meta-batch together; "" where nothing is."""
+    if isinstance(problem.estimator, Remembers | Diagnosing):
+        return "an estimator that remembers or diagnoses itself sees all tasks together"
+    if problem.config.adaptation.statistics == "per-step":
+        return "running averages of batch norm are taken over all tasks together"
+    return ""
 
 
 def _changes(problem: Problem) -> str:

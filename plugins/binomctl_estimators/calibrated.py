@@ -14,10 +14,12 @@ from binomctl.errors import ConfigError
 from binomctl.expansion import (
     binomial_expansion,
     check_order,
+    deflated,
     elementary_sums,
     weighed,
     weighed_adjoints,
 )
+from binomctl.expansion.deflation import check_rank
 from binomctl.flat import Layout
 from binomctl.options import option, plugin
 from binomctl.ranges import check_count
@@ -37,10 +39,12 @@ class CalibratedMAML:
     every: int = option(20, "meta-steps between two fits, K more products each")
     ridge: float = option(1e-3, "weight of c = 1 in the fit, relative to the data's")
     groups: Literal["all", "layers"] = option("all", "what shares its weights")
+    r: int = option(0, "Lanczos steps; the orders are those of what this low rank leaves")
 
     def __post_init__(self) -> None:
         check_order(self.L)
         check_count("every", self.every, "estimator.every")
+        check_rank(self.r)
         if not 0 <= self.ridge < float("inf"):
             raise ConfigError(
                 f"ridge = {self.ridge} is negative or infinite",
@@ -50,6 +54,7 @@ class CalibratedMAML:
 
     def steps(self, K: int) -> range:
         check_order(self.L, K)
+        check_rank(self.r, K)
         return range(K)
 
     def init_state(self, layout: Layout) -> Mapping[str, Tensor]:
@@ -61,7 +66,7 @@ class CalibratedMAML:
         self, adapted: Adapted, state: Mapping[str, Tensor]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         calls, c = int(state["calls"]), state["weights"]
-        parts = elementary_sums(adapted, self.L)
+        parts = self._parts(adapted)
         if calls % self.every == 0:
             c = self._fit(adapted, parts, self._exact(adapted))
         rows = weighed(parts, adapted.alpha, self._spread(adapted, c))
@@ -76,17 +81,21 @@ class CalibratedMAML:
 
     def meta_gradient(self, adapted: Adapted) -> Tensor:
         """[B, D], with weights fitted on each of these very tasks alone: the best of this span."""
-        parts = elementary_sums(adapted, self.L)
+        parts = self._parts(adapted)
         return weighed(parts, adapted.alpha, self._own(adapted, parts))
 
     def adjoints(self, adapted: Adapted) -> Tensor:
-        return self._adjoints(adapted, self._own(adapted, elementary_sums(adapted, self.L)))
+        return self._adjoints(adapted, self._own(adapted, self._parts(adapted)))
+
+    def _parts(self, adapted: Adapted) -> Tensor:
+        return elementary_sums(deflated(adapted, self.r), self.L)
 
     def _adjoints(self, adapted: Adapted, c: Tensor) -> Tensor:
         def weights(n: int) -> Tensor:
             return 1 + (c - 1) * (n / adapted.K)
 
-        return weighed_adjoints(adapted, self.L, weights)
+        left = deflated(adapted, self.r)
+        return weighed_adjoints(left, self.L, weights)
 
     def _own(self, adapted: Adapted, parts: Tensor) -> Tensor:
         """Weights of every task, fitted on it alone."""

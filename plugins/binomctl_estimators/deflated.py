@@ -19,7 +19,7 @@ from binomctl.expansion import (
     quadrature_adjoints,
     until,
 )
-from binomctl.expansion.deflation import middles
+from binomctl.expansion.deflation import check_rank, middles
 from binomctl.expansion.quadrature import nodes
 from binomctl.options import option, plugin
 from binomctl.ranges import check_count
@@ -48,8 +48,7 @@ class DeflatedMAML:
 
     def __post_init__(self) -> None:
         check_order(self.L)
-        if self.r < 0:
-            raise ConfigError(f"r = {self.r} is negative", "0 is binom.", key="estimator.r")
+        check_rank(self.r)
         check_count("segments", self.segments, "estimator.segments")
         if self.q is not None:
             check_count("q", self.q, "estimator.q")
@@ -72,7 +71,8 @@ class DeflatedMAML:
 
     def steps(self, K: int) -> Sequence[int]:
         check_order(self.L, K)
-        for name, value in (("r", self.r), ("q", self.q), ("segments", self.segments)):
+        check_rank(self.r, K)
+        for name, value in (("q", self.q), ("segments", self.segments)):
             if value is not None and value > K:
                 raise ConfigError(
                     f"{name} = {value} is greater than K = {K}, the number of inner steps",
@@ -112,4 +112,4 @@ class DeflatedMAML:
             raise ConfigError(
                 f"r = {self.r} directions of a network with {d} parameters", key="estimator.r"
             )
-        return deflated(adapted, self.r, self.segments, self.form) if self.r else adapted
+        return deflated(adapted, self.r, self.segments, self.form)

@@ -12,7 +12,8 @@ from torch import Tensor
 from binomctl.contracts import Adapted
 from binomctl.errors import ConfigError
 from binomctl.expansion import deflated
-from binomctl.expansion.neglected import level
+from binomctl.expansion.deflation import check_rank
+from binomctl.expansion.levels import level
 from binomctl.flat import Layout
 from binomctl.options import option, plugin
 
@@ -38,16 +39,10 @@ class UnbiasedMAML:
                 "1 is exact MAML.",
                 key="estimator.survive",
             )
-        if self.r < 0:
-            raise ConfigError(f"r = {self.r} is negative", "0 is none.", key="estimator.r")
+        check_rank(self.r)
 
     def steps(self, K: int) -> range:
-        if self.r > K:
-            raise ConfigError(
-                f"r = {self.r} is greater than K = {K}, the number of inner steps",
-                f"Choose r up to {K}.",
-                key="estimator.r",
-            )
+        check_rank(self.r, K)
         return range(K)
 
     def init_state(self, layout: Layout) -> Mapping[str, Tensor]:
@@ -79,7 +74,7 @@ class UnbiasedMAML:
         With t_l the term of order l and P_l = survive^l the covariance of two of them, drawn
         together, is <t_l, t_m> (1 / P_l - 1) for l <= m.
         """
-        left = deflated(adapted, self.r) if self.r else adapted
+        left = deflated(adapted, self.r)
         orders = torch.stack([w[:, 0] for w in self._orders(left, adapted.K)], 1)
         terms = orders.diff(dim=1)  # t_1 .. t_K
         tails = terms.flip(1).cumsum(1).flip(1)  # sum over m >= l
@@ -96,7 +91,7 @@ class UnbiasedMAML:
         return int(np.cumprod(coins < self.survive).sum())
 
     def _adjoints(self, adapted: Adapted, draw: int) -> Tensor:
-        left = deflated(adapted, self.r) if self.r else adapted
+        left = deflated(adapted, self.r)
         orders = self._orders(left, self.levels(adapted.K, draw))
         before = w = next(orders)
         for order, after in enumerate(orders, 1):

@@ -1,16 +1,14 @@
-"""The commands as real processes: streams, exit codes, run folders."""
+"""The commands: streams, exit codes, run folders; as real processes where that could matter."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
-import time
 
 import pytest
 import yaml
+from command import here
 from command import in_a_process as binomctl
 
 SMALL = ["--dataset", "sinusoid", "--steps", "6", "--meta-batch", "3"]
@@ -45,7 +43,7 @@ def test_train_leaves_a_whole_run_folder(run):
 
 def test_eval_prints_one_object_with_its_interval(run):
     folder, _ = run
-    done = binomctl("eval", folder, "--tasks", 8, "--steps", 3, "--json")
+    done = here("eval", folder, "--tasks", 8, "--steps", 3, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["n"] == 8
@@ -53,7 +51,7 @@ def test_eval_prints_one_object_with_its_interval(run):
     assert {"schema", "run", "split", "metric", "mean", "ci95", "ways", "shots", "queries"} <= set(
         result
     )
-    shown = binomctl("eval", folder, "--tasks", 8, COLUMNS="40")
+    shown = here("eval", folder, "--tasks", 8, COLUMNS="40")
     assert "95%" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 40
 
@@ -83,7 +81,7 @@ def test_same_seed_same_numbers(run, tmp_path):
     ids=lambda v: "_".join(v) if isinstance(v, list) else None,
 )
 def test_mistakes_are_worded_and_have_their_code(args, code, word):
-    done = binomctl(*args)
+    done = here(*args)
     assert done.returncode == code
     assert word in done.stderr
     assert "Traceback" not in done.stderr
@@ -106,28 +104,13 @@ def test_a_damaged_checkpoint_is_refused_by_name(run, tmp_path):
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(data)
-    done = binomctl("eval", folder, "--tasks", 4)
+    done = here("eval", folder, "--tasks", 4)
     assert done.returncode == 4
     assert "model.safetensors is damaged" in done.stderr
 
 
-def test_a_signal_saves_the_last_step(tmp_path):
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "binomctl", "train", *SMALL, "--steps", "100000"]
-    process = subprocess.Popen([*command, "--out", str(folder)], stderr=subprocess.PIPE, text=True)
-    metrics = folder / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while not metrics.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 143, errors
-    assert "saved" in errors
-    assert binomctl("eval", folder, "--checkpoint", "last", "--tasks", 4).returncode == 0
-
-
 def test_plugins_lists_options_with_their_docs():
-    done = binomctl("plugins", COLUMNS="120")
+    done = here("plugins", COLUMNS="120")
     assert done.returncode == 0
     for word in ("binom", "trunc", "alpha_scaling", "glyphs", "sinusoid", "gd"):
         assert word in done.stdout
@@ -137,23 +120,23 @@ def test_config_diff_names_what_differs_between_protocols_and_runs(run):
     folder, _ = run
     configs = os.path.join(os.path.dirname(__file__), "..", "..", "configs")
     finn, binom = (os.path.join(configs, f"{n}.yaml") for n in ("finn2017", "binom2026"))
-    done = binomctl("config", "diff", finn, binom, "--json")
+    done = here("config", "diff", finn, binom, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["differences"]
     assert found["training.clip_value"] == {"a": 10.0, "b": None}
     assert found["estimator.L"] == {"a": "(absent)", "b": 2}
     assert "adaptation.K" not in found
-    shown = binomctl("config", "diff", finn, folder, COLUMNS="40")
+    shown = here("config", "diff", finn, folder, COLUMNS="40")
     assert "dataset.name" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 40
-    assert binomctl("config", "diff", finn, finn).stdout.strip() == "no difference"
-    assert binomctl("config", "diff", finn, "nowhere.yaml").returncode == 2
-    assert binomctl("config", "diff", finn, configs).returncode == 4
+    assert here("config", "diff", finn, finn).stdout.strip() == "no difference"
+    assert here("config", "diff", finn, "nowhere.yaml").returncode == 2
+    assert here("config", "diff", finn, configs).returncode == 4
 
 
 def test_evaluation_says_which_statistics_and_which_interval(run):
     folder, _ = run
-    result = json.loads(binomctl("eval", folder, "--tasks", 8, "--json").stdout)
+    result = json.loads(here("eval", folder, "--tasks", 8, "--json").stdout)
     assert result["statistics"] is None
     assert result["interval"] == "student"
     assert result["standard_error"] < result["ci95"]

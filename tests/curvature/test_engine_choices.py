@@ -44,11 +44,11 @@ def images(B=2, N=5):
 def way_of(filters=16):
     model = Conv4(filters=filters).build((1, 16, 16), 5)
     x, y = images()
-    return measured_convolution(
-        lambda way: AnalyticEngine(model, F.cross_entropy, conv=way),
-        initial_parameters(model),
-        (x, y, x, y),
-    )
+
+    def make(way):
+        return AnalyticEngine(model, F.cross_entropy, conv=way)
+
+    return measured_convolution(make, make(None), initial_parameters(model), (x, y, x, y))
 
 
 def test_convolutions_are_measured_once_per_machine_and_shape(cache, monkeypatch):
@@ -106,7 +106,8 @@ def test_what_runs_out_of_memory_drops_out(cache, monkeypatch, error):
     monkeypatch.setattr(AnalyticEngine, "query", query)
     model = Conv4(filters=16).build((1, 16, 16), 5)
     x, y = images()
-    assert measured_convolution(make, initial_parameters(model), (x, y, x, y)) == "products"
+    theta = initial_parameters(model)
+    assert measured_convolution(make, make("blocks"), theta, (x, y, x, y)) == "products"
 
 
 @pytest.mark.parametrize("content", ["{}", '{"convolution": "by magic"}', "no json"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from command import listening
+from command import Forked
 
 STARTED: list[subprocess.Popen[str]] = []
 """What a test has started; none outlives it."""
@@ -17,16 +17,15 @@ SMALL = (
     "--dataset", "sinusoid", "--meta-batch", "2", "--steps", "40", "--K", "2",
     "--set", "training.validate_every=10", "--set", "training.checkpoint_every=5",
     "--set", "training.validation_tasks=3", "--set", "training.log_every=1",
+    "--compile", "off",  # which long runs would be, for half a minute
 )  # fmt: skip
 
 
-def started(*args: object, **how: object) -> subprocess.Popen[str]:
+def started(
+    *args: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """A training that runs."""
-    command = [sys.executable, "-m", "binomctl", "train", *map(str, args)]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        command, stderr=pipe, stdout=pipe, text=True, preexec_fn=listening, **how
-    )
+    process = Forked(["train", *args], cwd, env)
     STARTED.append(process)
     return process
 

@@ -184,6 +184,7 @@ def test_known_violations_are_found_and_the_corrected_bound_holds(
         assert np.linalg.norm(exact - estimate, 2) == pytest.approx(finding.factor)
 
 
+@pytest.mark.slow
 def test_no_violation_is_reported_where_the_paper_s_bound_holds():
     findings = certify(FIGURE_2, curves(FIGURE_2))
     assert not any(f.violates_paper or f.violates_corrected for f in findings)

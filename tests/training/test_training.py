@@ -19,13 +19,14 @@ from binomctl.problem.engines import evaluation_engine
 from binomctl.problem.schedules import step_losses
 from binomctl.reporting.intervals import mean_ci95, standard_error
 from binomctl.runs import RunDirectory
+from binomctl.runs.evaluations import Asked
 from binomctl.settings import registry
 from binomctl.settings.layers import load_config
 from binomctl.training.evaluate import evaluate
 from binomctl.training.loop import meta_train
 from binomctl.training.optimiser import learning_rate
 from binomctl.training.run import train
-from binomctl.training.score import score
+from binomctl.training.score import scores
 from binomctl.training.state import MetaState, restore, snapshot
 
 TINY = {
@@ -97,7 +98,7 @@ def test_a_run_without_any_finite_validation_says_so(tmp_path):
     record = json.loads((run.path / "metrics.jsonl").read_text())
     assert record["validation_accuracy"] is None
     with pytest.raises(NonFiniteError, match="2 of 2 tasks is not finite"):
-        score(p, run.path, run.checkpoints.load("last"), "test", 2, 1, 0)
+        scores(p, run.path, run.checkpoints.load("last"), Asked("test", 2, 1, 0))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,20 +29,25 @@ RUNGS: dict[str, dict[str, Any]] = {
 }
 
 
+SLOW = ("densenet121", "efficientnet_b0", "convnext_tiny")  # `make test-all`
+
+
+def absent(entry: Entry) -> pytest.MarkDecorator:
+    """Skips an entry whose package is not installed, which `entry.missing` names."""
+    return pytest.mark.skipif(bool(entry.missing), reason=entry.missing)
+
+
 def cases() -> list[Any]:
     out = []
     for entry in RIGHT:
         labels = ("maml",) if entry.heavy else tuple(ESTIMATORS)
-        skip = pytest.mark.skipif(bool(entry.missing), reason=entry.missing)
-        out += [pytest.param(entry, a, id=f"{entry.name}-{a}", marks=skip) for a in labels]
+        marks = [absent(entry), *([pytest.mark.slow] if entry.name in SLOW else [])]
+        out += [pytest.param(entry, a, id=f"{entry.name}-{a}", marks=marks) for a in labels]
     return out
 
 
 def by_name(entries: list[Entry]) -> list[Any]:
-    return [
-        pytest.param(e, id=e.name, marks=pytest.mark.skipif(bool(e.missing), reason=e.missing))
-        for e in entries
-    ]
+    return [pytest.param(e, id=e.name, marks=absent(e)) for e in entries]
 
 
 @lru_cache(maxsize=4)  # the tests of one entry follow one another

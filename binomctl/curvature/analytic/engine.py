@@ -77,7 +77,8 @@ class AnalyticEngine:
         first = next(p for _, p in trainable(model))
         check_precision(precision, first.device, first.dtype)
         on_cpu = first.device.type == "cpu"
-        conv = conv or ("blocks" if on_cpu else "grouped")
+        self.conv: Convolution = conv or ("blocks" if on_cpu else "grouped")
+        conv = self.conv
         method: Method = conv if conv in ("grouped", "products") else "per-task"
         kernels = on_cpu and conv == "blocks" and precision != "bf16"
         self.programs = Programs(lambda x: recognise(model, method, blocks=kernels, x=x), x)

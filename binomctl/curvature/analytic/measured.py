@@ -31,7 +31,7 @@ CANDIDATES: dict[str, tuple[Convolution, ...]] = {
     "cpu": ("blocks", "per-task", "together", "products"),  # grouped: always slower there
     "cuda": ("grouped", "products", "together"),
 }
-"""The first is taken unless another one is clearly faster."""
+"""The first, an engine's default, is taken unless another one is clearly faster."""
 CLEARLY = 0.9
 ROUNDS, SECONDS = 5, 2.0
 PATIENCE, ABANDONED = 30.0, 120.0
@@ -43,16 +43,19 @@ _NOTES = logging.getLogger("binomctl.notes")
 Make = Callable[[Convolution], AnalyticEngine]
 
 
-def measured_convolution(make: Make, theta: Tensor, sets: tuple[Tensor, ...]) -> Convolution:
+def measured_convolution(
+    make: Make, first: AnalyticEngine, theta: Tensor, sets: tuple[Tensor, ...]
+) -> Convolution:
     """The way of convolution for steps on such sets, from the cache or measured now.
 
     Args:
         make: an engine that does convolutions in a given way.
+        first: one that does them in the default way, which costs a check of its own to make.
         theta: parameters [d].
         sets: x_trn, y_trn, x_val, y_val of a meta-batch, each [B, N, ...].
     """
     candidates = CANDIDATES.get(theta.device.type, ("grouped",))
-    subject = _subject(make(candidates[0]), theta, sets)
+    subject = _subject(first, theta, sets)
     digest = hashlib.sha256(json.dumps(subject).encode()).hexdigest()[:16]
     path = _folder() / f"convolution-{digest}.json"
     if (kept := _kept(path)) is not None:
@@ -72,11 +75,12 @@ def measured_convolution(make: Make, theta: Tensor, sets: tuple[Tensor, ...]) ->
         path.parent,
     )
     try:
-        milliseconds = _race({c: make(c) for c in candidates}, theta, sets)
-        first = candidates[0]
-        quickest = min(milliseconds, key=milliseconds.__getitem__, default=first)
-        clear = milliseconds.get(quickest, 0) < CLEARLY * milliseconds.get(first, float("inf"))
-        chosen = quickest if clear else first
+        default = candidates[0]
+        others = {c: make(c) for c in candidates[1:]}
+        milliseconds = _race({default: first, **others}, theta, sets)
+        quickest = min(milliseconds, key=milliseconds.__getitem__, default=default)
+        clear = milliseconds.get(quickest, 0) < CLEARLY * milliseconds.get(default, float("inf"))
+        chosen = quickest if clear else default
         write_json(path, {"convolution": chosen, "milliseconds": milliseconds, "of": subject})
     except BaseException:
         path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Runs compared: the same test tasks for all, differences in pairs."""

@@ -1,0 +1,129 @@
+"""Every run on the same test tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from binomctl.comparison.methods import flattened, natural
+from binomctl.comparison.report import Scored
+from binomctl.contracts import Dataset
+from binomctl.episodes import Metric
+from binomctl.errors import ConfigError
+from binomctl.problem.build import build_problem
+from binomctl.problem.datasets import build_dataset, evaluation_dataset
+from binomctl.runs import RunDirectory
+from binomctl.runs.evaluations import Asked, kept
+from binomctl.runs.provenance import fingerprint
+from binomctl.runs.resuming import outcome
+from binomctl.settings.config import Config
+from binomctl.training.score import chosen, scores
+from binomctl.training.state import constants
+
+Opened = tuple[RunDirectory, Config]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that meet the same test tasks: a column of the paper's tables. data: the fingerprint of
+    these tasks."""
+
+    label: str
+    metric: Metric
+    data: str
+    runs: tuple[Opened, ...]
+
+
+def settings(runs: Sequence[Opened], split: str, seed: int) -> list[Setting]:
+    """Runs by their test tasks, in the order of their labels: 5-way before 20-way."""
+    found: dict[str, list[Opened]] = {}
+    named: dict[str, tuple[str, Metric]] = {}
+    fingerprints: dict[str, str] = {}
+    for run, config in runs:
+        dataset: Dataset = evaluation_dataset(config, build_dataset(config), seed)
+        # Cells of a sweep differ in their data less often than in their estimators.
+        of = f"{config.dataset.name} {dataset!r}"
+        if of not in fingerprints:
+            fingerprints[of] = fingerprint(dataset, [split])
+        data = fingerprints[of]
+        found.setdefault(data, []).append((run, config))
+        named.setdefault(data, (f"{config.dataset.name}{_named(dataset)}", dataset.scored_by))
+    out: list[Setting] = []
+    for data, group in found.items():
+        label, metric = named[data]
+        again = sum(label == one.label.partition(" [")[0] for one in out)
+        label = f"{label} [{again + 1}]" if again else label
+        out.append(Setting(label, metric, data, tuple(group)))
+    return sorted(out, key=lambda setting: natural(setting.label))
+
+
+def _named(dataset: Dataset) -> str:
+    """ " 5-way 1-shot", as far as a data set has such options."""
+    parts = [(getattr(dataset, f"{one}s", None), one) for one in ("way", "shot")]
+    return "".join(f" {value}-{one}" for value, one in parts if isinstance(value, int))
+
+
+def check_same_tasks(found: Sequence[Setting]) -> None:
+    """Refuse runs of several settings, with the keys in which the first two that differ do.
+
+    Raises:
+        ConfigError: they do not meet the same test tasks.
+    """
+    if len(found) < 2:
+        return
+    (run, config), (other, its) = found[0].runs[0], found[1].runs[0]
+    one, two = flattened(config), flattened(its)
+    keys = [
+        k for k in {**one, **two}
+        if k.startswith(("dataset.", "evaluation.", "training.queries"))
+        and one.get(k) != two.get(k)
+    ]  # fmt: skip
+    why = ", ".join(f"{k} is {one.get(k)} and {two.get(k)}" for k in keys)
+    raise ConfigError(
+        f"{run.path} and {other.path} do not meet the same test tasks"
+        f" ({why or 'their data differ'})",
+        "Compare runs of one data set, ways, shots and queries; 'binomctl report' has a column for"
+        " each.",
+    )
+
+
+def asked_of_all(
+    configs: Iterable[Config], split: str, tasks: int | None, steps: int | None, seed: int
+) -> tuple[Asked, list[str]]:
+    """One question for all runs: the fewest tasks and the most adaptation steps that any protocol
+    has, and what to tell of it."""
+    listed = list(configs)
+    counts = {c.evaluation.tasks for c in listed}
+    depths = {c.evaluation.steps or c.adaptation.K for c in listed}
+    notes = []
+    if steps is None and len(depths) > 1:
+        notes.append(f"protocols adapt for {sorted(depths)} steps: {max(depths)} are taken for all")
+    if tasks is None and len(counts) > 1:
+        notes.append(f"protocols test on {sorted(counts)} tasks: {min(counts)} are taken for all")
+    return Asked(split, tasks or min(counts), steps or max(depths), seed), notes
+
+
+def measured(
+    run: RunDirectory, config: Config, which: str | None, asked: Asked, data: str
+) -> tuple[Scored, str]:
+    """The scores of one run, and a note for the person.
+
+    Args:
+        data: the fingerprint of the test tasks; with scores of them in the run folder no network is
+            built.
+    """
+    checkpoint, _, note = chosen(run, config, which)
+    found = kept(run.path, checkpoint, asked, data)
+    if found is None:
+        problem = build_problem(config, constants(checkpoint))
+        found = scores(problem, run.path, checkpoint, asked)
+    report: Mapping[str, object] = outcome(run.path) or {}
+    seconds = report.get("seconds", checkpoint.numbers.get("seconds"))
+    took = float(seconds) if isinstance(seconds, int | float) else None
+    return Scored(found, took, checkpoint.step), note
+
+
+def unfinished(runs: Iterable[RunDirectory]) -> list[Path]:
+    """Those that are not over."""
+    return [run.path for run in runs if outcome(run.path) is None]

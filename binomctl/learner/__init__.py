@@ -1,0 +1,1 @@
+"""A meta-learned network in use: adapted to a task of a user's own."""

@@ -1,0 +1,110 @@
+"""`binomctl eval` on tasks that a run was not trained on."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from command import binomctl
+from PIL import Image
+
+import binomctl as package
+from binomctl.problem.datasets import build_dataset, evaluation_dataset
+
+QUICK = ["--steps", 4, "--meta-batch", 2, "--K", 2, "--set", "training.validate_every=2", "--set",
+         "training.validation_tasks=2", "--set", "model.filters=4", "--set",
+         "dataset.image_size=16", "--set", "dtype=float64"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "run"
+    binomctl("train", *QUICK, "--out", path)
+    return path
+
+
+def test_every_combination_in_one_call(run, tmp_path):
+    out, _ = binomctl("eval", run, "--ways", "5,7", "--shots", "1,3", "--queries", 5, "--tasks", 6,
+                      "--json", "--log-tasks", tmp_path / "tasks.csv")  # fmt: skip
+    results = json.loads(out)["results"]
+    assert [(r["ways"], r["shots"]) for r in results] == [(5, 1), (5, 3), (7, 1), (7, 3)]
+    rows = list(csv.DictReader((tmp_path / "tasks.csv").read_text().splitlines()))
+    assert len(rows) == 24
+    for result in results:
+        own = [r for r in rows if (r["ways"], r["shots"]) == (
+            str(result["ways"]), str(result["shots"]))]  # fmt: skip
+        assert np.mean([float(r["score"]) for r in own]) == pytest.approx(result["mean"])
+    alone = json.loads(binomctl("eval", run, "--queries", 5, "--tasks", 6, "--json")[0])
+    assert alone["mean"] == results[0]["mean"]
+    table, _ = binomctl("eval", run, "--ways", "5,7", "--steps", "1,2", "--tasks", 6)
+    for word in ("ways", "steps", "accuracy", "shots 1"):
+        assert word in table
+    again = json.loads(
+        binomctl("eval", run, "--ways", 7, "--shots", 3, "--queries", 5, "--tasks", 6, "--json")[0]
+    )
+    assert again["mean"] == results[3]["mean"]
+
+
+def test_other_ways_and_shots_are_what_adapting_by_hand_gives(run):
+    asked = ("--ways", 7, "--shots", 2, "--queries", 5, "--steps", 3, "--tasks", 5)
+    out, _ = binomctl("eval", run, *asked, "--json")
+    learner = package.load(run)
+    config = learner.config.model_copy(
+        update={
+            "dataset": type(learner.config.dataset).model_validate(
+                {**learner.config.dataset.model_dump(), "ways": 7}
+            ),
+            "evaluation": learner.config.evaluation.model_copy(update={"shots": 2, "queries": 5}),
+        }
+    )
+    data = evaluation_dataset(config, build_dataset(config), 0)
+    scores = []
+    for i in range(5):
+        e = data.episode("test", i)
+        answer = learner.adapt(e.x_trn, e.y_trn, steps=3).predict(e.x_val)
+        scores.append(float((answer.argmax(-1) == e.y_val).double().mean()))
+    assert json.loads(out)["mean"] == pytest.approx(np.mean(scores), abs=1e-12)
+
+
+def test_another_data_set_at_the_network_s_size(run, tmp_path):
+    random = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for c in range(5):
+            folder = tmp_path / "data" / split / f"{split}{c}"
+            folder.mkdir(parents=True)
+            for i in range(4):
+                noise = random.integers(0, 256, (24, 20, 3)).astype(np.uint8)
+                Image.fromarray(noise).save(folder / f"{i}.png")
+    elsewhere = ("--dataset", "image-folder", "--root", tmp_path / "data", "--queries", 2)
+    # Queries of meta-training are the run's own 11: those of the data set count, too.
+    out, _ = binomctl("eval", run, *elsewhere, "--set", "dataset.queries=2", "--tasks", 3, "--json",
+                      "--log-tasks", tmp_path / "tasks.csv")  # fmt: skip
+    result = json.loads(out)
+    rows = list(csv.DictReader((tmp_path / "tasks.csv").read_text().splitlines()))
+    assert {name for r in rows for name in r["classes"].split(" | ")} <= {
+        f"test{c}" for c in range(5)
+    }
+    assert all(len(set(r["classes"].split(" | "))) == 5 for r in rows)
+    assert (result["dataset"], result["ways"], result["queries"]) == ("image-folder", 5, 2)
+    colour = ("--set", "dataset.queries=2", "--set", "dataset.mode=RGB")
+    _, err = binomctl("eval", run, *elsewhere, *colour, "--tasks", 3, code=2)
+    assert "takes examples of [1, 16, 16], 'image-folder' has [3, 16, 16]" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--ways", "five"], "--ways five is no number from 2 on"),
+        (["--ways", "1"], "no number from 2 on"),
+        (["--shots", "0,1"], "no number from 1 on"),
+        (["--checkpoint", "best,newest"], "unknown checkpoint 'newest'"),
+        (["--set", "dataset.ways=3"], "is for the options of --dataset"),
+        (["--dataset", "glyfs"], "Did you mean 'glyphs'"),
+        (["--ways", "5,100000"], "classes"),
+    ],
+)
+def test_what_cannot_be_is_named(run, options, said):
+    _, err = binomctl("eval", run, *options, "--tasks", 2, code=3 if "100000" in options[1] else 2)
+    assert said in err
