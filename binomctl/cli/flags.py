@@ -134,13 +134,14 @@ def given(section: str, **options: Any) -> dict[str, Any]:
     """
     out = {}
     for name, value in options.items():
-        if name == "root" and value is not None:
-            value = str(value.expanduser().absolute())
-        if name == "init" and value is not None:
-            value = str(_weights_file(value.expanduser().absolute()))
+        if isinstance(value, Path):
+            path = value.expanduser().absolute()
+            value = str(_weights_file(path) if name == "init" else path)
         if name == "estimators" and value is not None:
             value = [one.strip() for one in value.split(",")]
-        own = name == "L" and section != "training"  # orders to measure, not the estimator's
+        # Of an analysis: orders to measure and not the estimator's, how theta is drawn and not a
+        # file of weights.
+        own = name in ("L", "init") and section != "training"
         out[f"{section}.{name}" if own else KEYS.get(name, f"{section}.{name}")] = value
     return out
 

@@ -92,6 +92,8 @@ def _converted(recipe: Recipe, root: Path, partial: Path, progress: Progress) ->
             try:
                 index = convert(recipe, source, partial, progress)
             except DamagedFile as damage:
+                if unpacked.exists():  # not files as they came: the archive itself is damaged
+                    raise
                 source, broken = without_broken(recipe, source, damage, progress)
                 left_out += broken
                 index = convert(recipe, source, partial, progress)
