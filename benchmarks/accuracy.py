@@ -58,7 +58,7 @@ def measure(job: tuple[str, int, int, int, int]) -> dict[str, Any]:
     from binomctl.problem.build import build_problem, resolved
     from binomctl.problem.datasets import evaluation_dataset
     from binomctl.settings.layers import load_config
-    from binomctl.training.evaluate import evaluate
+    from binomctl.training.evaluate import Trained, evaluate
     from binomctl.training.loop import meta_train
     from binomctl.training.state import MetaState
 
@@ -73,7 +73,8 @@ def measure(job: tuple[str, int, int, int, int]) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     dataset = evaluation_dataset(config, problem.dataset, TEST_SEED)
     K = max(config.evaluation.steps or K, K)
-    scores = evaluate(problem, state.theta.detach(), state.m.detach(), dataset, "test", tasks, K)
+    scores = evaluate(problem, [Trained(state.theta.detach(), state.m.detach())], dataset, "test",
+                      tasks, K)  # fmt: skip
     return {
         "method": method,
         "seed": seed,

@@ -82,7 +82,7 @@ def measure(job: tuple[str, tuple[str, str], int, int, int]) -> dict[str, Any]:
     from binomctl.errors import NonFiniteError
     from binomctl.problem.build import resolved
     from binomctl.problem.datasets import evaluation_dataset
-    from binomctl.training.evaluate import evaluate
+    from binomctl.training.evaluate import Trained, evaluate
     from binomctl.training.loop import meta_train
     from binomctl.training.state import MetaState
 
@@ -105,7 +105,7 @@ def measure(job: tuple[str, tuple[str, str], int, int, int]) -> dict[str, Any]:
             if step.step in (equal_steps, affordable):
                 theta, m = state.theta.detach(), state.m.detach()
                 K = config.evaluation.steps or config.adaptation.K
-                found = evaluate(problem, theta, m, tests, "test", TASKS[dataset], K)
+                found = evaluate(problem, [Trained(theta, m)], tests, "test", TASKS[dataset], K)
                 run["tests"][str(step.step)] = [round(v, 4) for v in found]
     except NonFiniteError as error:
         run["failure"] = f"after step {state.step}: {error}"

@@ -93,12 +93,12 @@ def problem_of(method: str, seed: int, steps: int, damping: float = DAMPING) -> 
 
 def tested(problem: Any, state: Any, split: str, tasks: int) -> list[float]:
     from binomctl.problem.datasets import evaluation_dataset
-    from binomctl.training.evaluate import evaluate
+    from binomctl.training.evaluate import Trained, evaluate
 
     config = problem.config
     tests = evaluation_dataset(config, problem.dataset, TEST_SEED)
     theta, m = state.theta.detach(), state.m.detach()
-    return list(evaluate(problem, theta, m, tests, split, tasks, config.adaptation.K))
+    return list(evaluate(problem, [Trained(theta, m)], tests, split, tasks, config.adaptation.K))
 
 
 def damped(epsilon_root: float) -> dict[str, Any]:

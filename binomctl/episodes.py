@@ -72,7 +72,8 @@ class EpisodeBatch:
             if len(shapes) != 1:
                 raise DataError(
                     f"episodes of one meta-batch differ in the shape of {field}: {sorted(shapes)}",
-                    "Give every task the same number of support and query examples.",
+                    "Give every task the same number of support and query examples, or each a"
+                    " meta-step of its own: training.meta_batch=1.",
                 )
         return cls(*(torch.stack([getattr(e, f) for e in listed]) for f in fields))
 

@@ -39,7 +39,7 @@ def describe_options(cls: type) -> list[OptionInfo]:
     """The options of a plugin or model class, in the order of its fields."""
     hints = get_type_hints(cls)
     return [
-        OptionInfo(f.name, _type_name(hints[f.name]), f.default, f.metadata.get("doc", ""))
+        OptionInfo(f.name, type_name(hints[f.name]), f.default, f.metadata.get("doc", ""))
         for f in _fields(cls)
     ]
 
@@ -119,7 +119,7 @@ def _checked(cls: type, options: Mapping[str, Any], what: str, key: str) -> dict
             )
         except ValidationError as error:
             raise ConfigError(
-                f"option '{name}' of {what} is {value!r}: expected {_type_name(hints[name])}"
+                f"option '{name}' of {what} is {value!r}: expected {type_name(hints[name])}"
                 f" ({error.errors()[0]['msg']}).",
                 key=place,
             ) from error
@@ -135,7 +135,7 @@ def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
     return tuple(f for f in dataclasses.fields(cls) if f.init)
 
 
-def _type_name(hint: Any) -> str:
+def type_name(hint: Any) -> str:
     """A type as users read it: int, float, 'a' | 'b'."""
     if get_origin(hint) is not None and get_args(hint):
         args = get_args(hint)

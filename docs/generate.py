@@ -37,6 +37,8 @@ COMMANDS = [
     "doctor",
     "plugins",
     "config diff",
+    "config keys",
+    "config show",
 ]
 WIDTH = "92"
 BEGIN, END = "<!-- help: begin (docs/generate.py) -->", "<!-- help: end -->"

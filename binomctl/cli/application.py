@@ -10,6 +10,7 @@ from binomctl.cli.adapt import adapt
 from binomctl.cli.bounds import bounds
 from binomctl.cli.compare import compare
 from binomctl.cli.config import config_app
+from binomctl.cli.config_keys import keys, show
 from binomctl.cli.console import show_notes
 from binomctl.cli.data import data_app
 from binomctl.cli.doctor import doctor
@@ -31,7 +32,6 @@ app = typer.Typer(
     help="Train, evaluate, measure and compare meta-gradient estimators (BinomMAML and its peers).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -72,4 +72,6 @@ app.command()(doctor)
 app.add_typer(sweep_app, name="sweep")
 app.add_typer(runs_app, name="runs")
 app.add_typer(data_app, name="data")
+config_app.command()(keys)
+config_app.command()(show)
 app.add_typer(config_app, name="config")

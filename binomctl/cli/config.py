@@ -13,12 +13,14 @@ from binomctl.cli.console import print_json
 if TYPE_CHECKING:
     from binomctl.settings.config import Config
 
-config_app = typer.Typer(help="Compare configurations and protocols.", no_args_is_help=True)
+config_app = typer.Typer(
+    help="Keys, effective values and differences of configurations.", no_args_is_help=True
+)
 
 
 @config_app.callback()
 def _group() -> None:
-    """Compare configurations and protocols."""
+    """Keys, effective values and differences of configurations."""
 
 
 @config_app.command()
@@ -28,7 +30,7 @@ def diff(
     json_output: flags.JSON = False,
 ) -> None:
     """List the keys in which two protocols or runs differ, every default written out."""
-    sides = [_flat(_read(path).model_dump(mode="json")) for path in (first, second)]
+    sides = [flat(_read(path).model_dump(mode="json")) for path in (first, second)]
     keys = list(dict.fromkeys([*sides[0], *sides[1]]))
     absent = "(absent)"
     rows = [
@@ -59,14 +61,14 @@ def diff(
     console.print(f"A = {first}\nB = {second}")
     if console.width < 60:
         for key, a, b in rows:
-            console.print(f"{key}\n  A  {_worded(a)}\n  B  {_worded(b)}")
+            console.print(f"{key}\n  A  {worded(a)}\n  B  {worded(b)}")
         return
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("key", style="bold", overflow="fold")
     table.add_column("A", overflow="fold")
     table.add_column("B", overflow="fold")
     for key, a, b in rows:
-        table.add_row(key, _worded(a), _worded(b))
+        table.add_row(key, worded(a), worded(b))
     console.print(table)
 
 
@@ -80,15 +82,17 @@ def _read(path: Path) -> Config:
     return resolved(load_config(path)[0])
 
 
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key."""
     out: dict[str, Any] = {}
     for name, inner in value.items():
         key = f"{prefix}{name}"
-        out |= _flat(inner, f"{key}.") if isinstance(inner, dict) else {key: inner}
+        out |= flat(inner, f"{key}.") if isinstance(inner, dict) else {key: inner}
     return out
 
 
-def _worded(value: Any) -> str:
+def worded(value: Any) -> str:
+    """A value as in YAML."""
     import json
 
     return value if isinstance(value, str) else json.dumps(value)

@@ -41,14 +41,16 @@ class Conversion:
 
 def ensure_prepared(config: Config) -> None:
     """Convert the data set's files if that was not done yet; see binomctl/images/prepare.py."""
+    from binomctl.contracts import MadeOfOthers
     from binomctl.images.contract import FromFiles
     from binomctl.images.prepare import prepare
     from binomctl.problem.datasets import build_dataset
 
     dataset = build_dataset(config)
-    if isinstance(dataset, FromFiles):
-        with closing(Conversion()) as progress:
-            prepare(dataset.recipe, dataset.folder(), progress=progress)
+    for one in dataset.members() if isinstance(dataset, MadeOfOthers) else (dataset,):
+        if isinstance(one, FromFiles):
+            with closing(Conversion()) as progress:
+                prepare(one.recipe, one.folder(), progress=progress)
 
 
 def ensure_all_prepared(configs: Iterable[Config]) -> None:

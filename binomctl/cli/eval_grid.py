@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
+
+ENSEMBLE = "ensemble"
+CHECKPOINTS = ("best", "last", ENSEMBLE)
+INFERENCES = ("transductive", "inductive")
 
 
 @dataclass(frozen=True)
@@ -17,14 +22,20 @@ class Grid:
     steps: list[int | None]
     seeds: list[int | None]
     checkpoints: list[str | None]
+    inferences: list[str | None]
 
     @property
     def single(self) -> bool:
-        return len(self.cells()) == 1
+        """Whether it is one combination."""
+        return all(len(values) == 1 for values in vars(self).values())
 
-    def cells(self) -> list[tuple[Any, ...]]:
-        return list(product(self.checkpoints, self.ways, self.shots, self.queries, self.steps,
-                            self.seeds))  # fmt: skip
+    def problems(self) -> Iterator[tuple[Any, ...]]:
+        """(checkpoint, ways, shots, queries): what a network is made for."""
+        return product(self.checkpoints, self.ways, self.shots, self.queries)
+
+    def protocols(self) -> Iterator[tuple[Any, ...]]:
+        """(steps, seed, inference): what one network is scored under."""
+        return product(self.steps, self.seeds, self.inferences)
 
 
 def numbers(name: str, text: str | None, least: int) -> list[int | None]:
@@ -40,6 +51,20 @@ def numbers(name: str, text: str | None, least: int) -> list[int | None]:
             f"Write --{name} 5 or --{name} 1,5.",
         )
     return [int(word) for word in words]
+
+
+def words(name: str, text: str | None, known: tuple[str, ...]) -> list[str | None]:
+    """ "best,last" -> ["best", "last"]; nothing -> [None]."""
+    from binomctl.errors import ConfigError, unknown
+
+    if text is None:
+        return [None]
+    found: list[str | None] = []
+    for word in text.split(","):
+        if word.strip() not in known:
+            raise ConfigError(unknown(name, word.strip(), list(known)))
+        found.append(word.strip())
+    return found
 
 
 def dataset_choice(dataset: str | None, assign: list[str] | None) -> Any:

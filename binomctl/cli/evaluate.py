@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json, print_note, print_table, write_csv
-from binomctl.cli.eval_grid import Grid, dataset_choice, numbers
+from binomctl.cli.console import print_json, print_table, write_csv
+from binomctl.cli.eval_grid import (
+    CHECKPOINTS,
+    INFERENCES,
+    Grid,
+    dataset_choice,
+    numbers,
+    words,
+)
+from binomctl.cli.evaluating import COLUMNS, Evaluation
 from binomctl.cli.outputs import check_outputs
 from binomctl.cli.trust import import_asked
 
-if TYPE_CHECKING:
-    from binomctl.machine.ranks import Ranks
-    from binomctl.runs import RunDirectory
-    from binomctl.training.elsewhere import Tasks
-
+INDUCTIVE = "inductive: each query beside the support set alone"
 LIST = "{}, or several: 1,5."
 
 
@@ -31,7 +35,18 @@ def evaluate(
     split: flags.SPLIT = "test",
     seed: Annotated[str | None, typer.Option(help=LIST.format("Seed of the tasks"))] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="best or last, or both: best,last; default: the protocol's.")
+        str | None,
+        typer.Option(
+            help="best, last, or ensemble: the mean of the probabilities of all that were"
+            " kept; or several. Default: the protocol's."
+        ),
+    ] = None,
+    inference: Annotated[
+        str | None,
+        typer.Option(
+            help="transductive: all queries of a task together, the default; inductive:"
+            " each beside the support set alone; or both."
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Another data set than it was trained on.")
@@ -55,120 +70,37 @@ def evaluate(
     """Adapt a trained model to unseen tasks and report its accuracy or error with a 95% CI."""
     from binomctl.cli.console import hush
     from binomctl.machine.ranks import joined
+    from binomctl.runs import RunDirectory
 
     check_outputs(log_tasks, force=force)
     grid = Grid(
         numbers("ways", ways, 2), numbers("shots", shots, 1), numbers("queries", queries, 1),
         numbers("steps", steps, 1), numbers("seed", seed, 0),
-        [None] if checkpoint is None else [word.strip() for word in checkpoint.split(",")],
+        words("checkpoint", checkpoint, CHECKPOINTS), words("inference", inference, INFERENCES),
     )  # fmt: skip
-    for which in grid.checkpoints:
-        flags.check_checkpoint(which)
+    elsewhere = dataset_choice(dataset, assign)
     with joined() as ranks, ranks.alike():
         if not ranks.first:
             hush()
-        results, rows = _evaluated(
-            ranks,
-            run,
-            grid,
-            tasks,
-            split,
-            dataset_choice(dataset, assign),
-            root,
-            device,
-            trust,
-            named,
-            log_tasks is not None,
+        directory = RunDirectory.open(run)
+        settings = directory.config()
+        import_asked(run, settings, trust, named)
+        if device is not None:
+            settings = settings.model_copy(update={"device": device})
+        evaluation = Evaluation(
+            ranks, directory, settings, tasks, split, elsewhere, root, log_tasks is not None
         )
+        cells = list(evaluation.cells(grid))
+    results = [result for result, _ in cells]
     if log_tasks is not None and ranks.first:
-        head = ["dataset", "ways", "shots", "queries", "steps", "seed", "checkpoint_step", "task",
-                "score", "classes"]  # fmt: skip
-        write_csv(log_tasks, [head, *rows])
+        head = [*COLUMNS, "task", "score", "classes"]
+        write_csv(log_tasks, [head, *(row for _, rows in cells for row in rows)])
     if grid.single:
         _print_one(results[0], json_output)
     elif json_output:
         print_json({"schema": "binomctl/eval-grid/1", "run": str(run), "results": results})
     else:
         _print_grid(run, results)
-
-
-def _evaluated(
-    ranks: Ranks,
-    run: Path,
-    grid: Grid,
-    tasks: int | None,
-    split: str,
-    elsewhere: Any,
-    root: Path | None,
-    device: str | None,
-    trust: bool,
-    named: str | None,
-    log: bool,
-) -> tuple[list[dict[str, Any]], list[list[Any]]]:
-    """A result for every cell, and a row for every task of every cell."""
-    from binomctl.runs import RunDirectory
-    from binomctl.training.elsewhere import Tasks
-
-    directory = RunDirectory.open(run)
-    settings = directory.config()
-    import_asked(run, settings, trust, named)
-    if device is not None:
-        settings = settings.model_copy(update={"device": device})
-    results, rows = [], []
-    for which, ways, shots, queries, steps, seed in grid.cells():
-        asked = Tasks(ways, shots, queries, elsewhere, root)
-        result, own = _cell(ranks, directory, settings, which, asked, tasks, split, steps, seed,
-                            log)  # fmt: skip
-        results.append(result)
-        place = [result[k] for k in ("dataset", "ways", "shots", "queries", "adaptation_steps",
-                                     "seed", "checkpoint_step")]  # fmt: skip
-        rows += [[*place, i, score, classes] for i, (score, classes) in enumerate(own)]
-    return results, rows
-
-
-def _cell(
-    ranks: Ranks,
-    directory: RunDirectory,
-    settings: Any,
-    which: str | None,
-    tasks: Tasks,
-    count: int | None,
-    split: str,
-    steps: int | None,
-    seed: int | None,
-    log: bool,
-) -> tuple[dict[str, Any], list[tuple[float, str]]]:
-    from dataclasses import replace
-
-    from binomctl.cli.datasets import ensure_prepared
-    from binomctl.contracts import NamesClasses
-    from binomctl.problem.build import build_problem
-    from binomctl.problem.datasets import evaluation_dataset
-    from binomctl.training.elsewhere import check_shape, config_for
-    from binomctl.training.score import asked_of, chosen, score, scores
-    from binomctl.training.state import constants
-
-    trained, named, note = chosen(directory, settings, which)
-    if note:
-        print_note(note)
-    task = directory.facts.get("task") or {}
-    in_shape = tuple(task.get("in_shape", ()))
-    config = config_for(settings, tasks, in_shape)
-    ensure_prepared(config)
-    if in_shape:
-        check_shape(config, in_shape)
-    print_note(f"evaluating step {trained.step} of {directory.path}"
-               + (f" on {tasks.setting}" if tasks.setting else ""))  # fmt: skip
-    problem = build_problem(config, constants(trained))
-    ranks.start(problem.device)
-    asked = replace(asked_of(config, split, count, steps, seed), setting=tasks.setting)
-    outputs = task.get("out_dim")
-    own = scores(problem, directory.path, trained, asked, ranks, outputs)
-    result = score(problem, directory.path, trained, asked, own) | {"checkpoint": named}
-    data: Any = evaluation_dataset(config, problem.dataset, asked.seed)
-    names = log and isinstance(data, NamesClasses)  # it draws every task once more
-    classes = [" | ".join(data.class_names(split, i)) if names else "" for i in range(len(own))]
-    return result, list(zip(own, classes, strict=True))
 
 
 def _print_one(result: dict[str, Any], json_output: bool) -> None:
@@ -182,10 +114,11 @@ def _print_one(result: dict[str, Any], json_output: bool) -> None:
     print_table(
         f"Evaluation on the {result['split']} split",
         [
-            ("run", f"{result['run']}, step {result['checkpoint_step']} ({result['checkpoint']})"),
+            ("run", f"{result['run']}, {_which(result)}"),
             (result["metric"], _worded(result)),
             ("each task", ", ".join(task)),
             ("adaptation steps", str(result["adaptation_steps"])),
+            *([("inference", INDUCTIVE)] if result["inference"] == "inductive" else []),
             *([("batch norm", meaning)] if meaning else []),
         ],
     )
@@ -199,7 +132,7 @@ def _print_grid(run: Path, results: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     names = {"checkpoint": "checkpoint", "ways": "ways", "shots": "shots", "queries": "queries",
-             "adaptation_steps": "steps", "seed": "seed"}  # fmt: skip
+             "adaptation_steps": "steps", "inference": "inference", "seed": "seed"}  # fmt: skip
     varied = [k for k in names if len({str(r[k]) for r in results}) > 1]
     same = ", ".join(f"{names[k]} {results[0][k]}" for k in names
                      if k not in varied and results[0][k] is not None)  # fmt: skip
@@ -211,6 +144,12 @@ def _print_grid(run: Path, results: list[dict[str, Any]]) -> None:
     for result in results:
         table.add_row(*(str(result[k]) for k in varied), _worded(result))
     Console(highlight=False).print(table)
+
+
+def _which(result: dict[str, Any]) -> str:
+    if result["members"] > 1:
+        return f"ensemble of {result['members']} checkpoints up to step {result['checkpoint_step']}"
+    return f"step {result['checkpoint_step']} ({result['checkpoint']})"
 
 
 def _worded(result: dict[str, Any]) -> str:

@@ -2,24 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+
+def _plugins(kind: Any) -> Callable[[str], list[str]]:
+    """What a shell completes an option with."""
+
+    def found(incomplete: str) -> list[str]:
+        from binomctl.settings.registry import names
+
+        head, comma, last = incomplete.rpartition(",")
+        return [f"{head}{comma}{name}" for name in names(kind) if name.startswith(last)]
+
+    return found
+
+
+def _networks(incomplete: str) -> list[str]:
+    from binomctl.models import MODELS
+
+    return [name for name in MODELS if name.startswith(incomplete)]
+
+
+def _keys(incomplete: str) -> list[str]:
+    from binomctl.settings.keys import keys
+
+    return [f"{key.name}=" for key in keys() if key.name.startswith(incomplete)]
+
+
 ESTIMATOR = Annotated[
-    str | None, typer.Option(help="Meta-gradient estimator; see 'binomctl plugins'.")
+    str | None,
+    typer.Option(
+        help="Meta-gradient estimator; see 'binomctl plugins'.",
+        autocompletion=_plugins("estimator"),
+    ),
 ]
-DATASET = Annotated[str | None, typer.Option(help="Data set; see 'binomctl plugins'.")]
+DATASET = Annotated[
+    str | None,
+    typer.Option(help="Data set; see 'binomctl plugins'.", autocompletion=_plugins("dataset")),
+]
 ROOT = Annotated[Path | None, typer.Option(help="Folder of the data set's files; $BINOMCTL_DATA.")]
-MODEL = Annotated[str | None, typer.Option(help="Network; timm's: --set model.timm=NAME.")]
+MODEL = Annotated[
+    str | None,
+    typer.Option(help="Network; timm's: --set model.timm=NAME.", autocompletion=_networks),
+]
 INIT = Annotated[
     Path | None,
     typer.Option(metavar="FILE|RUN", help="First weights: a .safetensors or state_dict, or a run."),
 ]
-RULE = Annotated[str | None, typer.Option(help="Adaptation rule; see 'binomctl plugins'.")]
-WAYS = Annotated[int | None, typer.Option(help="Classes per task.")]
-SHOTS = Annotated[int | None, typer.Option(help="Support examples per class.")]
+RULE = Annotated[
+    str | None,
+    typer.Option(help="Adaptation rule; see 'binomctl plugins'.", autocompletion=_plugins("rule")),
+]
+WAYS = Annotated[int | None, typer.Option(help="Classes per task; default 5.")]
+SHOTS = Annotated[
+    int | None, typer.Option(help="Support examples per class; default 1, of sinusoid 10.")
+]
+SIZE = Annotated[
+    int | None, typer.Option(help="Height and width of images in pixels; default the data set's.")
+]
 K = Annotated[int | None, typer.Option("--K", help="Inner gradient steps.")]
 ALPHA = Annotated[float | None, typer.Option(help="Inner step size.")]
 META_BATCH = Annotated[int | None, typer.Option(help="Tasks per meta-batch.")]
@@ -37,7 +81,10 @@ COMPILE = Annotated[
 # Of commands that measure several estimators.
 ESTIMATORS = Annotated[
     str | None,
-    typer.Option(help="Names with commas, imaml:lam=50 for a variant; see 'binomctl plugins'."),
+    typer.Option(
+        help="Names with commas, imaml:lam=50 for a variant; see 'binomctl plugins'.",
+        autocompletion=_plugins("estimator"),
+    ),
 ]
 ORDERS = Annotated[str | None, typer.Option("--L", help="Orders: 0-5, 2 or 1,3,5.")]
 REACH = Annotated[int | None, typer.Option("--C", help="Reach of the hybrid; default K.")]
@@ -48,7 +95,12 @@ CONFIG = Annotated[
 ]
 ASSIGN = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key, over the file; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY.PATH=VALUE",
+        help="Any key, over the file; repeatable; see 'binomctl config keys'.",
+        autocompletion=_keys,
+    ),
 ]
 
 JSON = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
@@ -96,6 +148,7 @@ KEYS = {
     "root": "dataset.root",
     "ways": "dataset.ways",
     "shots": "dataset.shots",
+    "size": "dataset.image_size",
     "model": "model.name",
     "init": "init",
     "rule": "rule.name",

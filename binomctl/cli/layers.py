@@ -1,30 +1,47 @@
-"""What computes which layer of a model: the page of `binomctl train --dry-run`."""
+"""What a training would be: the page of `binomctl train --dry-run`."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from binomctl.cli.console import print_json
-from binomctl.contracts import Engine
+
+if TYPE_CHECKING:
+    from binomctl.problem.record import Problem
+    from binomctl.profiling.forecast import Forecast
 
 
-def print_layers(engine: Engine, model: str, json_output: bool) -> None:
-    """The engine that was chosen, why it is no faster one, and its layers with their ways."""
+def print_layers(problem: Problem, json_output: bool) -> None:
+    """Shapes; the engine that was chosen, why it is no faster one, its layers with their ways; what
+    the training would take."""
+    from dataclasses import asdict
+
     from binomctl.curvature.prepared import rung_of
     from binomctl.curvature.traits import traits_of
+    from binomctl.profiling.forecast import forecast
 
+    engine, model = problem.engine, type(problem.model).__name__
     rung = rung_of(engine)
     traits = traits_of(engine)
     layers, why = traits.layers, traits.slower
+    batch = problem.training_batch(range(1))
+    shapes = {
+        "x_trn": _shape(batch.x_trn), "y_trn": _shape(batch.y_trn),
+        "x_val": _shape(batch.x_val), "y_val": _shape(batch.y_val),
+    }  # fmt: skip
+    expected = forecast(problem)
     if json_output:
         named = [dict(zip(("path", "layer", "way"), row, strict=True)) for row in layers]
-        schema = "binomctl/dry-run/1"
         print_json(
             {
-                "schema": schema,
+                "schema": "binomctl/dry-run/1",
                 "model": model,
                 "parameters": engine.layout.d,
+                "task": shapes,
                 "rung": rung,
                 "why": why,
                 "layers": named,
+                "forecast": asdict(expected),
             }
         )
         return
@@ -36,17 +53,38 @@ def print_layers(engine: Engine, model: str, json_output: bool) -> None:
     console = Console()
     title = f"{model}, {engine.layout.d:,} trainable parameters: {_RUNGS[rung]}"
     console.print(title, style="bold", highlight=False)
-    if not layers:
-        if why:
-            console.print(f"no layer algebra: {why}", style="dim", markup=False)
-        return
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("path", style="bold", overflow="fold")
-    table.add_column("layer", overflow="fold")
-    table.add_column("computed by", style="cyan", overflow="fold")
-    for row in layers:
-        table.add_row(*row)
-    console.print(table)
+    sizes = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    console.print(f"a task: {sizes}", highlight=False, markup=False)
+    if not layers and why:
+        console.print(f"no layer algebra: {why}", style="dim", markup=False)
+    if layers:
+        table = Table(box=box.SIMPLE_HEAD)
+        table.add_column("path", style="bold", overflow="fold")
+        table.add_column("layer", overflow="fold")
+        table.add_column("computed by", style="cyan", overflow="fold")
+        for row in layers:
+            table.add_row(*row)
+        console.print(table)
+    console.print(_worded(expected), highlight=False, markup=False)
+
+
+def _shape(value: Any) -> Any:
+    """The shape of one task's inputs or targets; of several tensors, by name or in order."""
+    from torch.utils._pytree import tree_map
+
+    return tree_map(lambda t: list(t.shape[1:]), value)
+
+
+def _worded(found: Forecast) -> str:
+    from datetime import timedelta
+
+    whole = timedelta(seconds=round(found.seconds))
+    text = (
+        f"forecast: {found.steps:,} meta-steps of {found.step_ms:.3g} ms and {found.validations:,}"
+        f" validations of {found.validation_s:.3g} s take {whole} on this machine as it is now;"
+        f" tensors of {found.memory_bytes / 2**20:,.0f} MiB at a meta-step's peak"
+    )
+    return text + ("; compiled, as the run would be, steps are faster" if found.compiled else "")
 
 
 _RUNGS = {

@@ -28,6 +28,7 @@ def profile(
     rule: flags.RULE = None,
     ways: flags.WAYS = None,
     shots: flags.SHOTS = None,
+    size: flags.SIZE = None,
     meta_batch: flags.META_BATCH = None,
     engine: flags.ENGINE = None,
     memory: flags.MEMORY = None,
@@ -67,7 +68,7 @@ tells which estimator, L and schedule fit a budget.
 
     given = flags.given(
         "profile", estimators=estimators, L=L, C=C, seconds=seconds, K=K, dataset=dataset,
-        root=root, ways=ways, shots=shots, model=model, rule=rule, meta_batch=meta_batch,
+        root=root, ways=ways, shots=shots, size=size, model=model, rule=rule, meta_batch=meta_batch,
         engine=engine, memory=memory, compile=compile_, device=device,
     )  # fmt: skip
     others = (config, assign, csv, trace)
@@ -100,7 +101,7 @@ tells which estimator, L and schedule fit a budget.
     if plan:
         from binomctl.cli.plan import run_plan
 
-        run_plan(problem, memory_budget, time_budget, json_output)
+        run_plan(problem, settings, memory_budget, time_budget, json_output, config or ())
         return
     report, stopped = _measure(problem, cells)
     if json_output:

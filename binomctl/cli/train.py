@@ -26,6 +26,7 @@ def train(
     rule: flags.RULE = None,
     ways: flags.WAYS = None,
     shots: flags.SHOTS = None,
+    size: flags.SIZE = None,
     K: flags.K = None,
     alpha: flags.ALPHA = None,
     meta_lr: Annotated[float | None, typer.Option(help="Learning rate of the outer Adam.")] = None,
@@ -36,6 +37,10 @@ def train(
     engine: flags.ENGINE = None,
     compile_: flags.COMPILE = None,
     memory: flags.MEMORY = None,
+    amp: Annotated[
+        str | None,
+        typer.Option(help="bf16: the query pass in bfloat16; refused where it is no faster here."),
+    ] = None,
     config: flags.CONFIG = None,
     assign: flags.ASSIGN = None,
     out: Annotated[
@@ -73,7 +78,10 @@ def train(
     trust: flags.TRUST = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check everything, print what computes which layer, stop."),
+        typer.Option(
+            "--dry-run",
+            help="Check everything; print shapes, what computes which layer, a forecast; stop.",
+        ),
     ] = False,
     json_output: flags.JSON = False,
 ) -> None:
@@ -88,9 +96,9 @@ recommends, that over the defaults.
 
     overrides = flags.given(
         "training", estimator=estimator, L=L, dataset=dataset, root=root, model=model, init=init,
-        rule=rule,
-        ways=ways, shots=shots, K=K, alpha=alpha, meta_lr=meta_lr, meta_batch=meta_batch,
-        steps=steps, seed=seed, device=device, engine=engine, compile=compile_, memory=memory,
+        rule=rule, ways=ways, shots=shots, size=size, K=K, alpha=alpha, meta_lr=meta_lr,
+        meta_batch=meta_batch, steps=steps, seed=seed, device=device, engine=engine,
+        compile=compile_, memory=memory, amp=amp,
         on_nonfinite=on_nonfinite, task_chunk=task_chunk, keep_every=keep_every,
         trackers=tracker or None,
     )  # fmt: skip
@@ -147,7 +155,7 @@ def _trained(
             from binomctl.cli.layers import print_layers
 
             problem = checked(settings, world=ranks.world)
-            print_layers(problem.engine, type(problem.model).__name__, json_output)
+            print_layers(problem, json_output)
             ranks.tell(NOTHING)
             return None
         if path is not None:

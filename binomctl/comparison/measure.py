@@ -114,10 +114,10 @@ def measured(
             built.
     """
     checkpoint, _, note = chosen(run, config, which)
-    found = kept(run.path, checkpoint, asked, data)
+    found = kept(run.path, [checkpoint], asked, data)
     if found is None:
         problem = build_problem(config, constants(checkpoint))
-        found = scores(problem, run.path, checkpoint, asked)
+        found = scores(problem, run.path, [checkpoint], asked)
     report: Mapping[str, object] = outcome(run.path) or {}
     seconds = report.get("seconds", checkpoint.numbers.get("seconds"))
     took = float(seconds) if isinstance(seconds, int | float) else None

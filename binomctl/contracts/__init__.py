@@ -8,7 +8,7 @@ g = grad l_val(phi^K).
 """
 
 from binomctl.contracts.adapted import Adapted, Expansion
-from binomctl.contracts.data import Dataset, HasQueryLoss, NamesClasses
+from binomctl.contracts.data import Dataset, HasQueryLoss, MadeOfOthers, NamesClasses
 from binomctl.contracts.engine import Curvature, Engine, Forward
 from binomctl.contracts.estimator import (
     Diagnosing,
@@ -55,6 +55,7 @@ __all__ = [
     "LearnsRule",
     "Linear",
     "LinearOnly",
+    "MadeOfOthers",
     "NamesClasses",
     "PlainOnly",
     "Proximal",

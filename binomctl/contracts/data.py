@@ -72,3 +72,18 @@ class NamesClasses(Protocol):
     def class_names(self, split: str, index: int) -> list[str]:
         """The names of the classes 0 .. ways - 1 of an episode."""
         ...
+
+
+@runtime_checkable
+class MadeOfOthers(Protocol):
+    """A data set that takes its tasks from others.
+
+    composed_of: the option that lists them; a configuration names them there, and the data set is
+    constructed with them in place of their names.
+    """
+
+    composed_of: ClassVar[str]
+
+    def members(self) -> tuple[Dataset, ...]:
+        """The others, in order."""
+        ...

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from binomctl.errors import DamagedFile
 from binomctl.images.convert import Progress
 from binomctl.images.recipe import Recipe
-from binomctl.images.sources import Source, SourceClass, pixels
+from binomctl.images.sources import Source, SourceClass, file_of, pixels
 
 
 def without_broken(
@@ -23,10 +23,10 @@ def without_broken(
     """
     owners = [c for classes in source.splits.values() for c in classes]
     total = sum(len(c.images) for c in owners)
-    if not all(isinstance(image, Path) for c in owners for image in c.images):
+    if not all(file_of(image) for c in owners for image in c.images):
         raise damage
     progress.start(f"{recipe.name}: looking for more files that cannot be read", total)
-    broken: dict[Path, str] = {}
+    broken: dict[Any, str] = {}
 
     def look(owner: SourceClass, i: int) -> None:
         try:
@@ -45,7 +45,7 @@ def without_broken(
         for split, classes in source.splits.items()
     }
     kept = {split: [c for c in classes if c.images] for split, classes in splits.items()}
-    lines = [f"left out: {broken[path]}" for path in sorted(broken)]
+    lines = [f"left out: {broken[path]}" for path in sorted(broken, key=str)]
     gone = {s: [c.name for c in classes if not c.images] for s, classes in splits.items()}
     lines += [f"class '{n}' of split '{s}' has no readable image" for s in gone for n in gone[s]]
     return replace(source, splits=kept), lines

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from binomctl.episodes import generator
 from binomctl.errors import DataError, unknown
 from binomctl.files.yaml_source import read_yaml
@@ -29,6 +31,39 @@ def at_random(
     cuts = {"train": order[:train], "validation": order[train : train + validation]}
     cuts["test"] = order[train + validation :]
     return {split: tuple(ordered[i] for i in sorted(rows)) for split, rows in cuts.items()}
+
+
+def meta_dataset(
+    classes: Sequence[ClassInfo], counts: tuple[int, int, int]
+) -> Mapping[str, tuple[ClassInfo, ...]]:
+    """The division of Meta-Dataset (Triantafillou et al. 2020): two draws without repetition from
+    numpy's legacy generator at seed 22, which give its published lists of classes.
+
+    Args:
+        classes: as many as the counts, in the order of their names.
+        counts: of train, validation and test.
+    """
+    random = np.random.RandomState(22)
+    seen = random.choice(len(classes), counts[0] + counts[1], replace=False)
+    train = set(random.choice(seen, counts[0], replace=False).tolist())
+    validation = set(seen.tolist()) - train
+    rows = {"train": train, "validation": validation}
+    rows["test"] = set(range(len(classes))) - train - validation
+    return {split: tuple(classes[i] for i in sorted(own)) for split, own in rows.items()}
+
+
+def alternate(classes: Sequence[ClassInfo]) -> Mapping[str, tuple[ClassInfo, ...]]:
+    """Every second class for training, of the others in turn one for validation and one for test:
+    the division of CUB in Chen et al. 2019, of Cars in Tseng et al. 2020.
+
+    Args:
+        classes: in the order of their names.
+    """
+    return {
+        "train": tuple(classes[::2]),
+        "validation": tuple(classes[1::4]),
+        "test": tuple(classes[3::4]),
+    }
 
 
 def by_group(

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from binomctl.episodes import Episode, check_split, generator
 from binomctl.errors import ConfigError, DataError
-from binomctl.images import sampling
+from binomctl.images import sampling, varied
 from binomctl.images.classification import Classification, at_least
 from binomctl.images.recipe import Recipe, open_prepared
 from binomctl.images.store import SPLITS, ClassInfo, Index, Store
@@ -62,6 +63,9 @@ class FewShotImages(Classification, ABC):
     image_size: int | None = option(None, "height and width in pixels; null: the data set's own")
     flip: bool = option(False, "in meta-training, mirror each image with probability 1/2")
     crop: int = option(0, "in meta-training, shift each image by up to so many pixels")
+    varied: bool = option(
+        False, "ways and shots drawn as in Meta-Dataset; ways and queries are then the most"
+    )
     turn: bool = option(False, "in meta-training, turn each class of a task by quarter turns")
     seed: int = option(0, "seed of the task stream")
 
@@ -101,43 +105,59 @@ class FewShotImages(Classification, ABC):
         return (channels, height, width)
 
     def episode(self, split: str, index: int) -> Episode:
-        """`ways` classes of the split, shots + queries images each; uint8 pixels [N, C, H, W]."""
-        store, _, rows, random = self._draw(split, index)
-        order = sampling.support_first(self.ways, rows.shape[1], self.shots)
-        images = store.images[rows.ravel()[order]]
+        """A task's images, support first, class by class; uint8 pixels [N, C, H, W]."""
+        drawn, random = self._draw(split, index)
+        images = _store(self).images[drawn.rows]
         if split == "train":
-            images = self._augment(images, order, random)
-        return sampling.to_episode(images, self.ways, self.shots)
+            images = self._augment(images, drawn, random)
+        return sampling.to_episode(images, drawn.owners, drawn.support)
 
     def class_names(self, split: str, index: int) -> list[str]:
         """The names of the classes 0 .. ways - 1 of an episode."""
-        _, names, _, _ = self._draw(split, index)
-        return names
+        return self._draw(split, index)[0].names
 
-    def _draw(
-        self, split: str, index: int
-    ) -> tuple[Store, list[str], NDArray[np.int64], np.random.Generator]:
+    def metric(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """The accuracy; of a task with fewer ways than the network has outputs, among its own."""
+        return super().metric(prediction[:, : int(y.max()) + 1] if self.varied else prediction, y)
+
+    def _draw(self, split: str, index: int) -> tuple[_Drawn, np.random.Generator]:
         check_split(split, self.splits)
-        store = _store(self)
-        need = self.shots + self.queries
-        classes, starts, counts = _eligible(self, store, split, need)
-        if self.ways > len(classes):
-            total = len(self.divide(store.index)[split])
-            raise DataError(
-                f"{self.ways}-way tasks of {self.shots} shots + {self.queries} queries ="
-                f" {need} images per class: split '{split}' of {self.recipe.name} has {total}"
-                f" classes, {len(classes)} of them with so many images",
-                "Lower dataset.ways, dataset.shots or the queries (training.queries, at test"
-                " evaluation.queries).",
-            )
         random = generator(self.seed, split, index)
-        chosen, images = sampling.draw(counts, self.ways, need, random)
-        return store, [classes[c].name for c in chosen], starts[chosen][:, None] + images, random
+        need = 2 if self.varied else self.shots + self.queries
+        classes, starts, counts = _eligible(self, _store(self), split, need)
+        if len(classes) < (2 if self.varied else self.ways):
+            self._too_few(split, need, len(classes))
+        if self.varied:
+            task = varied.draw(counts, self.ways, self.queries, random)
+            chosen, shots = task.classes, task.shots
+            images = [random.permutation(counts[c])[: n + task.queries]
+                      for c, n in zip(chosen, shots, strict=True)]  # fmt: skip
+        else:
+            chosen, drawn = sampling.draw(counts, self.ways, need, random)
+            images, shots = list(drawn), np.full(self.ways, self.shots)
+        rows = [start + own for start, own in zip(starts[chosen], images, strict=True)]
+        parts = [[r[:n] for r, n in zip(rows, shots, strict=True)],
+                 [r[n:] for r, n in zip(rows, shots, strict=True)]]  # fmt: skip
+        owners = [np.full(len(own), c) for part in parts for c, own in enumerate(part)]
+        return _Drawn(
+            [classes[c].name for c in chosen], np.concatenate([r for part in parts for r in part]),
+            np.concatenate(owners), int(shots.sum()),
+        ), random  # fmt: skip
+
+    def _too_few(self, split: str, need: int, enough: int) -> NoReturn:
+        total = len(self.divide(_store(self).index)[split])
+        raise DataError(
+            f"{self.ways}-way tasks of {self.shots} shots + {self.queries} queries ="
+            f" {need} images per class: split '{split}' of {self.recipe.name} has {total}"
+            f" classes, {enough} of them with so many images",
+            "Lower dataset.ways, dataset.shots or the queries (training.queries, at test"
+            " evaluation.queries).",
+        )
 
     def _augment(
-        self, images: NDArray[np.uint8], order: NDArray[np.int64], random: np.random.Generator
+        self, images: NDArray[np.uint8], drawn: _Drawn, random: np.random.Generator
     ) -> NDArray[np.uint8]:
-        """Change images [N, H, W, C] at random; `order`: the place of each in [ways, need]."""
+        """Change images [N, H, W, C] at random."""
         N, height, width = images.shape[:3]
         if self.turn:
             if height != width:
@@ -145,14 +165,24 @@ class FewShotImages(Classification, ABC):
                     f"turn = true needs square images, these are {width}x{height}",
                     "Set dataset.turn=false, or prepare the images with --size.",
                 )
-            turns = random.integers(0, 4, (self.ways,))
-            images = sampling.turn(images, turns[order * self.ways // N])
+            turns = random.integers(0, 4, (len(drawn.names),))
+            images = sampling.turn(images, turns[drawn.owners])
         if self.flip:
             images = sampling.flip(images, np.less(random.random(N), 0.5))
         if self.crop:
             shifts = random.integers(0, 2 * self.crop + 1, (N, 2))
             images = sampling.shift(images, shifts, self.crop)
         return images
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A task: names of its classes, rows of the store and class of each image, support first."""
+
+    names: list[str]
+    rows: NDArray[np.int64]
+    owners: NDArray[np.int64]
+    support: int
 
 
 @lru_cache(maxsize=64)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from binomctl.images.sources import SUFFIXES, Source, images_in
 
-CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
-"""What systems leave in folders, beside hidden files."""
+CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "prepared"}
+"""What systems, and preparing, leave in folders, beside hidden files."""
 NO_PICTURES = {".txt", ".md", ".csv", ".json", ".xml", ".yaml", ".html", ".mat", ".py"}
 
 

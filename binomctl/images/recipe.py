@@ -22,7 +22,8 @@ class Recipe:
 
     layouts: in the order they are looked for; archives: names it may come packed under, md5 of
     those that are published; reference: classes and images by split of the published data set,
-    per_class the images of each class where all have as many.
+    per_class the images of each class where all have as many; at_most: of each class its first so
+    many images are taken.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Recipe:
     md5: Mapping[str, str] = field(default_factory=dict)
     reference: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     per_class: int | None = None
+    at_most: int | None = None
     expected: str = ""
     """The files it is usually kept in, for whoever has none of them."""
 
@@ -43,6 +45,7 @@ def store_path(recipe: Recipe, root: Path) -> Path:
     shape = recipe.shape
     parts = [recipe.name, *([str(shape.size)] if shape.size else [])]
     parts += ["grey"] * (shape.mode == "L") + ["inverted"] * shape.invert
+    parts += [f"first{recipe.at_most}"] if recipe.at_most else []
     return root / "prepared" / "-".join(parts)
 
 
@@ -97,12 +100,24 @@ def _look(recipe: Recipe, folders: list[Path], incomplete: list[Missing]) -> Sou
         for folder in folders:
             try:
                 if source := layout.find(folder):
-                    return source
+                    return _first(source, recipe.at_most)
             except Missing as error:
                 incomplete.append(error)
             except OSError as error:
                 raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
     return None
+
+
+def _first(source: Source, at_most: int | None) -> Source:
+    """The first images of every class; all where nothing is said."""
+    if at_most is None:
+        return source
+    splits = {
+        split: [replace(c, images=[c.images[i] for i in range(min(at_most, len(c.images)))])
+                for c in classes]
+        for split, classes in source.splits.items()
+    }  # fmt: skip
+    return replace(source, splits=splits)
 
 
 def _unpack_once(archive: Path, into: Path) -> None:
@@ -159,4 +174,4 @@ def checked(recipe: Recipe, store: Store) -> Store:
 
 def made(recipe: Recipe) -> dict[str, Any]:
     """What a recipe makes of the pixels, as the index keeps it."""
-    return asdict(recipe.shape)
+    return asdict(recipe.shape) | ({"at_most": recipe.at_most} if recipe.at_most else {})

@@ -69,19 +69,11 @@ def shift(images: NDArray[np.uint8], shifts: NDArray[np.int64], reach: int) -> N
     return out
 
 
-def to_episode(images: NDArray[np.uint8], ways: int, shots: int) -> Episode:
-    """Images [N, H, W, C], support first, as a task of the classes 0 .. ways - 1, class by class.
+def to_episode(images: NDArray[np.uint8], owners: NDArray[np.int64], support: int) -> Episode:
+    """Images [N, H, W, C] of the classes owners [N] as a task, the first `support` its support set.
 
     Nothing is copied, and the pixels stay uint8, x [n, C, H, W]; whoever moves them to a device
     scales them there.
     """
-    x = torch.from_numpy(images).permute(0, 3, 1, 2)
-    cut = ways * shots
-    classes = torch.arange(ways)
-    queries = (len(x) - cut) // ways
-    return Episode(
-        x[:cut],
-        classes.repeat_interleave(shots),
-        x[cut:],
-        classes.repeat_interleave(queries),
-    )
+    x, y = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(owners)
+    return Episode(x[:support], y[:support], x[support:], y[support:])

@@ -30,9 +30,18 @@ class Missing(DataError):
 
 
 @dataclass(frozen=True)
+class Cropped:
+    """The part of a file's picture in a box: left, upper, right, lower, in pixels from 0."""
+
+    path: Path
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
 class SourceClass:
-    """A class as it lies on disk. images[i] is a path, an encoded image (bytes, or uint8 [n] or
-    [n, 1]) or its pixels (uint8 [H, W, C]); `where`: the file or folder, for messages."""
+    """A class as it lies on disk. images[i] is a path or part of its picture, an encoded image
+    (bytes, or uint8 [n] or [n, 1]) or its pixels (uint8 [H, W] or [H, W, C]); `where`: the file or
+    folder, for messages."""
 
     name: str
     images: Sequence[Any]
@@ -115,8 +124,8 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
             image = fromarray(array)
         elif isinstance(raw, np.ndarray) and raw.ndim >= 2 and raw.shape[1] > 1:
             image = fromarray(np.ascontiguousarray(raw.reshape(raw.shape[:2]), np.uint8))
-        elif isinstance(raw, Path):
-            image = read(raw, formats=FORMATS)
+        elif (file := file_of(raw)) is not None:
+            image = read(file, formats=FORMATS)
         elif isinstance(raw, bytes | memoryview) or (
             isinstance(raw, np.ndarray) and raw.dtype == np.uint8
         ):
@@ -128,12 +137,13 @@ def pixels(owner: SourceClass, i: int, shape: Shape, bgr: bool) -> NDArray[np.ui
                 raise ValueError(f"{image.width}x{image.height} pixels")
             # A camera writes down how it was held; the pixels are as its sensor lay.
             exif_transpose(image, in_place=True)
-            out = as_array(eight_bits(image), shape.mode, shape.size)
+            part = image.crop(raw.box) if isinstance(raw, Cropped) else image
+            out = as_array(eight_bits(part), shape.mode, shape.size)
     except Exception as error:  # decoders fail in many ways
         raise DamagedFile(
             f"{place(owner, i)} is not a readable image ({str(error)[:200]})",
             "Fetch it again, or take it out of the data set.",
-            raw if isinstance(raw, Path) else owner.where,
+            file_of(raw) or owner.where,
         ) from error
     return 255 - out if shape.invert else out
 
@@ -174,8 +184,13 @@ def as_array(image: Image, mode: str, size: int | None) -> NDArray[np.uint8]:
 
 def place(owner: SourceClass, i: int) -> str:
     """Where an image is, in words."""
-    raw = owner.images[i]
-    return str(raw) if isinstance(raw, Path) else f"{owner.where}: image {i} of '{owner.name}'"
+    file = file_of(owner.images[i])
+    return f"{owner.where}: image {i} of '{owner.name}'" if file is None else str(file)
+
+
+def file_of(image: Any) -> Path | None:
+    """The file that an image of a class is, or is cut from; None where it is in a larger one."""
+    return image.path if isinstance(image, Cropped) else image if isinstance(image, Path) else None
 
 
 def _rgb(raw: NDArray[Any], bgr: bool) -> NDArray[np.uint8]:

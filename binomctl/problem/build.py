@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binomctl.contracts import Engine
+from binomctl.contracts import Engine, MadeOfOthers
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.precision import ieee_on_gpus
 from binomctl.errors import CheckpointError, ConfigError
@@ -22,13 +22,14 @@ from binomctl.models import MODELS, build_model
 from binomctl.models.weights import load_weights
 from binomctl.options import build
 from binomctl.pairs import check_pair
+from binomctl.problem.amp import in_bfloat16
 from binomctl.problem.batch_norm import norm_layers
 from binomctl.problem.checks import check_network, check_runs
-from binomctl.problem.datasets import build_dataset, evaluation_dataset
+from binomctl.problem.datasets import build_dataset, choice_of, evaluation_dataset
 from binomctl.problem.engines import freeze, with_engine
 from binomctl.problem.record import Problem as Problem
 from binomctl.settings import registry
-from binomctl.settings.config import Config
+from binomctl.settings.config import Choice, Config
 
 _NOTES = logging.getLogger("binomctl.notes")
 LARGE = 250_000
@@ -97,7 +98,10 @@ def build_problem(
     check_network(problem, batch)
     how = problem.inner_loop(problem.m, step=0)
     check_pair(estimator, config.estimator.name, how, config.rule.name)
-    return freeze(problem) if config.adaptation.statistics == "frozen" else problem
+    problem = freeze(problem) if config.adaptation.statistics == "frozen" else problem
+    if config.training.amp == "bf16":
+        problem = dataclasses.replace(problem, engine=in_bfloat16(problem))
+    return problem
 
 
 def _initialise(model: nn.Module, config: Config) -> None:
@@ -125,6 +129,16 @@ def load_constants(model: nn.Module, constants: Mapping[str, Tensor]) -> None:
             target.copy_(value)
 
 
+def _written_out(choice: Choice, part: Any) -> dict[str, Any]:
+    """A choice with every option; the data sets within one as choices, too."""
+    out = {"name": choice.name, **dataclasses.asdict(part)}
+    if isinstance(part, MadeOfOthers):
+        named = [choice_of(member) for member in choice.options.get(part.composed_of, ())]
+        pairs = zip(named, part.members(), strict=True)
+        out[part.composed_of] = [_written_out(own, member) for own, member in pairs]
+    return out
+
+
 def resolved(config: Config) -> Config:
     """The configuration with every plugin's and the model's defaults written out."""
     parts: dict[str, Any] = {
@@ -139,7 +153,6 @@ def resolved(config: Config) -> Config:
     full = {"name": chosen.name, **dataclasses.asdict(optimizer)}
     adaptation = {**config.adaptation.model_dump(), "optimizer": full}
     update: dict[str, Any] = {"adaptation": adaptation} | {
-        key: {"name": getattr(config, key).name, **dataclasses.asdict(part)}
-        for key, part in parts.items()
+        key: _written_out(getattr(config, key), part) for key, part in parts.items()
     }
     return Config.model_validate({**config.model_dump(), **update})

@@ -5,23 +5,42 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from pydantic import ValidationError
+
 from binomctl.contracts import Dataset
 from binomctl.errors import ConfigError
 from binomctl.options import has_option
 from binomctl.settings import registry
-from binomctl.settings.config import Config
+from binomctl.settings.config import Choice, Config
 
 
 def build_dataset(config: Config) -> Dataset:
     """The data set as meta-training uses it; its seed is the run's unless it was given one."""
-    cls = registry.load("dataset", config.dataset.name)
-    options: dict[str, Any] = dict(config.dataset.options)
+    return _built(config, config.dataset)
+
+
+def _built(config: Config, chosen: Choice) -> Dataset:
+    cls = registry.load("dataset", chosen.name)
+    options: dict[str, Any] = dict(chosen.options)
+    members = getattr(cls, "composed_of", None)
+    if members is not None and isinstance(options.get(members), list):
+        options[members] = [_built(config, choice_of(one)) for one in options[members]]
     if has_option(cls, "seed"):
         options.setdefault("seed", config.seed)
-    if config.training.queries is not None:
+    if config.training.queries is not None and chosen is config.dataset:
         options["queries"] = config.training.queries
-    dataset: Dataset = registry.create("dataset", config.dataset.name, options)
+    dataset: Dataset = registry.create("dataset", chosen.name, options)
     return dataset
+
+
+def choice_of(member: Any) -> Choice:
+    """A data set among others, by its name or with its options."""
+    try:
+        return Choice.model_validate({"name": member} if isinstance(member, str) else member)
+    except ValidationError as error:
+        raise ConfigError(
+            f"{member!r} names no data set", "Write its name, or {name: ..., option: value}."
+        ) from error
 
 
 def evaluation_dataset(config: Config, dataset: Dataset, seed: int | None = None) -> Dataset:

@@ -7,7 +7,10 @@ order they happened, on every thread, so the running sum is exact and the same i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch.profiler import ProfilerActivity, profile
 
@@ -21,7 +24,8 @@ def peak_allocated(function: Callable[[], object]) -> int:
     Returns:
         Bytes, deterministic for a deterministic single-threaded function.
     """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+    watched = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+    with _without_words(), watched as recorded:
         function()
     # The public events lose the order of allocations within an operator; these keep it.
     events = recorded.profiler.kineto_results.events()
@@ -31,3 +35,17 @@ def peak_allocated(function: Callable[[], object]) -> int:
         alive += change
         peak = max(peak, alive)
     return peak
+
+
+@contextmanager
+def _without_words() -> Iterator[None]:
+    """The profiler's libraries write of their comings and goings straight to descriptor 2."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from binomctl.contracts import ExactAtOrder, Expands
@@ -24,9 +25,16 @@ from binomctl.settings import registry
 STEPS = 5
 
 
+SAME_ERROR = 1e-4  # relative: float32 noise of the exact meta-gradient and of its equals
+
+
 @dataclass(frozen=True)
 class Choice:
-    """A cell under a schedule, with what is predicted of it."""
+    """A cell under a schedule, with what is predicted of it.
+
+    error: the relative error of its meta-gradient that is expected; None: not known. same: labels
+    of others that take the very same step.
+    """
 
     cell: Case
     memory: Memory
@@ -35,14 +43,21 @@ class Choice:
     exact: bool
     seconds: float
     bytes: float
+    error: float | None = None
+    same: tuple[str, ...] = ()
 
     @property
-    def rank(self) -> tuple[bool, bool, int, int, int, float]:
-        """Higher is better: exact; an expansion of the meta-gradient; the higher order, then more
-        of its terms; fewer options; faster."""
-        cell, expands = self.cell, isinstance(self.cell.estimator, Expands)
-        order = 0 if self.exact else cell.L or 0
-        return self.exact, expands, order, self.products, -len(cell.options), -self.seconds
+    def rank(self) -> tuple[float, float, int]:
+        """Lower is better: the expected error, then time, then the fewer options."""
+        error = math.inf if self.error is None else self.error
+        return (0.0 if error < SAME_ERROR else error), self.seconds, len(self.cell.options)
+
+    def takes_the_step_of(self, other: Choice) -> bool:
+        """Whether the two are one estimate under two names: as many products, the same error."""
+        if self.error is None or other.error is None:
+            return False
+        near = abs(self.error - other.error) < SAME_ERROR * max(1.0, self.error)
+        return near and self.products == other.products
 
 
 def fit(base: Problem, say: Callable[[str], None] = lambda text: None) -> Model:
@@ -94,8 +109,17 @@ def expansion_of(L: int, K: int) -> Case:
     return min(found, key=lambda case: len(describe_options(type(case.estimator))))
 
 
-def choices(base: Problem, cells: Sequence[Case], model: Model) -> list[Choice]:
-    """Every cell under every schedule, with predictions."""
+def choices(
+    base: Problem,
+    cells: Sequence[Case],
+    model: Model,
+    errors: Mapping[str, float] = MappingProxyType({}),
+) -> list[Choice]:
+    """Every cell under every schedule, with predictions.
+
+    Args:
+        errors: expected of the meta-gradient, relative, by the label of a cell.
+    """
     config = base.config
     B, K = config.training.meta_batch, config.adaptation.K
     chunks = [B]  # autograd knows no chunks
@@ -118,13 +142,15 @@ def choices(base: Problem, cells: Sequence[Case], model: Model) -> list[Choice]:
                         _exact(cell, K),
                         model.seconds(K, seen.products, anew, -(-B // chunk)),
                         model.bytes(B, len(steps), chunk, memory, seen.together),
+                        errors.get(cell.label),
                     )
                 )
     return out
 
 
 def best(found: Sequence[Choice], bytes_at_most: float, seconds_at_most: float) -> list[Choice]:
-    """The fastest schedule that fits, for every cell that has one; the best cell first."""
+    """The fastest schedule that fits, for every cell that has one; the least expected error first,
+    cells that take the very same step under the name with the fewest options."""
     fitting = [c for c in found if c.bytes <= bytes_at_most and c.seconds <= seconds_at_most]
     quickest: dict[str, Choice] = {}
     for choice in fitting:
@@ -136,7 +162,14 @@ def best(found: Sequence[Choice], bytes_at_most: float, seconds_at_most: float) 
             else choice.bytes < other.bytes
         ):
             quickest[choice.cell.label] = choice
-    return sorted(quickest.values(), key=lambda c: c.rank, reverse=True)
+    out: list[Choice] = []
+    for choice in sorted(quickest.values(), key=lambda c: (not c.exact, len(c.cell.options))):
+        i = next((i for i, kept in enumerate(out) if kept.takes_the_step_of(choice)), None)
+        if i is None:
+            out.append(choice)
+        else:
+            out[i] = dataclasses.replace(out[i], same=(*out[i].same, choice.cell.label))
+    return sorted(out, key=lambda c: c.rank)
 
 
 def check(base: Problem, choice: Choice) -> dict[str, Any]:
@@ -201,28 +234,3 @@ def tight(found: Sequence[Choice]) -> Iterator[str]:
             f"least {what}: {least.cell.label}, {least.memory}, {_tasks(least.chunk)} at a time:"
             f" {least.bytes / 2**20:.0f} MiB, {1e3 * least.seconds:.3g} ms"
         )
-
-
-_SIZES = {"": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
-
-
-def size_of(text: str | None) -> float:
-    """Bytes of "8GiB"; infinity for None. Raises ConfigError for anything else."""
-    return _quantity(text, _SIZES, "--memory-budget", "8GiB or 500MB")
-
-
-def time_of(text: str | None) -> float:
-    """Seconds of "50ms"; infinity for None. Raises ConfigError for anything else."""
-    return _quantity(text, _TIMES, "--time-budget", "50ms or 2s")
-
-
-def _quantity(text: str | None, units: dict[str, float], option: str, example: str) -> float:
-    if text is None:
-        return float("inf")
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    known = {name.lower(): factor for name, factor in units.items()}
-    if match is None or match[2].lower() not in known or not float(match[1]):
-        listed = ", ".join(name for name in units if name)
-        raise ConfigError(f"{option} {text} is no quantity", f"Write {example}; units: {listed}.")
-    return float(match[1]) * known[match[2].lower()]

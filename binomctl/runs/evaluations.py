@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -26,19 +27,22 @@ class Asked:
     seed: int
     setting: str = ""
     """What the tasks are where they are not the run's own: 20way-5shot, say."""
+    inductive: bool = False
+    """Whether each query is predicted beside the support set alone."""
 
 
-def kept(run: Path, checkpoint: Checkpoint, asked: Asked, data: str) -> list[float] | None:
+def kept(run: Path, members: Sequence[Checkpoint], asked: Asked, data: str) -> list[float] | None:
     """The scores of every task, in order; None where they were not kept, or of other data.
 
     Args:
+        members: the checkpoint, or those of an ensemble.
         data: the fingerprint of the data set.
     """
     try:
-        record = read_sealed(_path(run, checkpoint, asked), SCHEMA, "scores of a run")
+        record = read_sealed(_path(run, members, asked), SCHEMA, "scores of a run")
     except (FileNotFoundError, BinomctlError):
         return None
-    if record["of"] != _of(checkpoint, asked, data):
+    if record["of"] != _of(members, asked, data):
         return None
     scores: list[float] = record["scores"]
     return scores
@@ -46,7 +50,7 @@ def kept(run: Path, checkpoint: Checkpoint, asked: Asked, data: str) -> list[flo
 
 def every(run: Path, checkpoint: Checkpoint) -> list[tuple[Asked, list[float]]]:
     """All scores that were kept of a checkpoint, with what was asked."""
-    out, digest = [], _digest(checkpoint)
+    out, digest = [], _digest([checkpoint])
     for path in sorted((run / "evaluations").glob("*.json")):
         with suppress(OSError, BinomctlError):
             record = read_sealed(path, SCHEMA, "scores of a run")
@@ -58,36 +62,40 @@ def every(run: Path, checkpoint: Checkpoint) -> list[tuple[Asked, list[float]]]:
 
 
 def keep(
-    run: Path, checkpoint: Checkpoint, asked: Asked, data: str, scores: list[float]
+    run: Path, members: Sequence[Checkpoint], asked: Asked, data: str, scores: list[float]
 ) -> Path | None:
     """Write them; the file, or None where the folder cannot be written to."""
-    path = _path(run, checkpoint, asked)
+    path = _path(run, members, asked)
     with suppress(OSError, BinomctlError):
         path.parent.mkdir(exist_ok=True)
-        record = {"schema": SCHEMA, "of": _of(checkpoint, asked, data), "scores": scores}
+        record = {"schema": SCHEMA, "of": _of(members, asked, data), "scores": scores}
         write_sealed(path, record)
         return path
     return None
 
 
-def _of(checkpoint: Checkpoint, asked: Asked, data: str) -> dict[str, Any]:
-    told = asdict(asked)
-    if not asked.setting:  # as versions before 0.2 wrote it
-        del told["setting"]
-    return {**told, "data": data, "checkpoint": _digest(checkpoint)}
+def _of(members: Sequence[Checkpoint], asked: Asked, data: str) -> dict[str, Any]:
+    told = {name: value for name, value in asdict(asked).items() if value or name in _ALWAYS}
+    return {**told, "data": data, "checkpoint": _digest(members)}
 
 
-def _digest(checkpoint: Checkpoint) -> str:
-    """SHA-256 of all that a checkpoint's predictions depend on."""
-    digest = hashlib.sha256(checkpoint.config.encode())
-    for named in (checkpoint.model, checkpoint.state):
-        for name in sorted(named):
-            digest.update(name.encode())
-            digest.update(named[name].detach().cpu().contiguous().reshape(-1).numpy().tobytes())
+_ALWAYS = ("split", "tasks", "steps", "seed")  # the others came later: unset, they are not written
+
+
+def _digest(members: Sequence[Checkpoint]) -> str:
+    """SHA-256 of all that the predictions depend on."""
+    digest = hashlib.sha256()
+    for checkpoint in members:
+        digest.update(checkpoint.config.encode())
+        for named in (checkpoint.model, checkpoint.state):
+            for name in sorted(named):
+                digest.update(name.encode())
+                digest.update(named[name].detach().cpu().contiguous().reshape(-1).numpy().tobytes())
     return digest.hexdigest()
 
 
-def _path(run: Path, checkpoint: Checkpoint, asked: Asked) -> Path:
+def _path(run: Path, members: Sequence[Checkpoint], asked: Asked) -> Path:
     name = f"{asked.split}-seed{asked.seed}-{asked.tasks}tasks-{asked.steps}steps"
-    name += f"-{asked.setting}" * bool(asked.setting)
-    return run / "evaluations" / f"{name}-at{checkpoint.step}.json"
+    name += f"-{asked.setting}" * bool(asked.setting) + "-inductive" * asked.inductive
+    name += f"-ensemble{len(members)}" * (len(members) > 1)
+    return run / "evaluations" / f"{name}-at{max(one.step for one in members)}.json"

@@ -167,6 +167,11 @@ class TrainingSection(_Section):
     task_chunk: int | None = Field(
         None, ge=1, description="tasks in memory together, of a meta-batch; null: all"
     )
+    amp: Literal["off", "bf16"] = Field(
+        "off",
+        description="bf16: the query pass in bfloat16, refused where it is no faster on this"
+        " machine or the query gradient is off by more than 2%",
+    )
 
 
 class AnalysisSection(_Section):

@@ -66,13 +66,18 @@ def load_config(
         user = merge(user, layer)
     try:
         user = merge(below or {}, user)
-        recommended: dict[str, Any] = {}
-        for kind in ("dataset", "estimator"):
-            plugin = registry.load(kind, _chosen(kind, user))
-            recommended = merge(recommended, getattr(plugin, "recommended", {}))
-        return _validate(merge(recommended, user)), places
+        advice = recommended(_chosen("dataset", user), _chosen("estimator", user))
+        return _validate(merge(advice, user)), places
     except ConfigError as error:
         raise places.locate(error) from error
+
+
+def recommended(dataset: str, estimator: str) -> dict[str, Any]:
+    """What the two plugins recommend, laid under a user's own; the estimator over the data set."""
+    out: dict[str, Any] = {}
+    for plugin in (registry.load("dataset", dataset), registry.load("estimator", estimator)):
+        out = merge(out, getattr(plugin, "recommended", {}))
+    return out
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any], at: str = "") -> dict[str, Any]:
@@ -110,7 +115,10 @@ def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "name" in new and old.get("name", new["name"]) != new["name"]
 
 
-_OPTIONS = {"engine.kind": "engine"}  # keys whose option is not their last part
+_OPTIONS = {
+    "engine.kind": "engine",
+    "dataset.image_size": "size",
+}  # keys whose option is not their last part
 _INNER = "adaptation.optimizer"
 _CHOICES = {name for name, f in Config.model_fields.items() if f.annotation is Choice} | {_INNER}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,23 +12,34 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from binomctl.adapt import adapt, support_curvature, support_of
-from binomctl.contracts import Dataset
+from binomctl.contracts import Dataset, Engine
+from binomctl.episodes import EpisodeBatch
 from binomctl.machine.ranks import ALONE, Ranks
 from binomctl.problem.batch_norm import Statistics
 from binomctl.problem.engines import evaluation_engine
 from binomctl.problem.record import Problem
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Meta-parameters theta [d], those of the rule, m [n], and batch norm's averages; None: the
+    statistics of the batch at hand."""
+
+    theta: Tensor
+    m: Tensor
+    statistics: Statistics | None = None
+
+
 def evaluate(
     problem: Problem,
-    theta: Tensor,
-    m: Tensor,
+    ensemble: Sequence[Trained],
     dataset: Dataset,
     split: str,
     tasks: int,
     steps: int,
-    statistics: Statistics | None = None,
     ranks: Ranks = ALONE,
+    *,
+    inductive: bool = False,
 ) -> Iterator[float]:
     """The metric of each task, in order of episode index, NaN where a prediction is not finite; no
     second-order graph is built.
@@ -37,23 +49,31 @@ def evaluate(
 
     Args:
         problem: engine, rule and step size.
-        theta: meta-parameters [d], and m [n] those of the rule.
+        ensemble: what is adapted; of several the probabilities are averaged, of a regression the
+            predictions.
         dataset: the data set with the query count and seed to evaluate with.
         split: "validation" or "test", say.
         tasks: number of episodes, indices 0 .. tasks - 1.
         steps: adaptation steps.
-        statistics: what batch norm normalises with; None: the statistics of the batch at hand.
+        inductive: each query beside the support set alone, as Nichol et al. 2018 do; otherwise all
+            queries of a task together, which see one another where batch norm takes the
+            statistics of the batch at hand.
     """
-    engine = evaluation_engine(problem, statistics)
+    engines = [evaluation_engine(problem, one.statistics) for one in ensemble]
     chunk = problem.config.training.meta_batch
     size, drawn = problem.config.evaluation.batch, problem.tasks(dataset)
 
+    def predicted(engine: Engine, one: Trained, batch: EpisodeBatch) -> Any:
+        curvature = support_curvature(engine, batch)
+        how, support = problem.adaptation(batch, one.m, steps), support_of(engine, batch)
+        trajectory = adapt(curvature, one.theta, how, len(batch), support=support)
+        phi = trajectory.phi[:, -1]
+        return _alone(engine, phi, batch) if inductive else engine.predict(phi, batch.x_val)
+
     def scored(indices: range) -> Iterator[float]:
         batch = drawn.place(drawn.draw(split, indices, steps, size))
-        curvature = support_curvature(engine, batch)
-        how, support = problem.adaptation(batch, m, steps), support_of(engine, batch)
-        trajectory = adapt(curvature, theta, how, len(batch), support=support)
-        prediction = engine.predict(trajectory.phi[:, -1], batch.x_val)
+        found = [predicted(*pair, batch) for pair in zip(engines, ensemble, strict=True)]
+        prediction = found[0] if len(found) == 1 else _mean(found, dataset.kind)
         for output, y in zip(prediction, batch.y_val, strict=True):
             yield float(dataset.metric(output, y)) if _finite(output) else math.nan
 
@@ -63,10 +83,32 @@ def evaluate(
             yield from scored(indices)
         return
     with ranks.alike():
-        found = [score for indices in own for score in scored(indices)]
-        values = torch.tensor(found, dtype=torch.float64, device=problem.device)
+        flat = [score for indices in own for score in scored(indices)]
+        values = torch.tensor(flat, dtype=torch.float64, device=problem.device)
         places = [i for indices in own for i in indices]
     yield from ranks.whole(values, places, tasks).tolist()
+
+
+SIDE_BY_SIDE = 8  # queries that are predicted at once, each with parameters and a support set
+
+
+def _alone(engine: Engine, phi: Tensor, batch: EpisodeBatch) -> Tensor:
+    """Predictions [B, N_val, out_dim], each query's beside the support set and no other query."""
+    tasks = []
+    for own, x_trn, x_val in zip(phi, batch.x_trn, batch.x_val, strict=True):
+        parts = []
+        for queries in x_val.split(SIDE_BY_SIDE):
+            n = len(queries)
+            beside = torch.cat([x_trn.expand(n, *x_trn.shape), queries[:, None]], 1)
+            parts.append(engine.predict(own.expand(n, -1), beside)[:, -1])
+        tasks.append(torch.cat(parts))
+    return torch.stack(tasks)
+
+
+def _mean(found: Sequence[Any], kind: str) -> Any:
+    """The members' mean: of their probabilities, or of their predictions of numbers."""
+    probabilities = kind == "classification"
+    return torch.stack([one.softmax(-1) if probabilities else one for one in found]).mean(0)
 
 
 def _finite(output: Any) -> bool:

@@ -19,7 +19,7 @@ from binomctl.problem.record import Problem
 from binomctl.reporting.intervals import MeanCI, mean_ci95
 from binomctl.runs import Checkpoint, Written
 from binomctl.training.best import Best
-from binomctl.training.evaluate import evaluate
+from binomctl.training.evaluate import Trained, evaluate
 from binomctl.training.loop import LESS_MEMORY, Step, meta_train
 from binomctl.training.state import MetaState, own_generators, resume, snapshot
 from binomctl.training.step import compiles
@@ -243,8 +243,6 @@ def validate(problem: Problem, state: MetaState, ranks: Ranks = ALONE) -> MeanCI
     dataset = evaluation_dataset(config, problem.dataset)
     steps = config.evaluation.steps or config.adaptation.K
     tasks = config.training.validation_tasks
-    theta, m = state.theta.detach(), state.m.detach()
-    values = evaluate(
-        problem, theta, m, dataset, "validation", tasks, steps, state.statistics, ranks
-    )
+    now = Trained(state.theta.detach(), state.m.detach(), state.statistics)
+    values = evaluate(problem, [now], dataset, "validation", tasks, steps, ranks)
     return mean_ci95(list(values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from binomctl.runs import Checkpoint, RunDirectory
 from binomctl.runs.evaluations import Asked, keep, kept
 from binomctl.runs.provenance import fingerprint
 from binomctl.settings.config import Config
-from binomctl.training.evaluate import evaluate
+from binomctl.training.evaluate import Trained, evaluate
 from binomctl.training.head import restored
 
 
 def scores(
     problem: Problem,
     run: Path,
-    checkpoint: Checkpoint,
+    checkpoints: Sequence[Checkpoint],
     asked: Asked,
     ranks: Ranks = ALONE,
     trained: int | None = None,
@@ -32,6 +33,7 @@ def scores(
     those that were not are. Ranks share the tasks.
 
     Args:
+        checkpoints: one, or an ensemble.
         trained: outputs that the network was trained for, where the tasks have other classes.
 
     Raises:
@@ -40,11 +42,13 @@ def scores(
     dataset = evaluation_dataset(problem.config, problem.dataset, asked.seed)
     data = fingerprint(dataset, [asked.split])
     # Several processes may see different files: they compute.
-    if ranks.world == 1 and (found := kept(run, checkpoint, asked, data)) is not None:
+    if ranks.world == 1 and (found := kept(run, checkpoints, asked, data)) is not None:
         return found
-    theta, m, statistics = restored(problem, checkpoint, trained or problem.dataset.out_dim)
+    outputs = trained or problem.dataset.out_dim
+    ensemble = [Trained(*restored(problem, one, outputs)) for one in checkpoints]
     split, tasks, steps = asked.split, asked.tasks, asked.steps
-    found = list(evaluate(problem, theta, m, dataset, split, tasks, steps, statistics, ranks))
+    found = list(evaluate(problem, ensemble, dataset, split, tasks, steps, ranks,
+                          inductive=asked.inductive))  # fmt: skip
     bad = [i for i, score in enumerate(found) if not math.isfinite(score)]
     if bad:
         raise NonFiniteError(
@@ -53,23 +57,28 @@ def scores(
             "Adaptation diverges there: take fewer --steps, or train with a smaller alpha.",
         )
     if ranks.first:
-        keep(run, checkpoint, asked, data, found)
+        keep(run, checkpoints, asked, data, found)
     return found
 
 
 def score(
-    problem: Problem, run: Path, checkpoint: Checkpoint, asked: Asked, found: list[float]
+    problem: Problem,
+    run: Path,
+    checkpoints: Sequence[Checkpoint],
+    asked: Asked,
+    found: list[float],
 ) -> dict[str, Any]:
-    """The mean score of a checkpoint on the tasks that are asked for.
+    """The mean score of a checkpoint, or of an ensemble, on the tasks that are asked for.
 
     Args:
         found: the score of every task.
 
     Returns:
         {"schema", "run", "split", "metric", "mean", "ci95", "interval", "standard_error", "n",
-        "ways", "shots", "queries", "adaptation_steps", "statistics", "seed", "checkpoint_step"};
-        ways, shots and queries as far as the data set has such options; statistics are batch
-        norm's, null without batch norm.
+        "ways", "shots", "queries", "adaptation_steps", "statistics", "inference", "seed",
+        "checkpoint_step", "members"}; ways, shots and queries as far as the data set has such
+        options; statistics are batch norm's, null without batch norm; checkpoint_step is the
+        latest of the members.
     """
     dataset = evaluation_dataset(problem.config, problem.dataset, asked.seed)
     interval = problem.config.evaluation.interval
@@ -89,8 +98,10 @@ def score(
         **{name: getattr(dataset, name, None) for name in ("ways", "shots", "queries")},
         "adaptation_steps": asked.steps,
         "statistics": problem.config.adaptation.statistics if norm_layers(problem.model) else None,
+        "inference": "inductive" if asked.inductive else "transductive",
         "seed": asked.seed,
-        "checkpoint_step": checkpoint.step,
+        "checkpoint_step": max(one.step for one in checkpoints),
+        "members": len(checkpoints),
     }
 
 

@@ -120,7 +120,7 @@ class Glyphs(Classification):
             images = sampling.turn(images, turns[order // need])
             shifts = random.integers(0, 2 * reach + 1, (self.ways * need, 2))
             images = sampling.shift(images, shifts[order], reach)
-        return sampling.to_episode(images, self.ways, self.shots)
+        return sampling.to_episode(images, order // need, self.ways * self.shots)
 
 
 Classes = dict[str, list[NDArray[np.uint8]]]

@@ -10,16 +10,20 @@ from typing import Literal
 from binomctl.images.divide import at_random, by_file
 from binomctl.images.fewshot import FRACTIONS, FewShotImages, settle_paths
 from binomctl.images.layouts.folders import ALL, ClassFolder, SplitFolders
+from binomctl.images.layouts.listed import CsvTables
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
 from binomctl.images.store import ClassInfo, Index
 from binomctl.options import option, plugin
 
+SPLIT_TABLES = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
+TABLE = {ALL: "labels.csv"}
+
 
 @plugin
 @dataclass(frozen=True)
 class ImageFolder(FewShotImages):
-    """A folder of images of yours: {train,val,test}/<class>/*, or <class>/* divided by classes."""
+    """Images of yours: {train,val,test}/<class>/*, <class>/*, or images/* with labels in a CSV."""
 
     mode: Literal["RGB", "L"] = option("RGB", "colour, or L: grey")
     invert: bool = option(False, "black on white becomes white on black")
@@ -36,9 +40,10 @@ class ImageFolder(FewShotImages):
     def recipe(self) -> Recipe:
         return Recipe(
             name="image-folder",
-            layouts=(SplitFolders(), ClassFolder()),
+            layouts=(SplitFolders(), CsvTables(SPLIT_TABLES), CsvTables(TABLE), ClassFolder()),
             shape=Shape(self.mode, self.image_size, self.invert),
-            expected="folders {train,val,test}/<class>/*, or <class>/*",
+            expected="folders {train,val,test}/<class>/*, or <class>/*, or images/* with"
+            " {train,val,test}.csv or labels.csv of filename,label",
         )
 
     def divide(self, index: Index) -> Mapping[str, tuple[ClassInfo, ...]]:

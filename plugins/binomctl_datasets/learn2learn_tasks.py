@@ -66,7 +66,7 @@ class Learn2Learn(Classification):
         check_split(split, self.splits)
         draws = generator(self.seed, split, index)
         if self.source[:1].isupper():
-            return sampling.to_episode(self._from_class(split, draws), self.ways, self.shots)
+            return self._from_class(split, draws)
         samples = self.shots + self.queries
         tasks = getattr(_tasksets(self.source, self.folder(), self.ways, samples), split)
         with _seeded(int(draws.integers(2**31))):
@@ -84,7 +84,7 @@ class Learn2Learn(Classification):
         n = self.shots
         return Episode(x[trn], labels[:, :n].flatten(), x[val], labels[:, n:].flatten())
 
-    def _from_class(self, split: str, draws: np.random.Generator) -> NDArray[np.uint8]:
+    def _from_class(self, split: str, draws: np.random.Generator) -> Episode:
         data = _dataset(self.source, self.folder(), split)
         need = self.shots + self.queries
         eligible = [
@@ -99,13 +99,10 @@ class Learn2Learn(Classification):
         counts = np.array([len(rows) for rows in eligible])
         chosen, images = sampling.draw(counts, self.ways, need, draws)
         rows = [eligible[c][i] for c, drawn in zip(chosen, images, strict=True) for i in drawn]
+        order = sampling.support_first(self.ways, need, self.shots)
         with _LOCK:  # learn2learn's readers were not written for threads
-            return np.stack(
-                [
-                    _pixels(data[rows[place]][0], self.image_size)
-                    for place in sampling.support_first(self.ways, need, self.shots)
-                ]
-            )
+            pixels = [_pixels(data[rows[place]][0], self.image_size) for place in order]
+        return sampling.to_episode(np.stack(pixels), order // need, self.ways * self.shots)
 
 
 @lru_cache(maxsize=4)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from binomctl.images.fewshot import FewShotImages
 from binomctl.images.layouts.folders import SplitFolders
+from binomctl.images.layouts.listed import CsvTables
 from binomctl.images.layouts.pickled import Pickles
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
@@ -39,6 +40,7 @@ class MiniImageNet(FewShotImages):
                 Pickles("Ren et al., torchmeta", _files(CACHE, "train", "val"), FOLDERS),
                 Pickles("MetaOptNet", _files(METAOPTNET, "train_phase_train", "val"), FOLDERS),
                 SplitFolders(FOLDERS, CLASSES, synsets=True),
+                CsvTables(_files("{}.csv", "train", "val"), folders=FOLDERS),
             ),
             shape=Shape("RGB", self.image_size or 84),
             archives=("mini-imagenet.tar.gz", "miniImageNet.tar.gz", "miniImagenet.zip"),
@@ -47,6 +49,6 @@ class MiniImageNet(FewShotImages):
             reference={"train": (64, 38400), "validation": (16, 9600), "test": (20, 12000)},
             expected="mini-imagenet-cache-{train,validation or val,test}.pkl,"
             " mini-imagenet.tar.gz,"
-            " miniImageNet_category_split_{train_phase_train,val,test}.pickle, or folders"
-            " {train,val,test}/<class>/*",
+            " miniImageNet_category_split_{train_phase_train,val,test}.pickle, folders"
+            " {train,val,test}/<class>/*, or images/* with {train,val,test}.csv",
         )

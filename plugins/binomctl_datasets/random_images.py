@@ -23,7 +23,7 @@ class RandomImages(Classification):
     shots: int = option(1, "support images per class")
     queries: int = option(15, "query images per class")
     channels: int = option(3, "channels of an image")
-    size: int = option(84, "pixels along each side")
+    image_size: int = option(84, "height and width in pixels")
     seed: int = option(0, "seed of the task stream")
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
@@ -32,11 +32,11 @@ class RandomImages(Classification):
     )
 
     def __post_init__(self) -> None:
-        at_least(self, ways=2, shots=1, queries=1, channels=1, size=1)
+        at_least(self, ways=2, shots=1, queries=1, channels=1, image_size=1)
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        return (self.channels, self.size, self.size)
+        return (self.channels, self.image_size, self.image_size)
 
     def episode(self, split: str, index: int) -> Episode:
         """Uniform pixels, uint8; classes in order."""

@@ -7,11 +7,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from command import binomctl
 from PIL import Image
 
 import binomctl as package
 from binomctl.problem.datasets import build_dataset, evaluation_dataset
+from binomctl.runs import RunDirectory
 
 QUICK = ["--steps", 4, "--meta-batch", 2, "--K", 2, "--set", "training.validate_every=2", "--set",
          "training.validation_tasks=2", "--set", "model.filters=4", "--set",
@@ -108,3 +110,47 @@ def test_another_data_set_at_the_network_s_size(run, tmp_path):
 def test_what_cannot_be_is_named(run, options, said):
     _, err = binomctl("eval", run, *options, "--tasks", 2, code=3 if "100000" in options[1] else 2)
     assert said in err
+
+
+def by_hand(run, i, members, inductive):
+    """The score of test task i: each query beside the support set alone, the mean of the
+    checkpoints' probabilities."""
+    probabilities = []
+    for learner in members:
+        config = learner.config.model_copy(
+            update={"evaluation": learner.config.evaluation.model_copy(update={"queries": 5})}
+        )
+        e = evaluation_dataset(config, build_dataset(config), 0).episode("test", i)
+        adapted = learner.adapt(e.x_trn, e.y_trn, steps=3)
+        scale = e.x_trn.double() / 255, e.x_val.double() / 255
+        with torch.no_grad():
+            if inductive:
+                rows = [adapted.module(torch.cat([scale[0], q[None]]))[-1] for q in scale[1]]
+                probabilities.append(torch.stack(rows).softmax(-1))
+            else:
+                probabilities.append(adapted.module(scale[1]).softmax(-1))
+    found = torch.stack(probabilities).mean(0).argmax(-1)
+    return float((found == e.y_val).double().mean())
+
+
+def test_inductive_and_ensembles_are_what_torch_gives(run):
+    both = ("--inference", "transductive,inductive", "--checkpoint", "best,ensemble")
+    out, _ = binomctl("eval", run, "--queries", 5, "--steps", 3, "--tasks", 5, "--json", *both)
+    results = json.loads(out)["results"]
+    kept = RunDirectory.open(run).checkpoints.kept()
+    assert len(kept) == 2
+    every = [package.load(run, checkpoint=which) for which in ("last", "best")]
+    best = [package.load(run, checkpoint="best")]
+    for result in results:
+        members = best if result["checkpoint"] == "best" else every
+        inductive = result["inference"] == "inductive"
+        wanted = np.mean([by_hand(run, i, members, inductive) for i in range(5)])
+        assert result["mean"] == pytest.approx(wanted, abs=1e-12), result
+    assert len({r["mean"] for r in results}) > 1
+    assert {r["members"] for r in results} == {1, 2}
+    table, _ = binomctl("eval", run, "--tasks", 2, "--inference", "inductive", "--checkpoint",
+                        "ensemble")  # fmt: skip
+    assert "each query beside the support set alone" in table
+    assert "ensemble of 2 checkpoints" in table
+    _, err = binomctl("eval", run, "--inference", "inductively", code=2)
+    assert "Did you mean 'inductive'" in err

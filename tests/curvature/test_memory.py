@@ -13,7 +13,7 @@ from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.problem.build import build_problem
 from binomctl.profiling import peak_allocated
 from binomctl.settings.layers import load_config
-from binomctl.training.evaluate import evaluate
+from binomctl.training.evaluate import Trained, evaluate
 
 
 def looped(memory="store", **overrides):
@@ -94,7 +94,7 @@ def test_evaluation_keeps_no_graph_however_many_tasks():
     problem = looped()
 
     def run(tasks):
-        arguments = (problem, problem.theta, problem.m, problem.dataset)
+        arguments = (problem, [Trained(problem.theta, problem.m)], problem.dataset)
         return lambda: list(evaluate(*arguments, "test", tasks, 3))
 
     run(2)()

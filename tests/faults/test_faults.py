@@ -349,7 +349,7 @@ def test_a_measured_choice_is_found_again(tmp_path):
     for name in ("one", "two"):
         done = binomctl(
             "train", "--dataset", "random-images", "--steps", 1, "--meta-batch", 2, "--set",
-            "training.validation_tasks=2", "--set", "dataset.size=28", "--out", tmp_path / name,
+            "training.validation_tasks=2", "--size", 28, "--out", tmp_path / name,
             **cache,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -358,7 +358,7 @@ def test_a_measured_choice_is_found_again(tmp_path):
     assert tensors(tmp_path / "one", 1) == tensors(tmp_path / "two", 1)
     plain = binomctl(
         "train", "--dataset", "random-images", "--steps", 1, "--meta-batch", 2, "--set",
-        "training.validation_tasks=2", "--set", "dataset.size=28", "--set",
+        "training.validation_tasks=2", "--set", "dataset.image_size=28", "--set",
         "engine.deterministic=true", "--out", tmp_path / "three",
         XDG_CACHE_HOME=str(tmp_path / "none"),
     )  # fmt: skip

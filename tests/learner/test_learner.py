@@ -56,7 +56,7 @@ def test_it_scores_its_own_tasks_as_eval_does(run_of, name):
     learner = package.load(run)
     problem_data = _dataset(learner)
     asked = Asked("test", 4, 3, 0)
-    scores = kept(run, RunDirectory.open(run).checkpoints.load("best"), asked,
+    scores = kept(run, [RunDirectory.open(run).checkpoints.load("best")], asked,
                   fingerprint(problem_data, ["test"]))  # fmt: skip
     for i, score in enumerate(scores):
         e = problem_data.episode("test", i)

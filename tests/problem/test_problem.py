@@ -12,7 +12,7 @@ from binomctl.settings.layers import load_config
 def test_an_engine_made_anew_keeps_the_frozen_statistics():
     config, _ = load_config(
         overrides={
-            "dataset.name": "random-images", "dataset.size": 16, "model.filters": 4,
+            "dataset.name": "random-images", "dataset.image_size": 16, "model.filters": 4,
             "adaptation.statistics": "frozen", "dtype": "float64",
             "training.meta_batch": 2,
         }

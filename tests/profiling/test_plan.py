@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 
 import pytest
 from command import binomctl, in_a_process
 from test_profile import QUICK, problem
 
+from binomctl.cli.plan import train_command
+from binomctl.errors import ConfigError
 from binomctl.problem.cases import cases_of
+from binomctl.profiling.budgets import size_of, time_of
 from binomctl.profiling.costs import Model
-from binomctl.profiling.plan import best, choices, fit, size_of, time_of
+from binomctl.profiling.plan import best, choices, fit
+from binomctl.runs import RunDirectory
+from binomctl.settings.layers import load_config
 
 
 def test_a_plan_is_measured_and_near_what_was_predicted():
@@ -31,20 +37,30 @@ def test_a_plan_is_measured_and_near_what_was_predicted():
 
 
 def test_nothing_fits():
-    out, _ = binomctl("profile", *QUICK, "--plan", "--time-budget", "1us")
-    assert "nothing fits the budget" in out
-    assert "least memory" in out
+    _, err = binomctl("profile", *QUICK, "--plan", "--time-budget", "1us", code=6)
+    assert "nothing fits the budget" in err
+    assert "least memory" in err
+    out, _ = binomctl("profile", *QUICK, "--plan", "--time-budget", "1us", "--json", code=6)
+    assert json.loads(out)["chosen"] is None
 
 
-def test_the_best_is_the_highest_order_that_fits():
+def test_the_best_is_the_least_expected_error_that_fits():
     base = problem()
     model = Model(*[fitted(10.0)] * 3, 0.0, 0.0, 1e6, 1e6, 1.0)
-    found = choices(base, cases_of(base, "profile"), model)
+    errors = {"maml": 2e-8, "binom L=3": 1e-8, "trunc L=3": 3e-8, "trunc L=2": 0.3,
+              "binom L=2": 0.4, "binom L=1": 2.0, "trunc L=1": 0.6, "fomaml": 0.8,
+              "binom L=0": 0.8, "trunc L=0": 0.8}  # fmt: skip
+    found = choices(base, cases_of(base, "profile"), model, errors)
     everything = best(found, math.inf, math.inf)
-    assert everything[0].exact
-    labels = [c.cell.label for c in everything]
-    assert labels.index("binom L=2") < labels.index("trunc L=2") < labels.index("binom L=1")
-    assert len(set(labels)) == len(labels)
+    rows = [(c.cell.label, *c.same) for c in everything if c.error is not None]
+    assert rows == [
+        ("maml", "trunc L=3", "binom L=3"),
+        ("trunc L=2",),
+        ("binom L=2",),
+        ("trunc L=1",),
+        ("fomaml", "trunc L=0", "binom L=0"),
+        ("binom L=1",),
+    ]
     # K = 3 gradients, the query's and n products, 10 s each: 40 s + 10 n.
     limited = best(found, math.inf, 65.0)
     assert max(c.products for c in limited) == 2
@@ -69,3 +85,27 @@ def test_quantities():
     assert size_of("500 MB") == 5e8
     assert time_of("50ms") == pytest.approx(0.05)
     assert time_of(None) == math.inf
+    with pytest.raises(ConfigError, match="--memory-budget 8 has no unit"):
+        size_of("8")
+
+
+def test_the_command_trains_what_was_planned(tmp_path):
+    (tmp_path / "own.yaml").write_text("adaptation: {alpha: 0.2}\n")
+    files = [tmp_path / "own.yaml"]
+    given = {"dataset.name": "sinusoid", "training.meta_batch": 3, "adaptation.K": 3}
+    settings, _ = load_config(files, given, ["model.hidden=[8]"])
+    base = problem()
+    model = Model(*[fitted(10.0)] * 3, 0.0, 0.0, 1e6, 1e6, 1.0)
+    choice = next(c for c in choices(base, cases_of(base, "profile"), model)
+                  if c.cell.label == "binom L=2" and c.memory == "recompute")  # fmt: skip
+    words = shlex.split(train_command(settings, choice, files))
+    assert words[:4] == ["binomctl", "train", "--config", str(files[0])]
+    binomctl(*words[1:], "--steps", 1, "--out", tmp_path / "run", "--json")
+    trained = RunDirectory.open(tmp_path / "run").config()
+    assert trained.engine.memory == "recompute"
+    assert trained.engine.task_chunk == choice.chunk
+    assert trained.estimator.options["L"] == 2
+    wanted = settings.model_copy(update={k: getattr(trained, k) for k in (
+        "engine", "estimator", "training")})  # fmt: skip
+    assert trained == wanted
+    assert trained.training.meta_batch == 3

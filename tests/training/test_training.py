@@ -22,7 +22,7 @@ from binomctl.runs import RunDirectory
 from binomctl.runs.evaluations import Asked
 from binomctl.settings import registry
 from binomctl.settings.layers import load_config
-from binomctl.training.evaluate import evaluate
+from binomctl.training.evaluate import Trained, evaluate
 from binomctl.training.loop import meta_train
 from binomctl.training.optimiser import learning_rate
 from binomctl.training.run import train
@@ -71,7 +71,7 @@ def test_every_pair_trains_or_is_refused_with_its_reason(estimator, rule):
         assert (state.m - p.m).abs().max() > 0
     assert math.isfinite(records[-1].loss)
     assert ("cg_residual" in records[-1].diagnostics) == (estimator == "imaml")
-    scores = evaluate(p, state.theta.detach(), state.m.detach(), p.dataset, "test", 2, 3)
+    scores = evaluate(p, [Trained(state.theta.detach(), state.m.detach())], p.dataset, "test", 2, 3)
     assert all(0 <= s <= 1 for s in scores)
 
 
@@ -85,7 +85,9 @@ def test_every_protocol_takes_a_step_and_is_tested(name):
     state, _ = trained(p)
     tests = evaluation_dataset(p.config, p.dataset)
     m = state.m.detach()
-    scores = list(evaluate(p, state.theta.detach(), m, tests, "test", 2, p.config.evaluation.steps))
+    scores = list(
+        evaluate(p, [Trained(state.theta.detach(), m)], tests, "test", 2, p.config.evaluation.steps)
+    )
     assert all(0 <= s <= 1 for s in scores)
 
 
@@ -269,10 +271,11 @@ def test_a_checkpoint_restores_all_that_evaluation_needs(tmp_path, mode):
     run = RunDirectory.create(tmp_path / "run", p.config)
     run.checkpoints.save(snapshot(p, state, 0.5, {}), best=True)
     theta, m, statistics = restore(p, run.checkpoints.load("best"))
-    before = evaluate(
-        p, state.theta.detach(), state.m.detach(), p.dataset, "test", 3, 2, state.statistics
+    as_it_is = Trained(state.theta.detach(), state.m.detach(), state.statistics)
+    before = evaluate(p, [as_it_is], p.dataset, "test", 3, 2)
+    assert list(before) == list(
+        evaluate(p, [Trained(theta, m, statistics)], p.dataset, "test", 3, 2)
     )
-    assert list(before) == list(evaluate(p, theta, m, p.dataset, "test", 3, 2, statistics))
 
 
 @pytest.mark.parametrize("estimator", ["maml", "binom", "trunc", "fomaml", "reptile", "imaml"])

@@ -109,11 +109,19 @@ class ListedClasses:
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """One folder with a sub-folder a class; how the classes are split is said elsewhere."""
+    """One folder with a sub-folder a class; how the classes are split is said elsewhere. folders:
+    what it may be called under the root; none: the root itself."""
+
+    folders: tuple[str, ...] = ()
 
     def find(self, root: Path) -> Source | None:
-        classes = class_folders(root)
-        return Source("one folder of classes", {ALL: classes}, [root]) if classes else None
+        for folder in places_to_look(root, self.folders)[1:] if self.folders else [root]:
+            classes = class_folders(folder)
+            if len(classes) == 1:
+                raise Missing(f"{folder} has one folder of images, {classes[0].name}: one class")
+            if classes:
+                return Source("one folder of classes", {ALL: classes}, [folder])
+        return None
 
 
 @dataclass(frozen=True)
