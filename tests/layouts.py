@@ -6,6 +6,7 @@ and every image some noise, so that no two are the same.
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import shutil
@@ -21,6 +22,7 @@ SHORT = {"train": "train", "validation": "val", "test": "test"}
 N = 20  # images per class
 
 
+@functools.cache
 def images(split: str, c: int, n: int = N, size: int = 84) -> np.ndarray:
     """Images of one class, uint8 [n, size, size, 3]: stripes of its own angle, width and colour."""
     random = np.random.default_rng([sorted(SPLITS).index(split), c])
@@ -31,7 +33,9 @@ def images(split: str, c: int, n: int = N, size: int = 84) -> np.ndarray:
     wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period + phase)
     share = (wave[..., None] + 1) / 2
     picture = colours[0] * share + colours[1] * (1 - share)
-    return (picture + random.normal(0, 8, picture.shape)).clip(0, 255).astype(np.uint8)
+    out = (picture + random.normal(0, 8, picture.shape)).clip(0, 255).astype(np.uint8)
+    out.setflags(write=False)
+    return out
 
 
 def synset(split: str, c: int) -> str:

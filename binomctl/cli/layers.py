@@ -80,8 +80,8 @@ def _worded(found: Forecast) -> str:
 
     whole = timedelta(seconds=round(found.seconds))
     text = (
-        f"forecast: {found.steps:,} meta-steps of {found.step_ms:.3g} ms and {found.validations:,}"
-        f" validations of {found.validation_s:.3g} s take {whole} on this machine as it is now;"
+        f"forecast: {found.steps:,} meta-steps of {found.step_ms:,.1f} ms and {found.validations:,}"
+        f" validations of {found.validation_s:,.1f} s take {whole} on this machine as it is now;"
         f" tensors of {found.memory_bytes / 2**20:,.0f} MiB at a meta-step's peak"
     )
     return text + ("; compiled, as the run would be, steps are faster" if found.compiled else "")

@@ -19,6 +19,8 @@ from binomctl.problem.batch_norm import Statistics, measure, with_constants
 from binomctl.problem.record import Problem
 from binomctl.settings.config import Config
 
+ENOUGH = 4  # tasks for each thread, to tell which way of convolution is fastest
+
 
 def engine_of(
     config: Config,
@@ -85,10 +87,13 @@ def with_engine(problem: Problem, batch: EpisodeBatch) -> Problem:
     engine = make(config.engine.convolution)
     measured = not config.engine.deterministic
     if measured and traits_of(engine).convolves and config.engine.convolution == "auto":
-        tasks = [0] * config.training.meta_batch  # the same one: a measurement needs no more
+        B = config.training.meta_batch
+        if problem.device.type == "cpu":  # more tasks than this are more of the same there
+            B = min(B, ENOUGH * torch.get_num_threads())
+        tasks = [0] * B  # the same one: a measurement needs no more
         sets = (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)
         several = tuple(t[tasks] for t in sets)
-        chosen = measured_convolution(make, engine, problem.theta, several)
+        chosen = measured_convolution(engine, problem.theta, several)
         config = with_section(config, convolution=chosen)
         if chosen != engine.conv:
             engine = make(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,10 @@ class AnalyticEngine:
         x: Tensor | None = None,
     ) -> None:
         self._model = model
+        self._made: dict[str, Any] = {
+            "memory": memory, "order": order, "chunk": chunk, "threads": threads,
+            "precision": precision, "x": x,
+        }  # fmt: skip
         model = model.module if isinstance(model, Network) else model
         check_model(model)
         first = next(p for _, p in trainable(model))
@@ -100,6 +104,10 @@ class AnalyticEngine:
             few = 2 * torch.get_num_threads()
         count = threads or (torch.get_num_threads() if side_by_side else 1)
         self.chunks = Chunks(chunk, few, Workers(None, count if on_cpu else 1))
+
+    def done_by(self, conv: Convolution) -> AnalyticEngine:
+        """An engine of the same network that does its convolutions in another way."""
+        return AnalyticEngine(self._model, self.loss, conv=conv, **self._made)
 
     def under(self, loss: LossFunction) -> AnalyticEngine:
         """The same engine under another loss."""

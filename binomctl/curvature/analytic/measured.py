@@ -11,7 +11,6 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
@@ -34,23 +33,21 @@ CANDIDATES: dict[str, tuple[Convolution, ...]] = {
 """The first, an engine's default, is taken unless another one is clearly faster."""
 CLEARLY = 0.9
 ROUNDS, SECONDS = 5, 2.0
+HOPELESS = 2.5  # a first run is up to twice as slow as the next
 PATIENCE, ABANDONED = 30.0, 120.0
 """Seconds that another process's answer is waited for, and after which it will not come."""
 _LOG = logging.getLogger("binomctl")
 _NOTES = logging.getLogger("binomctl.notes")
 """What takes seconds, for the person who waits: the command line shows it."""
 
-Make = Callable[[Convolution], AnalyticEngine]
-
 
 def measured_convolution(
-    make: Make, first: AnalyticEngine, theta: Tensor, sets: tuple[Tensor, ...]
+    first: AnalyticEngine, theta: Tensor, sets: tuple[Tensor, ...]
 ) -> Convolution:
     """The way of convolution for steps on such sets, from the cache or measured now.
 
     Args:
-        make: an engine that does convolutions in a given way.
-        first: one that does them in the default way, which costs a check of its own to make.
+        first: an engine that does them in the default way.
         theta: parameters [d].
         sets: x_trn, y_trn, x_val, y_val of a meta-batch, each [B, N, ...].
     """
@@ -76,7 +73,7 @@ def measured_convolution(
     )
     try:
         default = candidates[0]
-        others = {c: make(c) for c in candidates[1:]}
+        others = {c: first.done_by(c) for c in candidates[1:]}
         milliseconds = _race({default: first, **others}, theta, sets)
         quickest = min(milliseconds, key=milliseconds.__getitem__, default=default)
         clear = milliseconds.get(quickest, 0) < CLEARLY * milliseconds.get(default, float("inf"))
@@ -133,7 +130,8 @@ def _race(
     engines: dict[Convolution, AnalyticEngine], theta: Tensor, sets: tuple[Tensor, ...]
 ) -> dict[Convolution, float]:
     """Milliseconds of an inner gradient, a product and a query gradient; the least of a few
-    rounds, in which all run in turn. An engine that runs out of memory drops out."""
+    rounds, in which all run in turn. An engine that runs out of memory drops out; one whose first
+    run is HOPELESS times as slow as the first engine's best keeps that time and runs no more."""
     x_trn, y_trn, x_val, y_val = sets
     phi = theta.expand(len(x_trn), -1)
     times: dict[Convolution, list[float]] = {}
@@ -148,18 +146,30 @@ def _race(
             torch.cuda.synchronize(theta.device)
         return 1e3 * (time.perf_counter() - start)
 
+    def timed(name: Convolution, *, warm_up: bool = False) -> None:
+        try:
+            taken = run(running[name])
+        except (RuntimeError, MemoryError, ResourceError) as error:
+            if not is_out_of_memory(error):
+                raise
+            running.pop(name)
+            times.pop(name, None)
+            return
+        if not warm_up:
+            times.setdefault(name, []).append(round(taken, 3))
+        elif times and taken > HOPELESS * min(min(of) for of in times.values()):
+            times[name] = [round(taken, 3)]
+            running.pop(name)
+
+    running = dict(engines)
     began = time.perf_counter()
-    for number in range(ROUNDS + 1):
-        for name, engine in list(engines.items()):
-            try:
-                taken = run(engine)
-            except (RuntimeError, MemoryError, ResourceError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                del engines[name]
-                continue
-            if number:  # the first warms up
-                times.setdefault(name, []).append(round(taken, 3))
-        if number and time.perf_counter() - began > SECONDS:
+    for name in engines:
+        timed(name, warm_up=True)
+        if name in running:
+            timed(name)
+    for _ in range(ROUNDS - 1):
+        if time.perf_counter() - began > SECONDS:
             break
-    return {name: min(of) for name, of in times.items() if name in engines}
+        for name in list(running):
+            timed(name)
+    return {name: min(of) for name, of in times.items()}
