@@ -17,8 +17,10 @@ from binomctl.errors import ConfigError
 from binomctl.problem.engines import engine_of
 from binomctl.problem.record import Problem
 
-TOLERANCE = 0.02
-"""Of the query gradient's relative error; bfloat16 has 8 bits of mantissa, 0.4% a rounding."""
+TOLERANCE = 0.1
+"""Of the query gradient's relative error. bfloat16 has 8 bits of mantissa, 0.4% a rounding; where a
+rounding turns a ReLU or a maximum around, a network's gradient is off by several percent (Conv4 on
+glyphs: 4 to 9%). Two meta-batches of one distribution differ by far more."""
 TRIES = 7
 KEY = "training.amp"
 
@@ -45,7 +47,7 @@ def in_bfloat16(problem: Problem) -> Engine:
     """The problem's engine with its query pass in bfloat16.
 
     Raises:
-        ConfigError: it is no faster here, or the query gradient is off by more than 2%, or what is
+        ConfigError: it is no faster here, or the query gradient is off by more than 10%, or what is
             asked for beside it excludes it.
     """
     if problem.config.dtype != "float32" or problem.frozen is not None:

@@ -170,7 +170,7 @@ class TrainingSection(_Section):
     amp: Literal["off", "bf16"] = Field(
         "off",
         description="bf16: the query pass in bfloat16, refused where it is no faster on this"
-        " machine or the query gradient is off by more than 2%",
+        " machine or the query gradient is off by more than 10%",
     )
 
 
@@ -223,7 +223,7 @@ class Config(_Section):
 
     seed: int = Field(0, ge=0, lt=2**63, description="of the weights and the task stream")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64"] = Field("float32", description="of all that is computed")
     pixels: Literal["unit", "raw"] = Field("unit", description="images in [0, 1] or [0, 255]")
     dataset: Choice = Choice(name="glyphs")
     model: Choice = Choice(name="conv4")

@@ -37,15 +37,14 @@ def test_a_plan_is_measured_and_near_what_was_predicted():
 
 
 def test_nothing_fits():
-    _, err = binomctl("profile", *QUICK, "--plan", "--time-budget", "1us", code=6)
+    out, err = binomctl("profile", *QUICK, "--plan", "--time-budget", "1us", "--json", code=6)
+    assert json.loads(out)["chosen"] is None
     assert "nothing fits the budget" in err
     assert "least memory" in err
-    out, _ = binomctl("profile", *QUICK, "--plan", "--time-budget", "1us", "--json", code=6)
-    assert json.loads(out)["chosen"] is None
 
 
 def test_the_best_is_the_least_expected_error_that_fits():
-    base = problem()
+    base = problem(profile__L="0-3")
     model = Model(*[fitted(10.0)] * 3, 0.0, 0.0, 1e6, 1e6, 1.0)
     errors = {"maml": 2e-8, "binom L=3": 1e-8, "trunc L=3": 3e-8, "trunc L=2": 0.3,
               "binom L=2": 0.4, "binom L=1": 2.0, "trunc L=1": 0.6, "fomaml": 0.8,
@@ -93,7 +92,7 @@ def test_the_command_trains_what_was_planned(tmp_path):
     (tmp_path / "own.yaml").write_text("adaptation: {alpha: 0.2}\n")
     files = [tmp_path / "own.yaml"]
     given = {"dataset.name": "sinusoid", "training.meta_batch": 3, "adaptation.K": 3}
-    settings, _ = load_config(files, given, ["model.hidden=[8]"])
+    settings, _ = load_config(files, given, ["model.width=8"])
     base = problem()
     model = Model(*[fitted(10.0)] * 3, 0.0, 0.0, 1e6, 1e6, 1.0)
     choice = next(c for c in choices(base, cases_of(base, "profile"), model)

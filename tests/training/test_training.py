@@ -100,7 +100,7 @@ def test_a_run_without_any_finite_validation_says_so(tmp_path):
     record = json.loads((run.path / "metrics.jsonl").read_text())
     assert record["validation_accuracy"] is None
     with pytest.raises(NonFiniteError, match="2 of 2 tasks is not finite"):
-        scores(p, run.path, run.checkpoints.load("last"), Asked("test", 2, 1, 0))
+        scores(p, run.path, [run.checkpoints.load("last")], Asked("test", 2, 1, 0))
 
 
 @dataclasses.dataclass(frozen=True)
