@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -136,10 +137,15 @@ def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def type_name(hint: Any) -> str:
-    """A type as users read it: int, float, 'a' | 'b'."""
-    if get_origin(hint) is not None and get_args(hint):
-        args = get_args(hint)
-        if all(isinstance(a, str) for a in args):
-            return " | ".join(repr(a) for a in args)
-        return str(hint).replace("typing.", "")
+    """A type as users read it: int, float, 'a' | 'b', list[float] | None."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return type_name(args[0])
+    if origin is Literal:
+        return " | ".join(repr(value) for value in args)
+    if origin in (Union, UnionType):
+        return " | ".join("None" if a is type(None) else type_name(a) for a in args)
+    if origin is not None and args:
+        listed = ", ".join("..." if a is ... else type_name(a) for a in args)
+        return f"{getattr(origin, '__name__', origin)}[{listed}]"
     return getattr(hint, "__name__", str(hint))

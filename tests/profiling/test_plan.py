@@ -12,6 +12,7 @@ from test_profile import QUICK, problem
 
 from binomctl.cli.plan import train_command
 from binomctl.errors import ConfigError
+from binomctl.problem.build import resolved
 from binomctl.problem.cases import cases_of
 from binomctl.profiling.budgets import size_of, time_of
 from binomctl.profiling.costs import Model
@@ -106,5 +107,5 @@ def test_the_command_trains_what_was_planned(tmp_path):
     assert trained.estimator.options["L"] == 2
     wanted = settings.model_copy(update={k: getattr(trained, k) for k in (
         "engine", "estimator", "training")})  # fmt: skip
-    assert trained == wanted
+    assert trained == resolved(wanted)
     assert trained.training.meta_batch == 3
