@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 from binomctl.errors import DataError
 from binomctl.images.divide import alternate, meta_dataset
 from binomctl.images.fewshot import FewShotImages
-from binomctl.images.layouts.folders import ALL
-from binomctl.images.store import ClassInfo, Index
+from binomctl.images.store import ALL, ClassInfo, Index
 from binomctl.options import option
 
 DIVISIONS = (
@@ -35,7 +34,7 @@ class Undivided(FewShotImages):
             raise DataError(
                 f"{self.recipe.name} has {len(classes)} classes here and {sum(self.counts)} as"
                 " published: its published division does not fit",
-                "Use --dataset image-folder for a part of it.",
+                "A part of it is a folder of images like any other; say how it is divided.",
             )
         if self.division == "alternate":
             return alternate(classes)

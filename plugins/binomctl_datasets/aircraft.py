@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from binomctl.images.layouts.folders import ALL, SplitFolders
+from binomctl.images.layouts.folders import SplitFolders
 from binomctl.images.layouts.listed import by_class
 from binomctl.images.layouts.records import sound
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Cropped, Missing, Shape, Source, SourceClass, places_to_look
+from binomctl.images.store import ALL
 from binomctl.images.undivided import Undivided
 from binomctl.options import plugin
 

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from binomctl.images.layouts.folders import ALL, ClassFolder, SplitFolders
+from binomctl.images.layouts.folders import ClassFolder, SplitFolders
 from binomctl.images.layouts.listed import by_class
 from binomctl.images.layouts.records import sound
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Missing, Shape, Source, places_to_look
+from binomctl.images.store import ALL
 from binomctl.images.undivided import Undivided
 from binomctl.options import option, plugin
 

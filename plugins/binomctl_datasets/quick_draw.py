@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from binomctl.images.layouts.folders import ALL, SplitFolders
+from binomctl.images.layouts.folders import SplitFolders
 from binomctl.images.layouts.records import sound
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Rows, Shape, Source, SourceClass, places_to_look
+from binomctl.images.store import ALL
 from binomctl.images.undivided import Undivided
 from binomctl.options import option, plugin
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from binomctl.images.layouts.folders import ALL, ClassFolder, SplitFolders
+from binomctl.images.layouts.folders import ClassFolder, SplitFolders
 from binomctl.images.recipe import Recipe
 from binomctl.images.sources import Shape
+from binomctl.images.store import ALL
 from binomctl.images.undivided import Undivided
 from binomctl.options import plugin
 

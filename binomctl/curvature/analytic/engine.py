@@ -72,10 +72,8 @@ class AnalyticEngine:
         x: Tensor | None = None,
     ) -> None:
         self._model = model
-        self._made: dict[str, Any] = {
-            "memory": memory, "order": order, "chunk": chunk, "threads": threads,
-            "precision": precision, "x": x,
-        }  # fmt: skip
+        self._made: dict[str, Any] = {"memory": memory, "order": order, "chunk": chunk}
+        self._made |= {"threads": threads, "precision": precision, "x": x}
         model = model.module if isinstance(model, Network) else model
         check_model(model)
         first = next(p for _, p in trainable(model))

@@ -16,6 +16,7 @@ from binomctl.images.sources import (
     images_in,
     places_to_look,
 )
+from binomctl.images.store import ALL
 
 SPLIT_NAMES = {
     "train": ("train", "meta_train", "meta-train", "base"),
@@ -23,8 +24,6 @@ SPLIT_NAMES = {
     "test": ("test", "meta_test", "meta-test", "novel"),
 }
 SYNSET = re.compile(r"n\d{8}$")
-ALL = "all"
-"""The split of classes that nobody has divided yet."""
 
 
 @dataclass(frozen=True)
