@@ -17,6 +17,7 @@ from binomctl.curvature.autograd import AutogradEngine, Batching, Memory
 from binomctl.curvature.choose import Kind
 from binomctl.curvature.criterion import Loss, check_outside
 from binomctl.curvature.handed_in import Part, batches
+from binomctl.curvature.outputs import rows
 from binomctl.curvature.prepared import Prepared
 from binomctl.curvature.unrolled import unrolled, unrolls
 from binomctl.episodes import EpisodeBatch
@@ -151,8 +152,8 @@ class MetaGradient:
 
     def _result(self, parts: list[Tensor]) -> Tensor:
         """Estimates [B, n] of parts of the tasks, as they are returned: finite, or refused."""
-        rows = parts[0] if len(parts) == 1 else torch.cat(parts)
-        found = rows if self._per_task else rows.mean(0)
+        tasks = parts[0] if len(parts) == 1 else torch.cat(parts)
+        found = tasks if self._per_task else tasks.mean(0)
         # In one pass and without a copy: the extremes of a tensor with a NaN are NaN.
         if found.numel() and not torch.stack(found.aminmax()).isfinite().all():
             raise NonFiniteError("the meta-gradient is not finite", "Lower alpha or K.")
@@ -160,6 +161,7 @@ class MetaGradient:
 
     def _part(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
         def compute(engine: Engine, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
+            self._asked.of(self.model, lambda: rows(batch.x_trn, 0))
             how = self._asked.adaptation(engine.layout, theta)
             if self._outer is None:
                 return self._computed(engine, theta, batch, how, None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from binomctl.contracts import (
     Adaptation,
@@ -21,6 +21,7 @@ from binomctl.contracts import (
 )
 from binomctl.errors import ConfigError
 from binomctl.flat import Layout
+from binomctl.heads import with_head
 from binomctl.pairs import check_pair
 from binomctl.ranges import check_count, check_positive
 from binomctl.settings import registry
@@ -89,6 +90,10 @@ class Asked:
             and made.expansion(K, alpha) == whole
             and not isinstance(made, Remembers)
         )
+
+    def of(self, model: nn.Module, inputs: Callable[[], Any]) -> None:
+        """Tell a rule that wants one what the head of its network is; once."""
+        self.made_rule = with_head(self.made_rule, model, inputs)
 
     def adaptation(self, layout: Layout, like: Tensor) -> Adaptation:
         """The inner loop on parameters of a layout, its m of like's type and device.

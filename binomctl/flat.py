@@ -52,6 +52,11 @@ class Layout:
         """The shape of one parameter."""
         return self.shapes[self.names.index(name)]
 
+    def last_module(self) -> tuple[str, ...]:
+        """The parameters of the module that was registered last: a head, where nobody knows."""
+        module = self.names[-1].rpartition(".")[0]
+        return tuple(n for n in self.names if n.rpartition(".")[0] == module)
+
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """The parameters whose names match any of the patterns (*, ?, [abc]).
 
@@ -64,6 +69,10 @@ class Layout:
                     f"the pattern '{pattern}' matches no parameter of the model",
                     f"Its parameters are {', '.join(self.names)}.",
                 )
+        return self.named_like(patterns)
+
+    def named_like(self, patterns: Sequence[str]) -> list[str]:
+        """The same, [] where nothing matches."""
         return [n for n in self.names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
 
     def mask(self, patterns: Sequence[str], like: Tensor) -> Tensor:

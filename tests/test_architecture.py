@@ -20,7 +20,7 @@ FLOORS = [
     ["contracts"],
     ["expansion", "curvature"],
     ["starting"],
-    ["adapt", "pairs", "settings"],
+    ["adapt", "heads", "pairs", "settings"],
     ["problem", "runs"],
     ["training"],
     ["analysis", "comparison", "profiling", "sweeps"],

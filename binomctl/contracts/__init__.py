@@ -34,6 +34,7 @@ from binomctl.contracts.inner import (
     Support,
     Trajectory,
     Update,
+    WantsHead,
 )
 from binomctl.contracts.tracker import Tracker, Tracking
 
@@ -70,4 +71,5 @@ __all__ = [
     "Tracking",
     "Trajectory",
     "Update",
+    "WantsHead",
 ]

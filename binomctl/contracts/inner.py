@@ -66,6 +66,18 @@ class Starts(Protocol):
         ...
 
 
+@runtime_checkable
+class WantsHead(Protocol):
+    """A rule that treats the network's head apart; whoever builds it for a network names it."""
+
+    head: Any
+    """None until it is known; what a user gave stays."""
+
+    def with_head(self, names: tuple[str, ...]) -> Rule:
+        """The same rule for a head with these parameters."""
+        ...
+
+
 class Update(Protocol):
     """An inner optimiser with S slots: a frozen dataclass whose fields are its options."""
 

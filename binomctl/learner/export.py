@@ -17,6 +17,7 @@ from binomctl.files.atomic import write_atomic
 from binomctl.learner.card import card
 from binomctl.learner.exported import Exported
 from binomctl.learner.source import source_of
+from binomctl.models.backbones import timm_arguments
 from binomctl.models.imported import arguments_of, find_network
 from binomctl.options import IMPORT, NAMING
 from binomctl.problem.tasks import scaled
@@ -150,10 +151,9 @@ def _loading(what: Exported, kind: Format, path: Path) -> str:
         making = f"{made}({given})"
     elif name == "timm":
         lines.append("import timm")
-        making = (
-            f'timm.create_model("{options["timm"]}", num_classes={what.out_dim},'
-            f" in_chans={what.in_shape[0]})"
-        )
+        known = timm_arguments(options["timm"], what.in_shape, what.out_dim)
+        given = ", ".join(f"{k}={v!r}" for k, v in known.items())
+        making = f'timm.create_model("{options["timm"]}", {given})'
     else:
         lines.append("import torchvision")
         making = (

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from binomctl.adapt import adapt, support_curvature, support_of
 from binomctl.contracts import Starts
+from binomctl.curvature.outputs import rows
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import DataError, NonFiniteError
 from binomctl.flat import initial_parameters
+from binomctl.heads import with_head
 from binomctl.learner.adapted import Adapted, module_at
 from binomctl.machine.devices import choose_device
 from binomctl.models import build_model
@@ -175,6 +177,7 @@ class Learner:
         batch = Tasks(given, config.seed, config.pixels, theta).place(task)
         engine = engine_of(config, model, loss, batch.x_trn[0], batch.y_trn[0], products=False)
         rule = registry.create("rule", config.rule.name, config.rule.options)
+        rule = with_head(rule, model, lambda: rows(batch.x_trn, 0))
         estimator = registry.create("estimator", config.estimator.name, config.estimator.options)
         how = config.adaptation.optimizer
         update = registry.create_update(how.name, how.options)

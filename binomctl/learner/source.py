@@ -10,6 +10,7 @@ HEADER = '''"""{title}"""
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 '''

@@ -36,12 +36,9 @@ class Timm:
         timm = _package("timm")
         channels = check_image("timm", in_shape, least=1)
         _check_name(self.timm, timm.list_models(), "timm")
-        sized = {"img_size": in_shape[1:]} if _takes_size(timm, self.timm) else {}
+        arguments = timm_arguments(self.timm, (channels, *in_shape[1:]), out_dim)
         return _made(
-            lambda: timm.create_model(
-                self.timm, pretrained=self.pretrained, num_classes=out_dim, in_chans=channels,
-                **sized,
-            ),
+            lambda: timm.create_model(self.timm, pretrained=self.pretrained, **arguments),
             self.timm, self.norm,
         )  # fmt: skip
 
@@ -91,6 +88,14 @@ def _made(make: Any, name: str, norm: Literal["batch", "frozen"]) -> nn.Module:
             f"{name} cannot be made: {type(error).__name__}: {reason}", key="model.name"
         ) from error
     return with_norm(network, norm)
+
+
+def timm_arguments(name: str, in_shape: tuple[int, ...], out_dim: int) -> dict[str, Any]:
+    """What timm.create_model is told for images [channels, height, width] and so many outputs."""
+    arguments: dict[str, Any] = {"num_classes": out_dim, "in_chans": in_shape[0]}
+    if _takes_size(_package("timm"), name):
+        arguments["img_size"] = tuple(in_shape[1:])
+    return arguments
 
 
 def _takes_size(timm: Any, name: str) -> bool:

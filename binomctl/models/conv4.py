@@ -9,10 +9,12 @@ from typing import Literal
 from torch import nn
 
 from binomctl.errors import ConfigError
+from binomctl.models.adaptable import FiLM, t_layer
 from binomctl.models.shapes import check_image
 from binomctl.options import option
 
 BLOCKS = 4
+FILM = 3  # the block whose features a context acts on
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,15 @@ class Conv4:
         " learn2learn: xavier, and gamma from U(0, 1), as its CNN4",
     )
 
+    context: int = option(0, "entries of a context that scales and shifts the third block's"
+                          " features (FiLM), for rule cavia; 0: none")  # fmt: skip
+    t_layers: bool = option(
+        False, "T-net: a 1x1 convolution, the identity at first, after each convolution"
+    )
+
     def __post_init__(self) -> None:
+        if self.context < 0:
+            raise ConfigError(f"context = {self.context} is negative")
         if self.filters < 1:
             raise ConfigError(f"filters = {self.filters} must be at least 1")
 
@@ -55,10 +65,15 @@ class Conv4:
             layers[f"conv{i}"] = nn.Conv2d(
                 channels, self.filters, 3, padding=1, stride=2 if strided else 1
             )
+            if self.t_layers:
+                square = nn.Conv2d(self.filters, self.filters, 1, bias=False)
+                layers[f"t{i}"] = t_layer(square)
             if first:
                 layers[f"pool{i}"] = nn.MaxPool2d(2, ceil_mode=True)
             if self.norm == "batch":
                 layers[f"norm{i}"] = self._norm()
+            if self.context and i == FILM:
+                layers["film"] = FiLM(self.context, self.filters)
             layers[f"relu{i}"] = nn.ReLU()
             if self.downsample == "pool":
                 layers[f"pool{i}"] = nn.MaxPool2d(2)

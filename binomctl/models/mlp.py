@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from torch import nn
 
 from binomctl.errors import ConfigError
+from binomctl.models.adaptable import Context, t_layer
 from binomctl.options import option
 
 
@@ -17,17 +19,35 @@ class MLP:
 
     width: int = option(40, "units per hidden layer")
     depth: int = option(2, "number of hidden layers")
+    context: int = option(0, "entries of a context beside the inputs, for rule cavia; 0: none")
+    t_layers: bool = option(False, "T-net: a linear map, the identity at first, after each layer")
 
     def __post_init__(self) -> None:
+        if self.context < 0:
+            raise ConfigError(f"context = {self.context} is negative")
         for name in ("width", "depth"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1")
 
     def build(self, in_shape: tuple[int, ...], out_dim: int) -> nn.Sequential:
         """The module, inputs [N, *in_shape] -> outputs [N, out_dim]."""
-        layers: list[nn.Module] = [nn.Flatten()] if len(in_shape) > 1 else []
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+
+        def add(layer: nn.Module, name: str = "") -> None:
+            layers[name or str(len(layers) - sum(n in named for n in layers))] = layer
+
+        named = {"context", *(f"t{i}" for i in range(self.depth))}
+        if len(in_shape) > 1:
+            add(nn.Flatten())
         width = math.prod(in_shape)
-        for _ in range(self.depth):
-            layers += [nn.Linear(width, self.width), nn.ReLU()]
+        if self.context:
+            add(Context(self.context), "context")
+            width += self.context
+        for i in range(self.depth):
+            add(nn.Linear(width, self.width))
             width = self.width
-        return nn.Sequential(*layers, nn.Linear(width, out_dim))
+            if self.t_layers:
+                add(t_layer(nn.Linear(width, width, bias=False)), f"t{i}")
+            add(nn.ReLU())
+        add(nn.Linear(width, out_dim))
+        return nn.Sequential(layers)

@@ -11,11 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binomctl.contracts import Engine, MadeOfOthers
+from binomctl.contracts import (
+    Adaptation,
+    Engine,
+    Estimator,
+    MadeOfOthers,
+    Proximal,
+    Remembers,
+)
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.precision import ieee_on_gpus
+from binomctl.curvature.outputs import rows
 from binomctl.errors import CheckpointError, ConfigError
 from binomctl.flat import initial_parameters
+from binomctl.heads import with_head
 from binomctl.machine.allocator import tune_allocator
 from binomctl.machine.devices import choose_device, run_deterministically
 from binomctl.models import MODELS, build_model
@@ -28,8 +37,10 @@ from binomctl.problem.checks import check_network, check_runs
 from binomctl.problem.datasets import build_dataset, choice_of, evaluation_dataset
 from binomctl.problem.engines import freeze, with_engine
 from binomctl.problem.record import Problem as Problem
+from binomctl.problem.tasks import Tasks
 from binomctl.settings import registry
-from binomctl.settings.config import Choice, Config
+from binomctl.settings.config import Config
+from binomctl.settings.section import Choice
 
 _NOTES = logging.getLogger("binomctl.notes")
 LARGE = 250_000
@@ -83,6 +94,8 @@ def build_problem(
             key="adaptation.statistics",
         )
     engine: Engine = AutogradEngine(model, dataset.loss)
+    tasks = Tasks(dataset, config.seed, config.pixels, initial_parameters(model))
+    rule = with_head(rule, model, lambda: _inputs(tasks))
     m = rule.initial(engine.layout)
     theta = initial_parameters(model)
     problem = Problem(
@@ -98,10 +111,45 @@ def build_problem(
     check_network(problem, batch)
     how = problem.inner_loop(problem.m, step=0)
     check_pair(estimator, config.estimator.name, how, config.rule.name)
+    problem = dataclasses.replace(problem, stages=_stages(problem, how))
     problem = freeze(problem) if config.adaptation.statistics == "frozen" else problem
     if config.training.amp == "bf16":
         problem = dataclasses.replace(problem, engine=in_bfloat16(problem))
     return problem
+
+
+def _stages(problem: Problem, how: Adaptation) -> tuple[tuple[int, Estimator], ...]:
+    """The estimators of training.order_annealing, in order.
+
+    Raises:
+        ConfigError: one that does not fit, that has a state, or whose end is not after the last's.
+    """
+    key, out, before = "training.order_annealing", [], 0
+    for stage in problem.config.training.order_annealing:
+        name = stage.estimator.name
+        made: Estimator = registry.create("estimator", name, stage.estimator.options)
+        made.steps(how.K)
+        check_pair(made, name, how, problem.config.rule.name)
+        if isinstance(made, Remembers | Proximal):
+            raise ConfigError(
+                f"'{name}' cannot be a stage: it has a state, or an inner loop of its own",
+                "Use fomaml, trunc or binom.",
+                key=key,
+            )
+        if stage.until <= before:
+            raise ConfigError(
+                f"the stage of '{name}' ends at {stage.until}, the one before it at {before}",
+                "Give them in order.",
+                key=key,
+            )
+        before = stage.until
+        out.append((stage.until, made))
+    return tuple(out)
+
+
+def _inputs(tasks: Tasks) -> Any:
+    """What the network sees of the first task."""
+    return rows(tasks.place(tasks.draw("train", range(1), 1, None)).x_trn, 0)
 
 
 def _initialise(model: nn.Module, config: Config) -> None:

@@ -19,9 +19,10 @@ from binomctl.options import has_option
 from binomctl.pairs import check_pair
 from binomctl.problem.record import Problem
 from binomctl.settings import registry
-from binomctl.settings.config import AnalysisSection, Choice, Config, ProfileSection
+from binomctl.settings.config import AnalysisSection, Config, ProfileSection
 from binomctl.settings.measured import SectionName
 from binomctl.settings.orders import orders
+from binomctl.settings.section import Choice
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from binomctl.contracts import Dataset
 from binomctl.errors import ConfigError
 from binomctl.options import has_option
 from binomctl.settings import registry
-from binomctl.settings.config import Choice, Config
+from binomctl.settings.config import Config
+from binomctl.settings.section import Choice
 
 
 def build_dataset(config: Config) -> Dataset:

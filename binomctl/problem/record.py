@@ -33,6 +33,15 @@ class Problem:
     m: Tensor
     frozen: Statistics | None = None
     update: Update | None = None
+    stages: tuple[tuple[int, Estimator], ...] = ()
+    """Other estimators, each until a meta-step: training.order_annealing."""
+
+    def at_step(self, step: int) -> Problem:
+        """The problem with the estimator of meta-step number `step`, from 0."""
+        for until, estimator in self.stages:
+            if step < until:
+                return replace(self, estimator=estimator, stages=())
+        return self
 
     @property
     def device(self) -> torch.device:

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from binomctl.settings.engine_section import EngineSection
+from binomctl.settings.section import Choice, Named, Section
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Choice(_Section):
-    """A plugin or model by name; every other key is one of its own options."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-Named = Annotated[Choice, BeforeValidator(lambda v: {"name": v} if isinstance(v, str) else v)]
-"""A choice, or its name alone."""
 Reduction = Literal["mean", "sum", "sum_per_shot"]
 """mean over a set's N examples; their sum; their sum over shots, as Finn et al.'s code has it."""
 
 
-class AdaptationSection(_Section):
+class AdaptationSection(Section):
     """The inner loop, equation (2b)."""
 
     K: int = Field(5, ge=1, description="inner gradient steps in meta-training")
@@ -73,63 +58,14 @@ class AdaptationSection(_Section):
         return data
 
 
-class EngineSection(_Section):
-    """How gradients and Hessian-vector products are computed."""
+class Stage(Section):
+    """An estimator for the first meta-steps."""
 
-    kind: Literal["auto", "analytic", "autograd"] = Field(
-        "auto", description="the layer algebra, autograd, or the first where it knows the network"
-    )
-    memory: Literal["store", "recompute"] = Field(
-        "store", description="keep the linearisations of the inner loop, or make them anew"
-    )
-    order: Literal["auto", "rows", "columns"] = Field(
-        "auto",
-        description="one linearisation at a time, or one level of the cascade at a time; auto:"
-        " rows on a CPU; columns on a GPU where the layer algebra runs",
-    )
-    batching: Literal["auto", "vmap", "loop", "alone"] = Field(
-        "auto",
-        description="autograd: the tasks of a meta-batch as one, one by one in threads, or alone"
-        " (parameters in place in backward passes too); auto: the first that agrees with the last",
-    )
-    convolution: Literal["auto", "blocks", "per-task", "together", "grouped", "products"] = Field(
-        "auto", description="of the layer algebra; auto: measured once per machine and shape"
-    )
-    precision: Literal["full", "tf32", "bf16"] = Field(
-        "full", description="of Hessian-vector products alone; error-analysis prints its cost"
-    )
-    task_chunk: int | None = Field(
-        None, ge=1, description="tasks through the layer algebra together; null: by their size"
-    )
-    threads: int | None = Field(
-        None, ge=1, description="chunks of tasks side by side on a CPU; null: as it suits them"
-    )
-    compile: Literal["auto", "on", "off"] = Field(
-        "auto",
-        description="torch.compile the meta-step of a network without convolutions; auto: from"
-        " 20,000 meta-steps on, when it pays for itself",
-    )
-    capture: Literal["auto", "on", "off"] = Field(
-        "auto",
-        description="the meta-step as a CUDA graph; auto: where the layer algebra runs on a GPU",
-    )
-    deterministic: bool = Field(
-        False,
-        description="nothing is chosen by a measurement, and CUDA runs its deterministic"
-        " algorithms: the same bits on machines of one kind",
-    )
-    allocator: Literal["tuned", "system"] = Field(
-        "tuned", description="tuned: glibc keeps freed blocks; see binomctl/machine/allocator.py"
-    )
-
-    @field_validator("compile", "capture", mode="before")
-    @classmethod
-    def _word(cls, value: Any) -> Any:
-        """YAML reads on and off as true and false."""
-        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+    until: int = Field(ge=1, description="the meta-step, from 0, at which it ends")
+    estimator: Named = Field(description="by name, or with its options")
 
 
-class TrainingSection(_Section):
+class TrainingSection(Section):
     """The outer loop."""
 
     steps: int = Field(250, ge=1, description="meta-steps")
@@ -167,6 +103,11 @@ class TrainingSection(_Section):
     task_chunk: int | None = Field(
         None, ge=1, description="tasks in memory together, of a meta-batch; null: all"
     )
+    order_annealing: list[Stage] = Field(
+        [],
+        description="other estimators first, fomaml or a low L say: [{until: 1000, estimator:"
+        " fomaml}]; the run's own from then on (MAML++)",
+    )
     amp: Literal["off", "bf16"] = Field(
         "off",
         description="bf16: the query pass in bfloat16, refused where it is no faster on this"
@@ -174,7 +115,7 @@ class TrainingSection(_Section):
     )
 
 
-class AnalysisSection(_Section):
+class AnalysisSection(Section):
     """What `binomctl error-analysis` measures."""
 
     estimators: list[str] = Field(
@@ -191,7 +132,7 @@ class AnalysisSection(_Section):
     estimates: bool = Field(False, description="ask each for an estimate of its own error too")
 
 
-class ProfileSection(_Section):
+class ProfileSection(Section):
     """What `binomctl profile` measures."""
 
     estimators: list[str] = Field(
@@ -204,7 +145,7 @@ class ProfileSection(_Section):
     )
 
 
-class EvaluationSection(_Section):
+class EvaluationSection(Section):
     """Validation and test."""
 
     tasks: int = Field(600, ge=2, description="test tasks")
@@ -218,7 +159,7 @@ class EvaluationSection(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """Everything that determines a run."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="of the weights and the task stream")

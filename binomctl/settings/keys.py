@@ -13,7 +13,8 @@ from binomctl.errors import ConfigError, unknown
 from binomctl.models import MODELS
 from binomctl.options import describe_options, type_name
 from binomctl.settings import registry
-from binomctl.settings.config import Choice, Config
+from binomctl.settings.config import Config
+from binomctl.settings.section import Choice
 
 PLUGINS: dict[str, registry.Kind] = {
     "dataset": "dataset", "estimator": "estimator", "rule": "rule", "adaptation.optimizer": "update"

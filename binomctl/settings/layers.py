@@ -13,7 +13,8 @@ from binomctl.errors import ConfigError
 from binomctl.files.yaml_source import DEEPEST, LARGEST, parse_value, read_yaml, shown
 from binomctl.options import NAMING
 from binomctl.settings import registry
-from binomctl.settings.config import AdaptationSection, Choice, Config
+from binomctl.settings.config import AdaptationSection, Config
+from binomctl.settings.section import Choice
 
 
 class Places(dict[str, str]):

@@ -10,7 +10,8 @@ from binomctl.errors import ConfigError
 from binomctl.options import has_option
 from binomctl.problem.datasets import build_dataset
 from binomctl.settings import registry
-from binomctl.settings.config import Choice, Config
+from binomctl.settings.config import Config
+from binomctl.settings.section import Choice
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ def _advance(
     total = None if flat is None else unpacked(problem, ranks.sum_(flat), size)
     update(problem, state, indices, batch, at, total)
     figures: dict[str, float] = {}
+    problem = problem.at_step(state.step - 1)
     if diagnose and problem.config.training.error_estimate:
         estimated = _estimated(problem, at, ranks, size)
         if estimated is not None:
@@ -155,7 +156,8 @@ def update(
         group["lr"] = learning_rate(training, state.step)
     state.optimizer.step()
     state.step += 1
-    state.memory = at.memory
+    if at.memory is not None:  # a stage before the run's own estimator has none to give
+        state.memory = at.memory
     if problem.config.adaptation.statistics == "per-step":
         assert at.adapted is not None
         new = step_statistics(problem, at.adapted.trajectory, batch)

@@ -70,10 +70,11 @@ def step_function(problem: Problem) -> StepFunction:
     def compute(
         theta: Tensor, m: Tensor, batch: EpisodeBatch, step: int = 0, memory: Memory | None = None
     ) -> Computed:
-        how = problem.adaptation(batch, m, step=step)
+        now = problem.at_step(step)
+        how = now.adaptation(batch, m, step=step)
         if chunk is not None and chunk < len(batch):
-            return _in_chunks(problem, theta, how, batch, chunk)
-        return run(problem, theta, how, batch, memory)
+            return _in_chunks(now, theta, how, batch, chunk)
+        return run(now, theta, how, batch, memory)
 
     return _captured(problem, compute) if captures(problem) else compute
 
@@ -209,6 +210,8 @@ def _changes(problem: Problem) -> str:
         return "an estimator that diagnoses itself, or mini-batches, are not "
     if isinstance(problem.estimator, Remembers):
         return "an estimator with a state is not "
+    if problem.stages:
+        return "an estimator that gives way to another is not "
     if isinstance(problem.rule, Starts):
         return "tasks that start elsewhere than at theta are not "
     if problem.config.adaptation.step_losses == "annealed":

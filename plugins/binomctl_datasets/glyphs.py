@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import platformdirs
@@ -49,7 +49,7 @@ SCRIPTS = {
     "test": ("ARMENIAN", "GEORGIAN"),
 }
 MAX_SHIFT = 2  # pixels, at 28x28; in proportion at other sizes
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 
 @plugin
@@ -91,7 +91,7 @@ class Glyphs(Classification):
         check_split(split, self.splits)
         need = self.shots + (self.queries or 0)
         loaded = _load(self.image_size)[split]
-        classes = [c for c in loaded if len(c) >= need]  # 12 to 16 faces each
+        classes = [c.images for c in loaded if len(c.images) >= need]  # 12 to 16 faces each
         if self.ways > len(loaded):
             raise DataError(
                 f"{self.ways}-way tasks need {self.ways} classes; split '{split}' of glyphs has"
@@ -99,7 +99,7 @@ class Glyphs(Classification):
                 "Lower dataset.ways.",
             )
         if self.ways > len(classes):
-            most = sorted(len(c) for c in loaded)[-self.ways]
+            most = sorted(len(c.images) for c in loaded)[-self.ways]
             raise DataError(
                 f"{self.shots} shots + {self.queries} queries = {need} images per class; of glyphs"
                 f" split '{split}' {len(classes)} classes have so many, {self.ways}-way tasks go up"
@@ -107,8 +107,7 @@ class Glyphs(Classification):
                 "Lower dataset.shots or the queries (training.queries, at test"
                 " evaluation.queries).",
             )
-        random = generator(self.seed, split, index)
-        chosen = random.choice(len(classes), self.ways, replace=False)
+        random, chosen = self._chosen(split, index, len(classes))
         rows = [random.permutation(len(classes[c]))[:need] for c in chosen]
         order = sampling.support_first(self.ways, need, self.shots)
         images = np.concatenate([classes[c][r] for c, r in zip(chosen, rows, strict=True)])[order]
@@ -122,13 +121,34 @@ class Glyphs(Classification):
             images = sampling.shift(images, shifts[order], reach)
         return sampling.to_episode(images, order // need, self.ways * self.shots)
 
+    def class_names(self, split: str, index: int) -> list[str]:
+        """The letters of the classes 0 .. ways - 1 of an episode, however they are turned."""
+        check_split(split, self.splits)
+        need = self.shots + (self.queries or 0)
+        names = [c.name for c in _load(self.image_size)[split] if len(c.images) >= need]
+        return [names[c] for c in self._chosen(split, index, len(names))[1]]
 
-Classes = dict[str, list[NDArray[np.uint8]]]
+    def _chosen(
+        self, split: str, index: int, n: int
+    ) -> tuple[np.random.Generator, NDArray[np.int64]]:
+        """The stream of an episode after its first draw, of its classes among n."""
+        random = generator(self.seed, split, index)
+        return random, random.choice(n, self.ways, replace=False)
+
+
+class Letter(NamedTuple):
+    """A class: its name in Unicode, and its images uint8 [faces, size, size]."""
+
+    name: str
+    images: NDArray[np.uint8]
+
+
+Classes = dict[str, list[Letter]]
 
 
 @lru_cache(maxsize=4)
 def _load(size: int) -> Classes:
-    """Images of every class, uint8 [faces, size, size], by split; rendered once, then cached."""
+    """The classes by split; rendered once, then cached."""
     from matplotlib import get_data_path
 
     fonts = Path(get_data_path()) / "fonts" / "ttf"
@@ -174,7 +194,7 @@ def _render(fonts: Path, size: int) -> Classes:
             if images[0].tobytes() in seen or not images.any(axis=(1, 2)).all():
                 continue
             seen.add(images[0].tobytes())
-            classes[split].append(images)
+            classes[split].append(Letter(unicodedata.name(chr(code)), images))
     return classes
 
 
@@ -204,17 +224,18 @@ def _read_cache(path: Path) -> Classes | None:
     """The cached images; None when there are none or the file cannot be trusted."""
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            images, owner = file["images"], file["owner"]
+            images, owner, names = file["images"], file["owner"], file["names"]
             starts = {split: file[split] for split in SCRIPTS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return {s: [images[owner == c] for c in starts[s]] for s in SCRIPTS}
+    return {s: [Letter(str(names[c]), images[owner == c]) for c in starts[s]] for s in SCRIPTS}
 
 
 def _write_cache(path: Path, classes: Classes) -> None:
     """Write beside the target, then rename: no reader ever sees half a file."""
-    flat = [images for split in SCRIPTS for images in classes[split]]
-    owner = np.repeat(np.arange(len(flat)), [len(i) for i in flat])
+    flat = [letter for split in SCRIPTS for letter in classes[split]]
+    owner = np.repeat(np.arange(len(flat)), [len(letter.images) for letter in flat])
+    images, names = (np.concatenate([one.images for one in flat]), [one.name for one in flat])
     bounds = np.cumsum([0, *(len(classes[s]) for s in SCRIPTS)])
     ranges = {s: np.arange(bounds[i], bounds[i + 1]) for i, s in enumerate(SCRIPTS)}
     try:
@@ -222,7 +243,7 @@ def _write_cache(path: Path, classes: Classes) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             np.savez_compressed(
-                file, allow_pickle=False, images=np.concatenate(flat), owner=owner, **ranges
+                file, allow_pickle=False, images=images, owner=owner, names=names, **ranges
             )
         os.replace(name, path)
     except OSError:

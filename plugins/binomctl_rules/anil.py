@@ -21,7 +21,7 @@ class ANIL:
     """
 
     head: tuple[str, ...] | None = option(
-        None, "patterns of the head's parameters; null: those of the last module"
+        None, "patterns of the head's parameters; null: the layer that the output comes from"
     )
 
     @property
@@ -32,6 +32,9 @@ class ANIL:
         layout.matching(self._head(layout))  # refuse a pattern that matches nothing
         return torch.empty(0)
 
+    def with_head(self, names: tuple[str, ...]) -> ANIL:
+        return ANIL(head=names)
+
     def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
         return v * layout.mask(self._head(layout), v)
 
@@ -39,7 +42,4 @@ class ANIL:
         return self.apply(m, v, layout)
 
     def _head(self, layout: Layout) -> tuple[str, ...]:
-        if self.head is not None:
-            return self.head
-        module = layout.names[-1].rpartition(".")[0]
-        return (f"{module}.*",) if module else layout.names[-1:]
+        return layout.last_module() if self.head is None else self.head

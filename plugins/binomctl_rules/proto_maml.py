@@ -25,7 +25,9 @@ class ProtoMAML:
     passes through the means to the body; the head's own theta is never used.
     """
 
-    head: str | None = option(None, "the head, a Linear layer by its name; null: the last module")
+    head: str | None = option(
+        None, "the head, a Linear layer by its name; null: the layer that the output comes from"
+    )
 
     @property
     def plain(self) -> bool:
@@ -34,6 +36,9 @@ class ProtoMAML:
     def initial(self, layout: Layout) -> Tensor:
         self._head(layout)
         return torch.empty(0)
+
+    def with_head(self, names: tuple[str, ...]) -> ProtoMAML:
+        return ProtoMAML(head=names[0].rpartition(".")[0])
 
     def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
         return v

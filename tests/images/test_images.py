@@ -256,7 +256,7 @@ def test_a_real_folder_of_images_is_learned(tmp_path):
         for number, faces in enumerate(glyphs._load(28)[split]):
             folder = tmp_path / "letters" / short / f"{split}{number:03d}"
             folder.mkdir(parents=True)
-            for i, face in enumerate(faces[:12]):
+            for i, face in enumerate(faces.images[:12]):
                 Image.fromarray(face).save(folder / f"{i:02d}.png")
     at = ["--root", tmp_path / "letters", "--set", "dataset.mode=L"]
     binomctl("data", "verify", "image-folder", *at, code=3)  # not prepared yet

@@ -47,13 +47,23 @@ def test_seed_and_split_change_the_episode():
 
 def test_glyph_splits_share_no_class_and_no_picture():
     classes = glyphs._load(28)
-    drawings = {s: {c[0].tobytes() for c in classes[s]} for s in classes}
+    drawings = {s: {c.images[0].tobytes() for c in classes[s]} for s in classes}
     assert len(classes["train"]) > 300
     assert len(classes["test"]) > 100
     for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
         assert not drawings[a] & drawings[b]
     scripts = [set(s) for s in glyphs.SCRIPTS.values()]
     assert not set.intersection(*scripts)
+
+
+def test_letters_have_the_names_of_unicode():
+    data = Glyphs(augment=False)
+    for i in range(5):
+        names, episode = data.class_names("test", i), data.episode("test", i)
+        letters = {c.name: c.images for c in glyphs._load(28)["test"]}
+        for name, image in zip(names, episode.x_trn, strict=True):
+            assert name.split()[0] in ("ARMENIAN", "GEORGIAN")
+            assert any(np.array_equal(image[0], face) for face in letters[name])
 
 
 def test_support_and_query_are_different_faces():
@@ -68,10 +78,14 @@ def test_support_and_query_are_different_faces():
 
 def test_the_cache_is_believed_only_when_whole(tmp_path):
     path = tmp_path / "g.npz"
-    classes = {s: [np.full((12, 8, 8), i, np.uint8)] for i, s in enumerate(glyphs.SCRIPTS)}
+    classes = {
+        s: [glyphs.Letter(f"letter {i}", np.full((12, 8, 8), i, np.uint8))]
+        for i, s in enumerate(glyphs.SCRIPTS)
+    }
     glyphs._write_cache(path, classes)
     read = glyphs._read_cache(path)
-    assert all(np.array_equal(read[s][0], classes[s][0]) for s in classes)
+    assert all(np.array_equal(read[s][0].images, classes[s][0].images) for s in classes)
+    assert [read[s][0].name for s in classes] == ["letter 0", "letter 1", "letter 2"]
     path.write_bytes(path.read_bytes()[:-40])
     assert glyphs._read_cache(path) is None
 

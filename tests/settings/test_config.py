@@ -18,6 +18,7 @@ from binomctl.settings.orders import orders
 CONFIG_DIR = Path(__file__).parents[2] / "configs"
 # table*.yaml are grids: tests/sweeps reads them.
 CONFIGS = sorted(p for p in CONFIG_DIR.glob("*.yaml") if not p.stem.startswith("table"))
+CONFIGS += sorted((CONFIG_DIR / "methods").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)

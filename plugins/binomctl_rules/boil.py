@@ -1,0 +1,44 @@
+"""BOIL: only the body adapts (Oh et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from binomctl.flat import Layout
+from binomctl.options import option, plugin
+
+
+@plugin
+@dataclass(frozen=True)
+class BOIL:
+    """Body only update in the inner loop: the head is meta-learned and stays (Oh et al. 2021).
+
+    M is the projection onto all parameters but the head's, the counterpart of ANIL.
+    """
+
+    head: tuple[str, ...] | None = option(
+        None, "patterns of the head's parameters; null: the layer that the output comes from"
+    )
+
+    @property
+    def plain(self) -> bool:
+        return False
+
+    def initial(self, layout: Layout) -> Tensor:
+        layout.matching(self._head(layout))  # refuse a pattern that matches nothing
+        return torch.empty(0)
+
+    def with_head(self, names: tuple[str, ...]) -> BOIL:
+        return BOIL(head=names)
+
+    def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        return v * (1 - layout.mask(self._head(layout), v))
+
+    def apply_transpose(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        return self.apply(m, v, layout)
+
+    def _head(self, layout: Layout) -> tuple[str, ...]:
+        return layout.last_module() if self.head is None else self.head

@@ -1,0 +1,344 @@
+"""Methods of the field on one inner loop: each against a dense float64 oracle of its own equations.
+
+The oracle writes out a method's start and step, takes dense Jacobians of both and dense Hessians,
+and sums the products of an expansion; exact MAML is checked by unrolled automatic differentiation
+besides, for the rule's meta-parameters too.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.functional import hessian, jacobian
+from torch.func import functional_call
+from torch.nn import functional as F
+
+import binomctl
+from binomctl.errors import ConfigError
+from binomctl.flat import Layout
+from binomctl.heads import head_of
+from binomctl.models import build_model
+from binomctl.settings import registry
+
+D = torch.float64
+B, K, ALPHA, WAYS = 2, 4, 0.1, 3
+
+
+class HeadFirst(nn.Module):
+    """The head is registered before the body, and a norm after both."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, WAYS)
+        self.body = nn.Linear(5, 4)
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.norm(self.body(x))))
+
+
+class WithContext(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.context = nn.Parameter(torch.zeros(2))
+        self.body = nn.Linear(7, 4)
+        self.head = nn.Linear(4, WAYS)
+
+    def forward(self, x):
+        x = torch.cat([x, self.context.expand(len(x), -1)], 1)
+        return self.head(torch.tanh(self.body(x)))
+
+
+def data():
+    torch.manual_seed(3)
+    x = torch.randn(2, B, 6, 5, dtype=D)
+    y = torch.arange(WAYS).repeat(2).expand(B, -1)
+    return x[0], y, x[1], y
+
+
+def model_of(cls):
+    torch.manual_seed(1)
+    model = cls().to(D)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    return model
+
+
+def parts_of(model, flat):
+    named = list(model.named_parameters())
+    split = flat.split([p.numel() for _, p in named])
+    return {n: v.view_as(p) for (n, p), v in zip(named, split, strict=True)}
+
+
+def join(model, parts):
+    return torch.cat([parts[n].reshape(-1) for n, _ in model.named_parameters()])
+
+
+def where(model, chosen):
+    """1 at the parameters whose names `chosen` accepts."""
+    return join(model, {n: torch.full_like(p, float(chosen(n)))
+                        for n, p in model.named_parameters()})  # fmt: skip
+
+
+# The methods, from their papers: (start(theta, m), step(k, m, phi, gamma)).
+
+
+def at_theta(model):
+    return lambda theta, m: theta
+
+
+def anil(model):
+    head = where(model, lambda n: n.startswith("head."))
+    return at_theta(model), lambda k, m, phi, gamma: phi - ALPHA * head * gamma
+
+
+def boil(model):
+    body = where(model, lambda n: not n.startswith("head."))
+    return at_theta(model), lambda k, m, phi, gamma: phi - ALPHA * body * gamma
+
+
+def unicorn(model, zero=False):
+    def start(theta, m):
+        parts = parts_of(model, theta)
+        for name in ("head.weight", "head.bias"):
+            first = parts[name][0] * (0 if zero else 1)
+            parts[name] = torch.stack([first] * WAYS)
+        return join(model, parts)
+
+    return start, lambda k, m, phi, gamma: phi - ALPHA * gamma
+
+
+def cavia(model):
+    context = where(model, lambda n: n == "context")
+    return (lambda theta, m: theta * (1 - context),
+            lambda k, m, phi, gamma: phi - ALPHA * context * gamma)  # fmt: skip
+
+
+def alfa(model):
+    shapes = [p.numel() for p in model.parameters()]
+    n = 2 * len(shapes)
+
+    def step(k, m, phi, gamma):
+        means = torch.stack([p.mean() for v in (gamma, phi) for p in v.split(shapes)])
+        W1, W2 = m[: n * n].view(n, n), m[n * n + n : 2 * n * n + n].view(n, n)
+        b1, b2 = m[n * n : n * n + n], m[2 * n * n + n :]
+        said = W2 @ torch.relu(W1 @ means + b1) + b2
+        out, at = [], 0
+        for i, size in enumerate(shapes):
+            rate, decay = ALPHA * (1 + said[i]), 1 - ALPHA * said[len(shapes) + i]
+            out.append(decay * phi[at : at + size] - rate * gamma[at : at + size])
+            at += size
+        return torch.cat(out)
+
+    return at_theta(model), step
+
+
+def maml_plus_plus(model):
+    named = list(model.named_parameters())
+
+    def step(k, m, phi, gamma):
+        n, before, after = len(named), parts_of(model, phi), {}
+        moves = m[K * n :].view(K, -1)[k]
+        slopes, at = parts_of(model, gamma), 0
+        for i, (name, p) in enumerate(named):
+            if "norm" in name:
+                after[name] = before[name] - ALPHA * moves[at : at + p.numel()].view_as(p)
+                at += p.numel()
+            else:
+                after[name] = before[name] - ALPHA * m[k * n + i] * slopes[name]
+        return join(model, after)
+
+    return at_theta(model), step
+
+
+METHODS = {
+    "anil": (HeadFirst, "anil", {}, anil),
+    "boil": (HeadFirst, "boil", {}, boil),
+    "unicorn": (HeadFirst, "unicorn", {}, unicorn),
+    "unicorn, zero": (HeadFirst, "unicorn", {"initial_head": "zero"},
+                      lambda model: unicorn(model, zero=True)),
+    "cavia": (WithContext, "cavia", {}, cavia),
+    "alfa": (HeadFirst, "alfa", {}, alfa),
+    "maml++": (HeadFirst, "maml++", {"steps": K}, maml_plus_plus),
+}  # fmt: skip
+ESTIMATORS = {
+    "maml": ({}, K, K), "fomaml": ({}, 0, K), "trunc": ({"L": 2}, 2, 2),
+    "binom": ({"L": 2}, 2, K), "hybrid": ({"L": 1, "C": 3}, 1, 3),
+}  # fmt: skip
+"""Options, order L, and how many of the last steps the expansion reaches."""
+
+
+def parameters_of(rule, model):
+    """m, away from where it starts."""
+    m = rule.initial(Layout.of(model)).to(D)
+    torch.manual_seed(9)
+    return m + 0.1 * torch.randn_like(m)
+
+
+def expansion(model, method, m, task, L, C):
+    """The estimate for theta of one task, densely."""
+    x_trn, y_trn, x_val, y_val = task
+    start, step = method
+
+    def loss(phi, x=x_trn, y=y_trn):
+        return F.cross_entropy(functional_call(model, parts_of(model, phi), (x,)), y)
+
+    theta = join(model, dict(model.named_parameters())).detach()
+    phi, factors = start(theta, m).detach(), []
+    for k in range(K):
+        at = phi.clone().requires_grad_()
+        (gamma,) = torch.autograd.grad(loss(at), at)
+        P, G = jacobian(lambda p, g, k=k: step(k, m, p, g), (phi, gamma))
+        factors.append((P, G @ hessian(loss, phi)))
+        phi = step(k, m, phi, gamma).detach()
+    at = phi.clone().requires_grad_()
+    (g,) = torch.autograd.grad(loss(at, x_val, y_val), at)
+    sums = [g] + [torch.zeros_like(g)] * L
+    for k in reversed(range(K)):
+        P, GH = factors[k]
+        reached = k >= K - C
+        sums = [P.T @ s + (GH.T @ sums[j - 1] if j and reached else 0) for j, s in enumerate(sums)]
+    return sum(sums) @ jacobian(lambda t: start(t, m), theta)
+
+
+def unrolled(model, method, m, task):
+    """The exact meta-gradients of theta and m of one task, by automatic differentiation."""
+    x_trn, y_trn, x_val, y_val = task
+    start, step = method
+    theta = join(model, dict(model.named_parameters())).detach().requires_grad_()
+    m = m.clone().requires_grad_()
+    phi = start(theta, m)
+    for k in range(K):
+        out = functional_call(model, parts_of(model, phi), (x_trn,))
+        (gamma,) = torch.autograd.grad(F.cross_entropy(out, y_trn), phi, create_graph=True)
+        phi = step(k, m, phi, gamma)
+    loss = F.cross_entropy(functional_call(model, parts_of(model, phi), (x_val,)), y_val)
+    return torch.autograd.grad(loss, (theta, m), allow_unused=True, materialize_grads=True)
+
+
+def ours(model, rule, m, episodes, estimator, **options):
+    found = binomctl.meta_gradient(
+        model, F.cross_entropy, episodes, estimator=estimator, rule=rule,
+        rule_parameters=m if len(m) else None, K=K, alpha=ALPHA, per_task=True,
+        allow_unused=True, **options,
+    )  # fmt: skip
+    flat = torch.cat([found[n].reshape(B, -1) for n, _ in model.named_parameters()], 1)
+    return flat, found.get("rule.m", torch.zeros(B, 0, dtype=D))
+
+
+@pytest.mark.parametrize("engine", ["auto", "autograd"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_under_every_expansion(name, estimator, engine):
+    cls, plugin, options, write = METHODS[name]
+    model, episodes = model_of(cls), data()
+    rule = registry.create("rule", plugin, options)
+    m = parameters_of(rule, model)
+    given, L, C = ESTIMATORS[estimator]
+    found, found_m = ours(model, rule, m, episodes, estimator, engine=engine, **given)
+    method = write(model)
+    tasks = list(zip(*episodes, strict=True))
+    wanted = torch.stack([expansion(model, method, m, task, L, C) for task in tasks])
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-9
+    if estimator == "maml":
+        exact, exact_m = (torch.stack(v) for v in zip(
+            *(unrolled(model, method, m, task) for task in tasks), strict=True))  # fmt: skip
+        assert float((found - exact).norm() / exact.norm()) < 1e-9
+        if len(m):
+            assert exact_m.norm() > 0
+            assert float((found_m - exact_m).norm() / exact_m.norm()) < 1e-9
+
+
+def test_unicorn_does_not_know_the_order_of_classes():
+    model, (x, y, x_val, y_val) = model_of(HeadFirst), data()
+    turned = torch.tensor([2, 0, 1])
+    rule = registry.create("rule", "unicorn", {})
+    empty = torch.zeros(0)
+    one, _ = ours(model, rule, empty, (x, y, x_val, y_val), "maml")
+    two, _ = ours(model, rule, empty, (x, turned[y], x_val, turned[y_val]), "maml")
+    assert torch.allclose(one, two, atol=1e-13)
+    gd = registry.create("rule", "gd", {})
+    three, _ = ours(model, gd, empty, (x, turned[y], x_val, turned[y_val]), "maml")
+    four, _ = ours(model, gd, empty, (x, y, x_val, y_val), "maml")
+    assert not torch.allclose(three, four, atol=1e-6)
+
+
+def test_methods_begin_at_plain_maml():
+    model, episodes, empty = model_of(HeadFirst), data(), torch.zeros(0)
+    plain, _ = ours(model, "gd", empty, episodes, "binom", L=2)
+    for name, options in (("alfa", {}), ("maml++", {"steps": K, "norms": ()})):
+        same, _ = ours(model, registry.create("rule", name, options), empty, episodes, "binom", L=2)
+        assert torch.allclose(same, plain, rtol=1e-12, atol=1e-14), name
+
+
+def test_sign_steps_are_exact_at_first_order():
+    model, episodes = model_of(HeadFirst), data()
+    exact, _ = ours(model, "gd", torch.zeros(0), episodes, "maml", optimizer="sign")
+    first, _ = ours(model, "gd", torch.zeros(0), episodes, "fomaml", optimizer="sign")
+    assert torch.equal(exact, first)
+    sign = at_theta(model), lambda k, m, phi, gamma: phi - ALPHA * gamma.sign()
+    tasks = zip(*episodes, strict=True)
+    wanted = torch.stack([unrolled(model, sign, torch.zeros(0), task)[0] for task in tasks])
+    assert torch.allclose(exact, wanted, atol=1e-13)
+
+
+class Tied(nn.Module):
+    """A head without a module of its own, scaled by a temperature."""
+
+    def __init__(self):
+        super().__init__()
+        self.prototypes = nn.Parameter(torch.randn(WAYS, 4))
+        self.body = nn.Linear(5, 4)
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return self.temperature * F.linear(F.normalize(self.body(x)), self.prototypes)
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.utils.parametrizations.weight_norm(nn.Linear(4, WAYS))
+        self.body = nn.Linear(5, 4)
+
+    def forward(self, x):
+        return {"logits": self.head(F.relu(self.body(x)))}
+
+
+@pytest.mark.parametrize(
+    ("cls", "wanted"),
+    [
+        (HeadFirst, {"head.weight", "head.bias"}),
+        (WithContext, {"head.weight", "head.bias"}),
+        (Tied, {"prototypes"}),
+        (Normed, {"head.bias", "head.parametrizations.weight.original0",
+                  "head.parametrizations.weight.original1"}),
+        (lambda: build_model("conv4", {"filters": 4}, (1, 16, 16), 3, 0),
+         {"head.weight", "head.bias"}),
+        (lambda: build_model("resnet12", {"filters": [2, 2, 2, 2]}, (1, 16, 16), 3, 0),
+         {"head.weight", "head.bias"}),
+    ],
+)  # fmt: skip
+def test_the_head_is_what_the_output_comes_from(cls, wanted):
+    model = cls()
+    images = isinstance(model, nn.Sequential) or hasattr(model, "layers")
+    x = torch.randn(3, *((1, 16, 16) if images else (5,)))
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    assert set(head_of(model, x)) == wanted
+    assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_what_a_method_needs_is_named():
+    model, episodes = model_of(HeadFirst), data()
+    for name, options, said in [
+        ("cavia", {}, "adapts parameters named context, .*the network has none"),
+        ("maml++", {"norms": ("*batchnorm*",)}, "the network has no norm"),
+        ("unicorn", {"head": ("head.weight", "body.weight")}, "begin with the axis of classes"),
+        ("boil", {"head": ("haed*",)}, "'haed\\*' matches no parameter"),
+    ]:
+        rule = registry.create("rule", name, options)
+        with pytest.raises(ConfigError, match=said):
+            ours(model, rule, torch.zeros(0), episodes, "maml")
