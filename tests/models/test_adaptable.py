@@ -51,8 +51,8 @@ def test_a_context_of_zeros_does_nothing_and_others_do(name):
 ])  # fmt: skip
 def test_methods_train_and_evaluate_and_leave(options, tmp_path):
     run = tmp_path / "run"
-    few = ["--steps", 2, "--meta-batch", 2, "--K", 2, "--set", "model.filters=4", "--size", 16,
-           "--set", "training.validate_every=1", "--set", "training.validation_tasks=2"]  # fmt: skip
+    few = ["--steps", 2, "--meta-batch", 2, "--K", 2, "--set", "model.filters=4", "--size", 16]
+    few += ["--set", "training.validate_every=1", "--set", "training.validation_tasks=2"]
     binomctl("train", *options, *few, "--out", run)
     out, _ = binomctl("eval", run, "--tasks", 4)
     assert "accuracy" in out
