@@ -39,7 +39,7 @@ class Conv4:
     )
 
     context: int = option(0, "entries of a context that scales and shifts the third block's"
-                          " features (FiLM), for rule cavia; 0: none")  # fmt: skip
+                          " features (FiLM), which alone adapts (CAVIA); 0: none")  # fmt: skip
     t_layers: bool = option(
         False, "T-net: a 1x1 convolution, the identity at first, after each convolution"
     )

@@ -19,7 +19,9 @@ class MLP:
 
     width: int = option(40, "units per hidden layer")
     depth: int = option(2, "number of hidden layers")
-    context: int = option(0, "entries of a context beside the inputs, for rule cavia; 0: none")
+    context: int = option(
+        0, "entries of a context beside the inputs, which alone adapts (CAVIA); 0: none"
+    )
     t_layers: bool = option(False, "T-net: a linear map, the identity at first, after each layer")
 
     def __post_init__(self) -> None:

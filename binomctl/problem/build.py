@@ -133,7 +133,7 @@ def _stages(problem: Problem, how: Adaptation) -> tuple[tuple[int, Estimator], .
         if isinstance(made, Remembers | Proximal):
             raise ConfigError(
                 f"'{name}' cannot be a stage: it has a state, or an inner loop of its own",
-                "Use fomaml, trunc or binom.",
+                "Use an expansion without a state: those of order 0 are first order.",
                 key=key,
             )
         if stage.until <= before:
