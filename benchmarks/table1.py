@@ -1,9 +1,14 @@
-"""Table 1 of BinomGBML on letters: the runs of a sweep compared, as a page and a kept result.
+"""Table 1 on letters: the runs of a sweep compared, as a page and a kept result.
 
     binomctl sweep configs/table1-glyphs.yaml --jobs 2
-    python benchmarks/table1.py sweeps/table1-glyphs [--tasks 100]
+    python benchmarks/table1.py SWEEP ... --tasks 100 --page
 
-Writes benchmarks/results/table1_glyphs.json (every method's configuration and seeds, every
+A night's sweep may be done in parts: every finished run's scores are kept in
+benchmarks/results/table1_runs.json, and `--rest FOLDER` writes the grid of the cells that are not:
+
+    python benchmarks/table1.py --rest /tmp/rest && binomctl sweep /tmp/rest/grid.yaml --jobs 2
+
+`--page` writes benchmarks/results/table1_glyphs.json (every method's configuration and seeds, every
 comparison) and the tables of docs/table1.md. Cells that are not done are left out.
 """
 
@@ -14,46 +19,118 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pages import put
 
-from binomctl.cli.comparing import Question, compared_runs
-from binomctl.comparison.methods import opened
-from binomctl.comparison.report import Section
+from binomctl.comparison.measure import Setting, asked_of_all, measured, settings
+from binomctl.comparison.methods import identity, methods, natural, opened, reference_of
+from binomctl.comparison.report import Scored, Section, compared
 from binomctl.comparison.tables import Table, details, markdown, overview
+from binomctl.episodes import ACCURACY
 from binomctl.machine.environment import environment
+from binomctl.problem.build import resolved
 from binomctl.runs.resuming import outcome
+from binomctl.settings.config import Config
+from binomctl.sweeps.grid import read_grid
 
 ROOT = Path(__file__).parents[1]
+GRID = ROOT / "configs/table1-glyphs.yaml"
+RUNS = ROOT / "benchmarks/results/table1_runs.json"
 RESULT = ROOT / "benchmarks/results/table1_glyphs.json"
 PAGE = ROOT / "docs/table1.md"
 
 
-def kept(section: Section) -> dict[str, Any]:
+def key_of(config: Config) -> str:
+    """What a run is, wherever it was computed."""
+    return json.dumps([identity(config), config.seed], sort_keys=True)
+
+
+def kept_runs() -> dict[str, dict[str, Any]]:
+    """The runs whose scores are known, by what they are."""
+    listed = json.loads(RUNS.read_text(encoding="utf-8"))["runs"] if RUNS.exists() else []
+    return {key_of(Config.model_validate(run["config"])): run for run in listed}
+
+
+def add(column: Setting, tasks: int | None, known: dict[str, dict[str, Any]]) -> None:
+    """The scores of a setting's finished runs."""
+    asked, _ = asked_of_all((config for _, config in column.runs), "test", tasks, None, 0)
+    for run, config in column.runs:
+        key = key_of(config)
+        if key not in known:
+            scored, _ = measured(run, config, None, asked, column.data)
+            known[key] = {
+                "name": run.path.name, "setting": column.label, "steps": asked.steps,
+                "tasks": asked.tasks, "scores": [round(v, 6) for v in scored.scores],
+                "seconds": scored.seconds, "step": scored.step,
+                "config": config.model_dump(mode="json"),
+            }  # fmt: skip
+
+
+def section(label: str, runs: list[dict[str, Any]]) -> Section:
+    """A setting's methods and their comparison."""
+    configs = {Path(r["name"]): Config.model_validate(r["config"]) for r in runs}
+    scores = {Path(r["name"]): Scored(r["scores"], r["seconds"], r["step"]) for r in runs}
+    found = methods(list(configs.items()))
+    asked, _ = asked_of_all(configs.values(), "test", runs[0]["tasks"], runs[0]["steps"], 0)
+    report = compared(found, reference_of(found, None), scores, ACCURACY, asked)
+    return Section(label, found, report | {"adaptation_steps": asked.steps})
+
+
+def kept(one: Section) -> dict[str, Any]:
     """A setting's comparison, with what was compared; runs by their folders' names."""
-    report = dict(section.report or {})
+    labels = {m.label: m.config.model_dump(mode="json") for m in one.methods}
+    report = dict(one.report or {})
     report["pairs"] = [
         {**pair, "run": Path(pair["run"]).name, "runs": [Path(p).name for p in pair["runs"]]}
         for pair in report["pairs"]
     ]
-    methods = {m.label: m.config.model_dump(mode="json") for m in section.methods}
-    return {"setting": section.label, "report": report, "configurations": methods}
+    return {"setting": one.label, "report": report, "configurations": labels}
+
+
+def write_rest(folder: Path, known: dict[str, dict[str, Any]]) -> None:
+    """A grid of the cells that are not known, each a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for cell in read_grid(GRID):
+        config = resolved(cell.config)
+        if key_of(config) not in known:
+            names.append(f"{cell.name}.yaml")
+            text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+            (folder / names[-1]).write_text(text, encoding="utf-8")
+    grid = {"methods": [{"config": name} for name in names]}
+    (folder / "grid.yaml").write_text(yaml.safe_dump(grid), encoding="utf-8")
+    print(f"{len(names)} cells are left")
 
 
 def main() -> None:
-    """Compare, keep, write."""
+    """Score, keep, compare, write."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("sweep", type=Path, nargs="+")
+    options.add_argument("sweep", type=Path, nargs="*")
     options.add_argument("--tasks", type=int, default=None)
+    options.add_argument("--rest", type=Path, default=None)
+    options.add_argument("--page", action="store_true", help="write the tables, too")
     given = options.parse_args()
+    known = kept_runs()
+    if given.rest is not None:
+        write_rest(given.rest, known)
+        return
     runs = [(run, c) for run, c in opened(given.sweep) if outcome(run.path) is not None]
-    sections = compared_runs(runs, Question(tasks=given.tasks))
+    for column in settings(runs, "test", 0):
+        add(column, given.tasks, known)
+    listed = sorted(known.values(), key=lambda run: natural(run["name"]))
+    about = {"command": f"python benchmarks/table1.py SWEEP --tasks {given.tasks}",
+             "environment": environment()}  # fmt: skip
+    whole = {"schema": "binomctl-benchmarks/table1-runs/1", **about, "runs": listed}
+    RUNS.write_text(json.dumps(whole) + "\n", encoding="utf-8")
+    print(f"{len(listed)} runs are kept")
+    if not given.page:
+        return
+    labels = sorted({run["setting"] for run in listed}, key=natural)
+    sections = [section(x, [run for run in listed if run["setting"] == x]) for x in labels]
     result = {
-        "schema": "binomctl-benchmarks/table1/1",
-        "command": f"python benchmarks/table1.py SWEEP --tasks {given.tasks}",
-        "environment": environment(),
-        "runs": len(runs),
-        "settings": [kept(section) for section in sections],
-    }
+        "schema": "binomctl-benchmarks/table1/1", **about, "runs": len(listed),
+        "settings": [kept(one) for one in sections],
+    }  # fmt: skip
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     table = overview(sections)
     put(PAGE, "overview", markdown("", table))

@@ -61,6 +61,10 @@ def evaluate(
     log_tasks: Annotated[
         Path | None, typer.Option(help="CSV of every task: its classes and its score.")
     ] = None,
+    reliability: Annotated[
+        Path | None,
+        typer.Option(help="Picture of how often answers of a confidence are right."),
+    ] = None,
     device: flags.DEVICE = None,
     trust: flags.TRUST = False,
     named: flags.IMPORT = None,
@@ -69,15 +73,18 @@ def evaluate(
 ) -> None:
     """Adapt a trained model to unseen tasks and report its accuracy or error with a 95% CI."""
     from binomctl.cli.console import hush
+    from binomctl.errors import ConfigError
     from binomctl.machine.ranks import joined
     from binomctl.runs import RunDirectory
 
-    check_outputs(log_tasks, force=force)
+    check_outputs(log_tasks, reliability, force=force)
     grid = Grid(
         numbers("ways", ways, 2), numbers("shots", shots, 1), numbers("queries", queries, 1),
         numbers("steps", steps, 1), numbers("seed", seed, 0),
         words("checkpoint", checkpoint, CHECKPOINTS), words("inference", inference, INFERENCES),
     )  # fmt: skip
+    if reliability is not None and not grid.single:
+        raise ConfigError("--reliability draws one evaluation", "Ask for one combination.")
     elsewhere = dataset_choice(dataset, assign)
     with joined() as ranks, ranks.alike():
         if not ranks.first:
@@ -95,6 +102,8 @@ def evaluate(
     if log_tasks is not None and ranks.first:
         head = [*COLUMNS, "task", "score", "classes"]
         write_csv(log_tasks, [head, *(row for _, rows in cells for row in rows)])
+    if reliability is not None and ranks.first:
+        _draw(results[0], reliability)
     if grid.single:
         _print_one(results[0], json_output)
     elif json_output:
@@ -116,6 +125,7 @@ def _print_one(result: dict[str, Any], json_output: bool) -> None:
         [
             ("run", f"{result['run']}, {_which(result)}"),
             (result["metric"], _worded(result)),
+            *_sureness(result),
             ("each task", ", ".join(task)),
             ("adaptation steps", str(result["adaptation_steps"])),
             *([("inference", INDUCTIVE)] if result["inference"] == "inductive" else []),
@@ -144,6 +154,31 @@ def _print_grid(run: Path, results: list[dict[str, Any]]) -> None:
     for result in results:
         table.add_row(*(str(result[k]) for k in varied), _worded(result))
     Console(highlight=False).print(table)
+
+
+def _sureness(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Negative log-likelihood and calibration error, of a classifier."""
+    from binomctl.reporting.intervals import MeanCI
+
+    if result["nll"] is None:
+        return []
+    nll = MeanCI(result["nll"]["mean"], result["nll"]["ci95"], result["n"])
+    found = result["calibration"]
+    error = f"{found['error']:.1%}, {len(found['bins'])} bins, {found['queries']:,} queries"
+    return [("NLL", nll.plain()), ("calibration error", error)]
+
+
+def _draw(one: dict[str, Any], path: Path) -> None:
+    from binomctl.errors import ConfigError
+    from binomctl.reporting.figure_reliability import draw_reliability
+    from binomctl.reporting.figures import check_suffix
+
+    if one["calibration"] is None:
+        raise ConfigError(
+            "--reliability draws a classifier that one process evaluates", "Leave it out."
+        )
+    title = f"{one['dataset']} {one['ways']}-way {one['shots']}-shot, {_which(one)}"
+    draw_reliability(one["calibration"], title, check_suffix(path))
 
 
 def _which(result: dict[str, Any]) -> str:

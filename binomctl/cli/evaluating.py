@@ -57,8 +57,8 @@ class Evaluation:
                 result = score(problem, self.run.path, members, asked, own)
                 result["checkpoint"] = named
                 place = [result[column] for column in COLUMNS]
-                names = self._class_names(problem, asked.seed, len(own))
-                pairs = enumerate(zip(own, names, strict=True))
+                names = self._class_names(problem, asked.seed, len(own.scores))
+                pairs = enumerate(zip(own.scores, names, strict=True))
                 yield result, [[*place, i, value, classes] for i, (value, classes) in pairs]
 
     def _members(self, which: str | None) -> tuple[list[Checkpoint], str]:

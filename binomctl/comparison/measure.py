@@ -121,7 +121,7 @@ def measured(
     report: Mapping[str, object] = outcome(run.path) or {}
     seconds = report.get("seconds", checkpoint.numbers.get("seconds"))
     took = float(seconds) if isinstance(seconds, int | float) else None
-    return Scored(found, took, checkpoint.step), note
+    return Scored(found.scores, took, checkpoint.step), note
 
 
 def unfinished(runs: Iterable[RunDirectory]) -> list[Path]:

@@ -31,7 +31,16 @@ class Asked:
     """Whether each query is predicted beside the support set alone."""
 
 
-def kept(run: Path, members: Sequence[Checkpoint], asked: Asked, data: str) -> list[float] | None:
+@dataclass(frozen=True)
+class Found:
+    """The score of every task; confidence: of a classifier how sure it is, by task, a record
+    {"nll", "bins"} each (binomctl/training/confidence.py)."""
+
+    scores: list[float]
+    confidence: list[dict[str, Any]] | None = None
+
+
+def kept(run: Path, members: Sequence[Checkpoint], asked: Asked, data: str) -> Found | None:
     """The scores of every task, in order; None where they were not kept, or of other data.
 
     Args:
@@ -44,8 +53,7 @@ def kept(run: Path, members: Sequence[Checkpoint], asked: Asked, data: str) -> l
         return None
     if record["of"] != _of(members, asked, data):
         return None
-    scores: list[float] = record["scores"]
-    return scores
+    return Found(record["scores"], record.get("confidence"))
 
 
 def every(run: Path, checkpoint: Checkpoint) -> list[tuple[Asked, list[float]]]:
@@ -62,13 +70,14 @@ def every(run: Path, checkpoint: Checkpoint) -> list[tuple[Asked, list[float]]]:
 
 
 def keep(
-    run: Path, members: Sequence[Checkpoint], asked: Asked, data: str, scores: list[float]
+    run: Path, members: Sequence[Checkpoint], asked: Asked, data: str, found: Found
 ) -> Path | None:
     """Write them; the file, or None where the folder cannot be written to."""
     path = _path(run, members, asked)
     with suppress(OSError, BinomctlError):
         path.parent.mkdir(exist_ok=True)
-        record = {"schema": SCHEMA, "of": _of(members, asked, data), "scores": scores}
+        record = {"schema": SCHEMA, "of": _of(members, asked, data), "scores": found.scores}
+        record |= {"confidence": found.confidence} if found.confidence else {}
         write_sealed(path, record)
         return path
     return None

@@ -18,6 +18,7 @@ from binomctl.machine.ranks import ALONE, Ranks
 from binomctl.problem.batch_norm import Statistics
 from binomctl.problem.engines import evaluation_engine
 from binomctl.problem.record import Problem
+from binomctl.training.confidence import Confidence, confidence_of
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,24 @@ def evaluate(
     *,
     inductive: bool = False,
 ) -> Iterator[float]:
-    """The metric of each task, in order of episode index, NaN where a prediction is not finite; no
-    second-order graph is built.
+    """The metric of each task, as `evaluated` gives it."""
+    found = evaluated(problem, ensemble, dataset, split, tasks, steps, ranks, inductive=inductive)
+    return (score for score, _ in found)
+
+
+def evaluated(
+    problem: Problem,
+    ensemble: Sequence[Trained],
+    dataset: Dataset,
+    split: str,
+    tasks: int,
+    steps: int,
+    ranks: Ranks = ALONE,
+    *,
+    inductive: bool = False,
+) -> Iterator[tuple[float, Confidence | None]]:
+    """The metric of each task, in order of episode index, NaN where a prediction is not finite, and
+    of a classifier that runs in one process how sure it is; no second-order graph is built.
 
     Ranks share the tasks by whole batches, so that each is computed beside the same others, to the
     same bits, however many ranks there are.
@@ -70,12 +87,16 @@ def evaluate(
         phi = trajectory.phi[:, -1]
         return _alone(engine, phi, batch) if inductive else engine.predict(phi, batch.x_val)
 
-    def scored(indices: range) -> Iterator[float]:
+    def scored(indices: range) -> Iterator[tuple[float, Confidence | None]]:
         batch = drawn.place(drawn.draw(split, indices, steps, size))
         found = [predicted(*pair, batch) for pair in zip(engines, ensemble, strict=True)]
         prediction = found[0] if len(found) == 1 else _mean(found, dataset.kind)
         for output, y in zip(prediction, batch.y_val, strict=True):
-            yield float(dataset.metric(output, y)) if _finite(output) else math.nan
+            if not _finite(output):
+                yield math.nan, None
+                continue
+            plain = ranks.world == 1 and _classifies(dataset, output, y)
+            yield float(dataset.metric(output, y)), confidence_of(output, y) if plain else None
 
     own = [range(a, min(a + chunk, tasks)) for a in ranks.mine(range(0, tasks, chunk))]
     if ranks.world == 1:
@@ -83,10 +104,10 @@ def evaluate(
             yield from scored(indices)
         return
     with ranks.alike():
-        flat = [score for indices in own for score in scored(indices)]
+        flat = [score for indices in own for score, _ in scored(indices)]
         values = torch.tensor(flat, dtype=torch.float64, device=problem.device)
         places = [i for indices in own for i in indices]
-    yield from ranks.whole(values, places, tasks).tolist()
+    yield from ((score, None) for score in ranks.whole(values, places, tasks).tolist())
 
 
 SIDE_BY_SIDE = 8  # queries that are predicted at once, each with parameters and a support set
@@ -107,8 +128,22 @@ def _alone(engine: Engine, phi: Tensor, batch: EpisodeBatch) -> Tensor:
 
 def _mean(found: Sequence[Any], kind: str) -> Any:
     """The members' mean: of their probabilities, or of their predictions of numbers."""
-    probabilities = kind == "classification"
-    return torch.stack([one.softmax(-1) if probabilities else one for one in found]).mean(0)
+    if kind != "classification":
+        return torch.stack(list(found)).mean(0)
+    # Logarithms of probabilities are logits of the same probabilities.
+    return torch.stack([one.softmax(-1) for one in found]).mean(0).log()
+
+
+def _classifies(dataset: Dataset, output: Any, y: Any) -> bool:
+    """Whether predictions are logits [M, classes] for class indices [M]."""
+    tensors = isinstance(output, Tensor) and isinstance(y, Tensor)
+    return (
+        dataset.kind == "classification"
+        and tensors
+        and output.dim() == 2
+        and y.dim() == 1
+        and not y.is_floating_point()
+    )
 
 
 def _finite(output: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from binomctl.problem.datasets import evaluation_dataset
 from binomctl.problem.record import Problem
 from binomctl.reporting.intervals import mean_ci95, standard_error
 from binomctl.runs import Checkpoint, RunDirectory
-from binomctl.runs.evaluations import Asked, keep, kept
+from binomctl.runs.evaluations import Asked, Found, keep, kept
 from binomctl.runs.provenance import fingerprint
 from binomctl.settings.config import Config
-from binomctl.training.evaluate import Trained, evaluate
+from binomctl.training.confidence import Confidence, calibration
+from binomctl.training.evaluate import Trained, evaluated
 from binomctl.training.head import restored
 
 
@@ -28,7 +30,7 @@ def scores(
     asked: Asked,
     ranks: Ranks = ALONE,
     trained: int | None = None,
-) -> list[float]:
+) -> Found:
     """The score of every task that is asked for, in order; those that were kept are taken, and
     those that were not are. Ranks share the tasks.
 
@@ -42,14 +44,17 @@ def scores(
     dataset = evaluation_dataset(problem.config, problem.dataset, asked.seed)
     data = fingerprint(dataset, [asked.split])
     # Several processes may see different files: they compute.
-    if ranks.world == 1 and (found := kept(run, checkpoints, asked, data)) is not None:
+    found = kept(run, checkpoints, asked, data) if ranks.world == 1 else None
+    if found is not None and (found.confidence or dataset.kind != "classification"):
         return found
     outputs = trained or problem.dataset.out_dim
     ensemble = [Trained(*restored(problem, one, outputs)) for one in checkpoints]
     split, tasks, steps = asked.split, asked.tasks, asked.steps
-    found = list(evaluate(problem, ensemble, dataset, split, tasks, steps, ranks,
-                          inductive=asked.inductive))  # fmt: skip
-    bad = [i for i, score in enumerate(found) if not math.isfinite(score)]
+    pairs = list(evaluated(problem, ensemble, dataset, split, tasks, steps, ranks,
+                           inductive=asked.inductive))  # fmt: skip
+    values, sure = [value for value, _ in pairs], [one for _, one in pairs if one is not None]
+    found = Found(values, [asdict(one) for one in sure] if len(sure) == len(pairs) else None)
+    bad = [i for i, value in enumerate(values) if not math.isfinite(value)]
     if bad:
         raise NonFiniteError(
             f"the {dataset.scored_by.name} of {len(bad)} of {tasks} tasks is not finite ({split}"
@@ -66,15 +71,16 @@ def score(
     run: Path,
     checkpoints: Sequence[Checkpoint],
     asked: Asked,
-    found: list[float],
+    found: Found,
 ) -> dict[str, Any]:
     """The mean score of a checkpoint, or of an ensemble, on the tasks that are asked for.
 
     Args:
-        found: the score of every task.
+        found: the score of every task, and how sure it is.
 
     Returns:
         {"schema", "run", "split", "metric", "mean", "ci95", "interval", "standard_error", "n",
+        "nll", "calibration" (null of what is no classifier),
         "ways", "shots", "queries", "adaptation_steps", "statistics", "inference", "seed",
         "checkpoint_step", "members"}; ways, shots and queries as far as the data set has such
         options; statistics are batch norm's, null without batch norm; checkpoint_step is the
@@ -82,7 +88,9 @@ def score(
     """
     dataset = evaluation_dataset(problem.config, problem.dataset, asked.seed)
     interval = problem.config.evaluation.interval
-    value = mean_ci95(found, interval)
+    value = mean_ci95(found.scores, interval)
+    sure = None if found.confidence is None else [Confidence(**one) for one in found.confidence]
+    nll = None if sure is None else mean_ci95([one.nll for one in sure], interval)
     return {
         "schema": "binomctl/eval/1",
         "run": str(run),
@@ -93,8 +101,10 @@ def score(
         "mean": value.mean,
         "ci95": value.ci95,
         "interval": interval,
-        "standard_error": standard_error(found),
+        "standard_error": standard_error(found.scores),
         "n": value.n,
+        "nll": None if nll is None else {"mean": nll.mean, "ci95": nll.ci95},
+        "calibration": None if sure is None else calibration(sure),
         **{name: getattr(dataset, name, None) for name in ("ways", "shots", "queries")},
         "adaptation_steps": asked.steps,
         "statistics": problem.config.adaptation.statistics if norm_layers(problem.model) else None,

@@ -129,8 +129,9 @@ def by_hand(run, i, members, inductive):
                 probabilities.append(torch.stack(rows).softmax(-1))
             else:
                 probabilities.append(adapted.module(scale[1]).softmax(-1))
-    found = torch.stack(probabilities).mean(0).argmax(-1)
-    return float((found == e.y_val).double().mean())
+    found = torch.stack(probabilities).mean(0)
+    nll = -found[range(len(found)), e.y_val].log().mean()
+    return float((found.argmax(-1) == e.y_val).double().mean()), float(nll)
 
 
 def test_inductive_and_ensembles_are_what_torch_gives(run):
@@ -144,13 +145,20 @@ def test_inductive_and_ensembles_are_what_torch_gives(run):
     for result in results:
         members = best if result["checkpoint"] == "best" else every
         inductive = result["inference"] == "inductive"
-        wanted = np.mean([by_hand(run, i, members, inductive) for i in range(5)])
-        assert result["mean"] == pytest.approx(wanted, abs=1e-12), result
+        wanted = np.mean([by_hand(run, i, members, inductive) for i in range(5)], 0)
+        assert result["mean"] == pytest.approx(wanted[0], abs=1e-12), result
+        assert result["nll"]["mean"] == pytest.approx(wanted[1], rel=1e-9)
+        assert result["calibration"]["queries"] == 5 * 25
     assert len({r["mean"] for r in results}) > 1
     assert {r["members"] for r in results} == {1, 2}
     table, _ = binomctl("eval", run, "--tasks", 2, "--inference", "inductive", "--checkpoint",
                         "ensemble")  # fmt: skip
     assert "each query beside the support set alone" in table
     assert "ensemble of 2 checkpoints" in table
+    table, _ = binomctl("eval", run, "--tasks", 3, "--reliability", "r.png")
+    assert "calibration error" in table
+    assert Image.open("r.png").width > 300
+    _, err = binomctl("eval", run, "--tasks", 3, "--reliability", "s.png", "--steps", "1,2", code=2)
+    assert "draws one evaluation" in err
     _, err = binomctl("eval", run, "--inference", "inductively", code=2)
     assert "Did you mean 'inductive'" in err

@@ -58,7 +58,7 @@ def test_it_scores_its_own_tasks_as_eval_does(run_of, name):
     asked = Asked("test", 4, 3, 0)
     scores = kept(run, [RunDirectory.open(run).checkpoints.load("best")], asked,
                   fingerprint(problem_data, ["test"]))  # fmt: skip
-    for i, score in enumerate(scores):
+    for i, score in enumerate(scores.scores):
         e = problem_data.episode("test", i)
         answer = learner.adapt(e.x_trn, e.y_trn).predict(e.x_val)
         assert float(problem_data.metric(answer, e.y_val)) == pytest.approx(score, rel=1e-9)
