@@ -11,6 +11,16 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def as_many_op_threads_as_before():
+    """A test that asks for more leaves none to the next: two workers of two threads each wait for
+    one another on two cores, and tiny networks then take five times as long."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture
 def one_op_thread():
     """Tiny networks: threads cost them more than they give, and bits do not depend on how many."""

@@ -154,10 +154,11 @@ def test_inductive_and_ensembles_are_what_torch_gives(run):
     table, _ = binomctl("eval", run, "--tasks", 2, "--inference", "inductive", "--checkpoint",
                         "ensemble")  # fmt: skip
     assert "each query beside the support set alone" in table
-    assert "ensemble of 2 checkpoints" in table
+    assert "ensemble of 2 checkpoints" in " ".join(table.split())
     table, _ = binomctl("eval", run, "--tasks", 3, "--reliability", "r.png")
     assert "calibration error" in table
-    assert Image.open("r.png").width > 300
+    with Image.open("r.png") as picture:
+        assert picture.width > 300
     _, err = binomctl("eval", run, "--tasks", 3, "--reliability", "s.png", "--steps", "1,2", code=2)
     assert "draws one evaluation" in err
     _, err = binomctl("eval", run, "--inference", "inductively", code=2)
