@@ -12,6 +12,7 @@ import pickle
 import shutil
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -249,7 +250,22 @@ LAYOUTS = {
     ("fc100", "MetaOptNet, learn2learn: pickles of data and labels"): fc100,
     ("image-folder", "folders: {train,val,test}/<class>/*"): folders,
 }
+
+
+def in_folders(name: str) -> Callable[[Path], None]:
+    """{train,val,test}/<class>/* in a folder of the data set's name."""
+    return lambda root: folders(root / name, size=32)
+
+
 ONE_OF_EACH = {
+    "cub": in_folders("cub"),
+    "cars": in_folders("cars"),
+    "aircraft": in_folders("aircraft"),
+    "vgg-flower": in_folders("vgg_flower"),
+    "fungi": in_folders("fungi"),
+    "textures": in_folders("dtd"),
+    "quick-draw": in_folders("quickdraw"),
+    "meta-album": lambda root: folders(root, size=32),
     "mini-imagenet": mini_learn2learn,
     "learn2learn": mini_learn2learn,
     "tiered-imagenet": tiered_png,

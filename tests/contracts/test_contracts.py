@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import layouts
 import pytest
 import torch
+from binomctl_datasets.glyphs import Glyphs
+from binomctl_datasets.random_images import RandomImages
 from binomctl_datasets.sinusoid import Sinusoid
 from binomctl_estimators.binomial import BinomMAML
 from binomctl_estimators.fomaml import FOMAML
@@ -28,9 +30,13 @@ def test_every_estimator(name):
     check_estimator(registry.load("estimator", name))
 
 
+NEEDS = {"cavia": {"context": ["0.bias"]}, "maml++": {"norms": ["0.bias"]}}
+"""Options of rules that look for parameters the checks' network calls otherwise."""
+
+
 @pytest.mark.parametrize("name", registry.names("rule"))
 def test_every_rule(name):
-    check_rule(registry.load("rule", name))
+    check_rule(registry.load("rule", name), NEEDS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", registry.names("update"))
@@ -57,6 +63,10 @@ def test_rules_and_updates_with_options(kind, name, options):
 @pytest.mark.parametrize("name", registry.names("dataset"))
 def test_every_dataset(name, tmp_path):
     cls = registry.load("dataset", name)
+    if hasattr(cls, "composed_of"):
+        members = (Glyphs(), RandomImages())
+        check_dataset(cls, {"of": members, "image_size": 16, "mode": "L", "queries": 2})
+        return
     if not has_option(cls, "root"):
         check_dataset(cls)
         return
