@@ -6,11 +6,11 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,9 @@ class FewShotImages(Classification, ABC):
         None, "folder of the files, or of the prepared data; null: $BINOMCTL_DATA"
     )
     image_size: int | None = option(None, "height and width in pixels; null: the data set's own")
+    mode: Literal["RGB", "L"] | None = option(
+        None, "colour, or L: grey; null: as the data set's images are"
+    )
     flip: bool = option(False, "in meta-training, mirror each image with probability 1/2")
     crop: int = option(0, "in meta-training, shift each image by up to so many pixels")
     varied: bool = option(
@@ -102,7 +105,7 @@ class FewShotImages(Classification, ABC):
     @property
     def in_shape(self) -> tuple[int, ...]:
         height, width, channels = _store(self).index.shape
-        return (channels, height, width)
+        return (sampling.channels_of(self.mode, channels), height, width)
 
     def episode(self, split: str, index: int) -> Episode:
         """A task's images, support first, class by class; uint8 pixels [N, C, H, W]."""
@@ -110,7 +113,9 @@ class FewShotImages(Classification, ABC):
         images = _store(self).images[drawn.rows]
         if split == "train":
             images = self._augment(images, drawn, random)
-        return sampling.to_episode(images, drawn.owners, drawn.support)
+        episode = sampling.to_episode(images, drawn.owners, drawn.support)
+        x_trn, x_val = (sampling.in_mode(x, self.mode) for x in (episode.x_trn, episode.x_val))
+        return replace(episode, x_trn=x_trn, x_val=x_val)
 
     def class_names(self, split: str, index: int) -> list[str]:
         """The names of the classes 0 .. ways - 1 of an episode."""

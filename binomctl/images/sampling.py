@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from binomctl.episodes import Episode
 
@@ -67,6 +68,26 @@ def shift(images: NDArray[np.uint8], shifts: NDArray[np.int64], reach: int) -> N
             max(0, down) : H - max(0, -down), max(0, right) : W - max(0, -right)
         ]
     return out
+
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's grey
+
+
+def in_mode(x: Tensor, mode: str | None) -> Tensor:
+    """Images [N, C, H, W] with the channels of "RGB" or "L": grey ones repeated, colours weighed;
+    None: as they are."""
+    if mode == "RGB" and x.shape[1] == 1:
+        return x.expand(-1, 3, -1, -1)
+    if mode == "L" and x.shape[1] == 3:
+        weights = torch.tensor(LUMA, device=x.device)[:, None, None]
+        grey = (x.float() * weights).sum(1, keepdim=True)
+        return (grey if x.is_floating_point() else grey.round()).to(x.dtype)
+    return x
+
+
+def channels_of(mode: str | None, own: int) -> int:
+    """How many channels images have in a mode."""
+    return own if mode is None else 3 if mode == "RGB" else 1
 
 
 def to_episode(images: NDArray[np.uint8], owners: NDArray[np.int64], support: int) -> Episode:

@@ -77,7 +77,8 @@ def check_shape(config: Config, in_shape: tuple[int, ...]) -> None:
         raise ConfigError(
             f"the network takes examples of {list(in_shape)}, '{config.dataset.name}' has"
             f" {list(found)}",
-            "Give the size or the mode it was trained on: --set dataset.image_size=N.",
+            "Give the size it was trained on, --set dataset.image_size=N, and its channels,"
+            " --set dataset.mode=RGB or L, where the data set has these options.",
             key="dataset.name",
         )
 

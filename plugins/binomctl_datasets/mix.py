@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
 from binomctl.contracts import Dataset, NamesClasses
 from binomctl.episodes import Episode, check_split, generator
 from binomctl.errors import ConfigError
 from binomctl.images.classification import Classification, at_least
+from binomctl.images.sampling import channels_of, in_mode
 from binomctl.options import has_option, option, plugin
 
 SPLITS = ("train", "validation", "test")
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's grey
 
 
 @plugin
@@ -99,15 +96,15 @@ class Mix(Classification):
         return shapes[0]
 
     def _shaped(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if self.mode is None or len(shape) != 3:
-            return shape
-        return (3 if self.mode == "RGB" else 1, *shape[1:])
+        return (channels_of(self.mode, shape[0]), *shape[1:]) if len(shape) == 3 else shape
 
     def episode(self, split: str, index: int) -> Episode:
         """The episode of the same number of a data set drawn by weight."""
         check_split(split, self.splits)
         own = self.member(split, index).episode(split, index)
-        return dataclasses.replace(own, x_trn=self._mode(own.x_trn), x_val=self._mode(own.x_val))
+        return dataclasses.replace(
+            own, x_trn=in_mode(own.x_trn, self.mode), x_val=in_mode(own.x_val, self.mode)
+        )
 
     def member(self, split: str, index: int) -> Dataset:
         """The data set that an episode is of."""
@@ -122,13 +119,3 @@ class Mix(Classification):
         kind = type(member).__name__
         known = member.class_names(split, index) if isinstance(member, NamesClasses) else None
         return [f"{kind} {name}" for name in known or range(self.ways)]
-
-    def _mode(self, x: Tensor) -> Tensor:
-        """Images uint8 [N, C, H, W] with the channels of `mode`."""
-        if self.mode == "RGB" and x.shape[1] == 1:
-            return x.expand(-1, 3, -1, -1)
-        if self.mode == "L" and x.shape[1] == 3:
-            weights = torch.tensor(LUMA, device=x.device)[:, None, None]
-            grey = (x.float() * weights).sum(1, keepdim=True)
-            return (grey if x.is_floating_point() else grey.round()).to(x.dtype)
-        return x

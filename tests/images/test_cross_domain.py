@@ -85,6 +85,34 @@ def test_cub(tmp_path):
     assert "200 classes and 400 images" in verify(store, recipe.reference)[1][0]
 
 
+def test_colours_become_grey_and_grey_ones_colours(tmp_path):
+    class_folder(tmp_path / "data", [f"{c}" for c in range(20)])
+    colour = ImageFolder(root=str(tmp_path / "data"), **SMALL)
+    prepare(colour.recipe, colour.folder())
+    grey = MetaAlbum(root=str(tmp_path / "data"), mode="L", **SMALL)
+    assert grey.recipe.shape.mode == "L"  # of one's own folder it is the prepared form's
+    prepare(grey.recipe, grey.folder())
+    assert grey.episode("train", 0).x_trn.shape[1:] == grey.in_shape == (1, 8, 8)
+    names = [f"{i:03d}.Bird" for i in range(1, 201)]
+    class_folder(tmp_path / "cub" / "images", names)
+    birds = CUB(root=str(tmp_path / "cub"), **SMALL)
+    prepare(birds.recipe, birds.folder())
+    dull = CUB(root=str(tmp_path / "cub"), mode="L", **SMALL)  # the same prepared form
+    assert dull.in_shape == (1, 8, 8)
+    one, other = birds.episode("test", 0), dull.episode("test", 0)
+    for colours, found in zip(one.x_val, other.x_val, strict=True):
+        wanted = np.asarray(Image.fromarray(colours.permute(1, 2, 0).numpy()).convert("L"))
+        assert np.abs(found[0].numpy().astype(int) - wanted).max() <= 1
+    sketches = QuickDraw(root=str(tmp_path / "qd"), mode="RGB", ways=3, queries=1)
+    (tmp_path / "qd").mkdir()
+    for c in range(345):
+        np.save(tmp_path / "qd" / f"{c:03d}.npy", np.full((3, 784), c % 256, np.uint8))
+    prepare(sketches.recipe, sketches.folder())
+    x = sketches.episode("test", 0).x_trn
+    assert x.shape[1:] == sketches.in_shape == (3, 28, 28)
+    assert bool((x[:, 0] == x[:, 2]).all())
+
+
 def test_a_part_of_a_published_data_set_is_not_divided_as_if_it_were_all(tmp_path):
     class_folder(tmp_path / "images", ["001.a", "002.b", "003.c"])
     with pytest.raises(DataError, match="3 classes here and 200 as published"):
@@ -215,6 +243,23 @@ def test_meta_album(tmp_path):
     store, divided = drawn(MetaAlbum(root=str(tmp_path), **SMALL))
     assert store.index.total == 60
     assert [len(divided[s]) for s in ("train", "validation", "test")] == [13, 3, 4]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("head", ["", "label{}file{}more"])
+def test_tables_as_people_have_them(tmp_path, separator, head):
+    """Without a head, with columns in another order, a mark of bytes, Windows' ends of lines."""
+    lines = [head.format(separator, separator)] if head else []
+    for i in range(6):
+        picture(tmp_path / "images" / "a" / f"{i}.png", i)
+        row = [f"{i % 3}", f"a/{i}.png", "x"] if head else [f"a/{i}.png", f"{i % 3}"]
+        lines.append(separator.join(row))
+    (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    store = prepare(ImageFolder(root=str(tmp_path), image_size=8).recipe, tmp_path)
+    assert [(c.name, c.count) for c in store.index.splits["all"]] == [("0", 2), ("1", 2), ("2", 2)]
+    (tmp_path / "labels.csv").write_text("filename,label\n0.png,a\nalone\n")
+    with pytest.raises(DamagedFile, match="the line 'alone' has one column"):
+        prepare(ImageFolder(root=str(tmp_path), image_size=9).recipe, tmp_path)
 
 
 def test_broken_pictures_of_tables_are_left_out_too(tmp_path):

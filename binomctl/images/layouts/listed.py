@@ -41,13 +41,19 @@ class CsvTables:
 
 
 def csv_pairs(path: Path) -> list[tuple[str, str]]:
-    """(file, class) of every row; columns by their names, the first two where none is known.
+    """(file, class) of every row, separated by commas, semicolons or tabs; columns by their names,
+    the first two where none is known.
 
     Raises:
         DamagedFile: it is no CSV text of at least two columns.
     """
     with sound(path), path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
+        first = file.readline()
+        file.seek(0)
+        separator = max(",;\t", key=first.count)
+        rows = [row for row in csv.reader(file, delimiter=separator) if row]
+        if short := next((row for row in rows if len(row) < 2), None):
+            raise ValueError(f"the line {separator.join(short)!r} has one column")
         head = [name.strip().lower() for name in rows[0]]
         file_at, label_at = _column(head, FILE_COLUMNS), _column(head, LABEL_COLUMNS)
         if file_at is None or label_at is None:
