@@ -20,7 +20,9 @@ def draw_reliability(calibration: Mapping[str, Any], title: str, target: Target)
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
     middles = [100 * (b["from"] + b["to"]) / 2 for b in bins]
     width = 100 / len(calibration["bins"])
-    upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, linestyle="--", label="calibrated")
+    upper.plot(
+        [0, 100], [0, 100], color="0.5", linewidth=1, linestyle="--", label="as often right as sure"
+    )
     upper.bar(middles, [100 * b["accuracy"] for b in bins], width, color="#4477aa",
               edgecolor="white", label="right answers")  # fmt: skip
     upper.plot([100 * b["confidence"] for b in bins], [100 * b["accuracy"] for b in bins], "o",
