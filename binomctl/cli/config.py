@@ -30,6 +30,8 @@ def diff(
     json_output: flags.JSON = False,
 ) -> None:
     """List the keys in which two protocols or runs differ, every default written out."""
+    from binomctl.settings.layers import flat
+
     sides = [flat(_read(path).model_dump(mode="json")) for path in (first, second)]
     keys = list(dict.fromkeys([*sides[0], *sides[1]]))
     absent = "(absent)"
@@ -80,15 +82,6 @@ def _read(path: Path) -> Config:
     if path.is_dir():
         return resolved(RunDirectory.open(path).config())
     return resolved(load_config(path)[0])
-
-
-def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key."""
-    out: dict[str, Any] = {}
-    for name, inner in value.items():
-        key = f"{prefix}{name}"
-        out |= flat(inner, f"{key}.") if isinstance(inner, dict) else {key: inner}
-    return out
 
 
 def worded(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.config import flat, worded
+from binomctl.cli.config import worded
 from binomctl.cli.console import print_json
 
 
@@ -53,7 +53,7 @@ def show(
 ) -> None:
     """Print the configuration that a training would have, and where each key comes from."""
     from binomctl.problem.build import resolved
-    from binomctl.settings.layers import load_config, recommended
+    from binomctl.settings.layers import flat, load_config, recommended
 
     given = flags.given("training", dataset=dataset, model=model, estimator=estimator, rule=rule)
     settings, places = load_config([_file(path) for path in files or []], given, assign)

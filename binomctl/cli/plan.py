@@ -103,9 +103,8 @@ def train_command(config: Config, choice: Choice, files: Sequence[Path]) -> str:
     import json
     import shlex
 
-    from binomctl.cli.config import flat
     from binomctl.cli.flags import KEYS
-    from binomctl.settings.layers import load_config
+    from binomctl.settings.layers import flat, load_config
 
     chosen: dict[str, Any] = {"name": choice.cell.name, **choice.cell.options}
     wanted = choice.cell.config(config).model_dump(mode="json")

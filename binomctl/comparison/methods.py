@@ -15,6 +15,7 @@ from binomctl.reporting.labels import with_options
 from binomctl.runs import RunDirectory
 from binomctl.settings import registry
 from binomctl.settings.config import Config
+from binomctl.settings.layers import flat
 
 # What may differ between runs of one method: it decides where and how fast, not what is learned.
 ASIDE = ("seed", "device", "engine", "analysis", "profile", "trackers")
@@ -128,17 +129,7 @@ def identity(config: Config) -> dict[str, Any]:
 
 def flattened(config: Config) -> dict[str, Any]:
     """Every key with its dots."""
-    out: dict[str, Any] = {}
-
-    def walk(at: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{at}.{key}" if at else key, inner)
-        else:
-            out[at] = value
-
-    walk("", config.model_dump(mode="json"))
-    return out
+    return flat(config.model_dump(mode="json"))
 
 
 def check_reference(runs: Sequence[Path], path: Path | None) -> None:

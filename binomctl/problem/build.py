@@ -94,10 +94,10 @@ def build_problem(
             key="adaptation.statistics",
         )
     engine: Engine = AutogradEngine(model, dataset.loss)
-    tasks = Tasks(dataset, config.seed, config.pixels, initial_parameters(model))
+    theta = initial_parameters(model)
+    tasks = Tasks(dataset, config.seed, config.pixels, theta)
     rule = with_head(rule, model, lambda: _inputs(tasks))
     m = rule.initial(engine.layout)
-    theta = initial_parameters(model)
     problem = Problem(
         config, dataset, estimator, rule, model, engine, theta, m.to(theta), update=update
     )

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 
@@ -35,6 +36,17 @@ def peak_allocated(function: Callable[[], object]) -> int:
         alive += change
         peak = max(peak, alive)
     return peak
+
+
+def peak_on_a_gpu(device: torch.device, function: Callable[[], object]) -> tuple[int, int]:
+    """Bytes that torch's allocator held before function(), and at most during it."""
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    function()
+    torch.cuda.synchronize(device)
+    return before, torch.cuda.max_memory_allocated(device)
 
 
 @contextmanager

@@ -7,14 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-
-from binomctl.problem.datasets import evaluation_dataset
 from binomctl.problem.engines import with_section
 from binomctl.problem.record import Problem
-from binomctl.profiling.allocations import peak_allocated
+from binomctl.profiling.allocations import peak_allocated, peak_on_a_gpu
 from binomctl.profiling.observed import timed_step
-from binomctl.training.evaluate import Trained, evaluate
+from binomctl.training.run import validate
 from binomctl.training.state import MetaState
 from binomctl.training.step import compiles, step_function
 
@@ -55,11 +52,10 @@ def forecast(problem: Problem) -> Forecast:
     times = [step(i) for i in range(STEPS + 1)][1:]
     memory = _peak(own, lambda: step(STEPS + 1))
     tasks = min(B, training.validation_tasks)
-    data = evaluation_dataset(own.config, own.dataset)
-    depth = own.config.evaluation.steps or own.config.adaptation.K
+    few = training.model_copy(update={"validation_tasks": tasks})
+    shorter = replace(own, config=own.config.model_copy(update={"training": few}))
     begun = time.perf_counter()
-    now = [Trained(own.theta, own.m, own.frozen)]
-    list(evaluate(own, now, data, "validation", tasks, depth))
+    validate(shorter, state)
     validation = (time.perf_counter() - begun) / tasks * training.validation_tasks
     step_ms = statistics.median(times)
     validations = training.steps // training.validate_every
@@ -70,9 +66,5 @@ def forecast(problem: Problem) -> Forecast:
 def _peak(problem: Problem, step: Callable[[], object]) -> int:
     if problem.device.type != "cuda":
         return peak_allocated(step)
-    torch.cuda.synchronize(problem.device)
-    torch.cuda.reset_peak_memory_stats(problem.device)
-    before = torch.cuda.memory_allocated(problem.device)
-    step()
-    torch.cuda.synchronize(problem.device)
-    return torch.cuda.max_memory_allocated(problem.device) - before
+    before, peak = peak_on_a_gpu(problem.device, step)
+    return peak - before

@@ -16,6 +16,7 @@ from binomctl.errors import BinomctlError
 from binomctl.machine.devices import is_out_of_memory
 from binomctl.problem.cases import Case
 from binomctl.problem.record import Problem
+from binomctl.profiling.allocations import peak_on_a_gpu
 from binomctl.profiling.fresh import peak_resident
 from binomctl.profiling.observed import counted, timed_step
 from binomctl.profiling.utilization import Meter, meter
@@ -223,14 +224,8 @@ def _on_a_cpu(one: Measured) -> None:
 
 def _on_a_gpu(one: Measured) -> None:
     device, B = one.problem.device, one.problem.config.training.meta_batch
-    torch.cuda.synchronize(device)
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
     # Not the recorded step: a replay allocates nothing, its memory was taken when it was recorded.
-    timed_step(one.problem, one.state, range(B), None)
-    torch.cuda.synchronize(device)
-    peak = torch.cuda.max_memory_allocated(device)
+    before, peak = peak_on_a_gpu(device, lambda: timed_step(one.problem, one.state, range(B), None))
     one.memory = {
         "bytes": peak - before,
         "meaning": "peak of torch's allocator, minus what was allocated before the step",

@@ -16,9 +16,7 @@ from binomctl.settings import registry
 from binomctl.settings.config import Config
 from binomctl.settings.section import Choice
 
-PLUGINS: dict[str, registry.Kind] = {
-    "dataset": "dataset", "estimator": "estimator", "rule": "rule", "adaptation.optimizer": "update"
-}  # fmt: skip
+PLUGINS = {registry.PLACES.get(kind, kind): kind for kind in registry.KINDS}
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,15 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
     return {head: _nested(rest, value) if rest else value}
 
 
+def flat(value: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """Values by dotted key, the inverse of nesting."""
+    out: dict[str, Any] = {}
+    for name, inner in value.items():
+        key = f"{at}{name}"
+        out |= flat(inner, f"{key}.") if isinstance(inner, Mapping) else {key: inner}
+    return out
+
+
 def _chosen(kind: Literal["dataset", "estimator"], user: Mapping[str, Any]) -> str:
     section = user.get(kind, {})
     name = section.get("name") if isinstance(section, Mapping) else None

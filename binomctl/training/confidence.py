@@ -24,6 +24,13 @@ class Confidence:
     bins: list[list[float]]
 
 
+def classifies(output: Any, y: Any) -> bool:
+    """Whether predictions are logits [M, classes], for class indices [M]."""
+    if not (isinstance(output, Tensor) and isinstance(y, Tensor)):
+        return False
+    return output.dim() == 2 and y.dim() == 1 and not y.is_floating_point()
+
+
 def confidence_of(logits: Tensor, y: Tensor) -> Confidence:
     """Of logits [M, classes], or logarithms of probabilities, and class indices y [M]."""
     logits = logits.detach().double().cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from binomctl.machine.ranks import ALONE, Ranks
 from binomctl.problem.batch_norm import Statistics
 from binomctl.problem.engines import evaluation_engine
 from binomctl.problem.record import Problem
-from binomctl.training.confidence import Confidence, confidence_of
 
 
 @dataclass(frozen=True)
@@ -41,25 +40,10 @@ def evaluate(
     ranks: Ranks = ALONE,
     *,
     inductive: bool = False,
+    told: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Iterator[float]:
-    """The metric of each task, as `evaluated` gives it."""
-    found = evaluated(problem, ensemble, dataset, split, tasks, steps, ranks, inductive=inductive)
-    return (score for score, _ in found)
-
-
-def evaluated(
-    problem: Problem,
-    ensemble: Sequence[Trained],
-    dataset: Dataset,
-    split: str,
-    tasks: int,
-    steps: int,
-    ranks: Ranks = ALONE,
-    *,
-    inductive: bool = False,
-) -> Iterator[tuple[float, Confidence | None]]:
-    """The metric of each task, in order of episode index, NaN where a prediction is not finite, and
-    of a classifier that runs in one process how sure it is; no second-order graph is built.
+    """The metric of each task, in order of episode index, NaN where a prediction is not finite; no
+    second-order graph is built.
 
     Ranks share the tasks by whole batches, so that each is computed beside the same others, to the
     same bits, however many ranks there are.
@@ -75,6 +59,7 @@ def evaluated(
         inductive: each query beside the support set alone, as Nichol et al. 2018 do; otherwise all
             queries of a task together, which see one another where batch norm takes the
             statistics of the batch at hand.
+        told: hears the finite predictions [M, out_dim] and targets y of this rank's tasks.
     """
     engines = [evaluation_engine(problem, one.statistics) for one in ensemble]
     chunk = problem.config.training.meta_batch
@@ -87,16 +72,15 @@ def evaluated(
         phi = trajectory.phi[:, -1]
         return _alone(engine, phi, batch) if inductive else engine.predict(phi, batch.x_val)
 
-    def scored(indices: range) -> Iterator[tuple[float, Confidence | None]]:
+    def scored(indices: range) -> Iterator[float]:
         batch = drawn.place(drawn.draw(split, indices, steps, size))
         found = [predicted(*pair, batch) for pair in zip(engines, ensemble, strict=True)]
         prediction = found[0] if len(found) == 1 else _mean(found, dataset.kind)
         for output, y in zip(prediction, batch.y_val, strict=True):
-            if not _finite(output):
-                yield math.nan, None
-                continue
-            plain = ranks.world == 1 and _classifies(dataset, output, y)
-            yield float(dataset.metric(output, y)), confidence_of(output, y) if plain else None
+            finite = _finite(output)
+            if finite and told is not None:
+                told(output, y)
+            yield float(dataset.metric(output, y)) if finite else math.nan
 
     own = [range(a, min(a + chunk, tasks)) for a in ranks.mine(range(0, tasks, chunk))]
     if ranks.world == 1:
@@ -104,10 +88,10 @@ def evaluated(
             yield from scored(indices)
         return
     with ranks.alike():
-        flat = [score for indices in own for score, _ in scored(indices)]
+        flat = [score for indices in own for score in scored(indices)]
         values = torch.tensor(flat, dtype=torch.float64, device=problem.device)
         places = [i for indices in own for i in indices]
-    yield from ((score, None) for score in ranks.whole(values, places, tasks).tolist())
+    yield from ranks.whole(values, places, tasks).tolist()
 
 
 SIDE_BY_SIDE = 8  # queries that are predicted at once, each with parameters and a support set
@@ -130,20 +114,9 @@ def _mean(found: Sequence[Any], kind: str) -> Any:
     """The members' mean: of their probabilities, or of their predictions of numbers."""
     if kind != "classification":
         return torch.stack(list(found)).mean(0)
-    # Logarithms of probabilities are logits of the same probabilities.
-    return torch.stack([one.softmax(-1) for one in found]).mean(0).log()
-
-
-def _classifies(dataset: Dataset, output: Any, y: Any) -> bool:
-    """Whether predictions are logits [M, classes] for class indices [M]."""
-    tensors = isinstance(output, Tensor) and isinstance(y, Tensor)
-    return (
-        dataset.kind == "classification"
-        and tensors
-        and output.dim() == 2
-        and y.dim() == 1
-        and not y.is_floating_point()
-    )
+    # Logarithms of probabilities are logits of the same probabilities; none of them underflows.
+    logs = torch.stack([one.log_softmax(-1) for one in found])
+    return logs.logsumexp(0) - math.log(len(found))
 
 
 def _finite(output: Any) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from binomctl.errors import NonFiniteError
 from binomctl.machine.ranks import ALONE, Ranks
 from binomctl.problem.batch_norm import norm_layers
@@ -18,8 +20,8 @@ from binomctl.runs import Checkpoint, RunDirectory
 from binomctl.runs.evaluations import Asked, Found, keep, kept
 from binomctl.runs.provenance import fingerprint
 from binomctl.settings.config import Config
-from binomctl.training.confidence import Confidence, calibration
-from binomctl.training.evaluate import Trained, evaluated
+from binomctl.training.confidence import Confidence, calibration, classifies, confidence_of
+from binomctl.training.evaluate import Trained, evaluate
 from binomctl.training.head import restored
 
 
@@ -50,10 +52,16 @@ def scores(
     outputs = trained or problem.dataset.out_dim
     ensemble = [Trained(*restored(problem, one, outputs)) for one in checkpoints]
     split, tasks, steps = asked.split, asked.tasks, asked.steps
-    pairs = list(evaluated(problem, ensemble, dataset, split, tasks, steps, ranks,
-                           inductive=asked.inductive))  # fmt: skip
-    values, sure = [value for value, _ in pairs], [one for _, one in pairs if one is not None]
-    found = Found(values, [asdict(one) for one in sure] if len(sure) == len(pairs) else None)
+    sure: list[Confidence] = []
+
+    def told(output: Tensor, y: Tensor) -> None:
+        if dataset.kind == "classification" and classifies(output, y):
+            sure.append(confidence_of(output, y))
+
+    hears = told if ranks.world == 1 else None  # several ranks would each hear their own tasks
+    values = list(evaluate(problem, ensemble, dataset, split, tasks, steps, ranks,
+                           inductive=asked.inductive, told=hears))  # fmt: skip
+    found = Found(values, [asdict(one) for one in sure] if len(sure) == len(values) else None)
     bad = [i for i, value in enumerate(values) if not math.isfinite(value)]
     if bad:
         raise NonFiniteError(

@@ -1,8 +1,8 @@
-"""ANIL: only the head adapts (Raghu et al. 2020)."""
+"""ANIL: only the head adapts (Raghu et al. 2020). BOIL: only the body (Oh et al. 2021)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class ANIL:
         return torch.empty(0)
 
     def with_head(self, names: tuple[str, ...]) -> ANIL:
-        return ANIL(head=names)
+        return replace(self, head=names)
 
     def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
         return v * layout.mask(self._head(layout), v)
@@ -43,3 +43,15 @@ class ANIL:
 
     def _head(self, layout: Layout) -> tuple[str, ...]:
         return layout.last_module() if self.head is None else self.head
+
+
+@plugin
+@dataclass(frozen=True)
+class BOIL(ANIL):
+    """Body only update in the inner loop: the head is meta-learned and stays (Oh et al. 2021).
+
+    M is the projection onto all parameters but the head's, the counterpart of ANIL.
+    """
+
+    def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        return v * (1 - layout.mask(self._head(layout), v))

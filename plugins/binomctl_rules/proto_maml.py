@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class ProtoMAML:
         return torch.empty(0)
 
     def with_head(self, names: tuple[str, ...]) -> ProtoMAML:
-        return ProtoMAML(head=names[0].rpartition(".")[0])
+        return replace(self, head=names[0].rpartition(".")[0])
 
     def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
         return v

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -48,7 +48,7 @@ class Unicorn:
         return torch.empty(0)
 
     def with_head(self, names: tuple[str, ...]) -> Unicorn:
-        return Unicorn(head=names, initial_head=self.initial_head)
+        return replace(self, head=names)
 
     def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
         return v

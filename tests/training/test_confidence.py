@@ -56,3 +56,14 @@ def test_a_certain_answer_is_in_the_last_bin():
     found = confidence_of(torch.tensor([[800.0, 0.0]]), torch.tensor([0]))
     assert found.bins[0][-1] == 1
     assert found.nll == 0.0
+
+
+def test_an_ensemble_of_sure_members_stays_finite():
+    """In float32 a probability of exp(-200) is 0, and its logarithm no number."""
+    from binomctl.training.evaluate import _mean
+
+    one, two = torch.tensor([[200.0, 0.0, 0.0]]), torch.tensor([[150.0, 0.0, 1.0]])
+    found = _mean([one, two], "classification")
+    assert found.isfinite().all()
+    wanted = (one.double().softmax(-1) + two.double().softmax(-1)) / 2
+    assert torch.allclose(found.double().softmax(-1), wanted, atol=1e-7)
