@@ -1,14 +1,7 @@
+"""What the tests of several processes start ends with them, as in tests/faults."""
+
 from __future__ import annotations
 
-import pytest
-from ranks.launch import STARTED
+from faults.conftest import nothing_outlives_its_test
 
-
-@pytest.fixture(autouse=True)
-def nothing_outlives_its_test():
-    yield
-    for process in STARTED:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-    STARTED.clear()
+__all__ = ["nothing_outlives_its_test"]

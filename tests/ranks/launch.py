@@ -10,10 +10,7 @@ import time
 from pathlib import Path
 
 from command import listening
-from faults.runs import last
-
-STARTED: list[subprocess.Popen[str]] = []
-"""What a test has started; none outlives it."""
+from faults.runs import STARTED, last
 
 TINY = (
     "--dataset", "sinusoid", "--K", "2", "--compile", "off", "--set", "model.width=8", "--set",
