@@ -12,7 +12,7 @@ import pickle
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,29 @@ def images(split: str, c: int, n: int = N, size: int = 84) -> np.ndarray:
     out = (picture + random.normal(0, 8, picture.shape)).clip(0, 255).astype(np.uint8)
     out.setflags(write=False)
     return out
+
+
+def noise(path: Path, seed: object, shape: tuple[int, ...] = (8, 8, 3)) -> np.ndarray:
+    """A picture of noise as a file; its pixels as they were written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    Image.fromarray(values).save(path)
+    return values
+
+
+def noise_folders(
+    root: Path, counts: Mapping[str, int], shape: tuple[int, ...] = (8, 8, 3)
+) -> None:
+    """<class>/<number>.png under a folder, so many of each class and no two alike."""
+    for c, (name, n) in enumerate(counts.items()):
+        for i in range(n):
+            noise(root / name / f"{i}.png", [c, i], shape)
+
+
+def split_noise(root: Path, classes: int, each: int, shape: tuple[int, ...]) -> None:
+    """{train,val,test}/<split><class>/*, so many classes in each and pictures in those."""
+    named = {f"{split}/{split}{c}": each for split in SHORT.values() for c in range(classes)}
+    noise_folders(root, named, shape)
 
 
 def synset(split: str, c: int) -> str:

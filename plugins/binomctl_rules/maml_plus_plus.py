@@ -10,6 +10,7 @@ from torch import Tensor
 from binomctl.errors import ConfigError
 from binomctl.flat import Layout
 from binomctl.options import option, plugin
+from binomctl.ranges import check_count
 
 
 @plugin
@@ -28,8 +29,7 @@ class MAMLPlusPlus:
     )
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"steps = {self.steps} must be at least 1", key="rule.steps")
+        check_count("steps", self.steps, "rule.steps")
 
     @property
     def plain(self) -> bool:

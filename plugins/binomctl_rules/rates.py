@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from binomctl.errors import ConfigError
 from binomctl.flat import Layout
 from binomctl.options import option, plugin
+from binomctl.ranges import check_count
 
 
 @plugin
@@ -25,8 +25,7 @@ class Rates:
     per_layer: bool = option(True, "a rate per parameter tensor; false: one for all of them")
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"steps = {self.steps} must be at least 1", key="rule.steps")
+        check_count("steps", self.steps, "rule.steps")
 
     @property
     def plain(self) -> bool:

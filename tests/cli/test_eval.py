@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
+import layouts
 import numpy as np
 import pytest
 import torch
@@ -71,14 +72,7 @@ def test_other_ways_and_shots_are_what_adapting_by_hand_gives(run):
 
 
 def test_another_data_set_at_the_network_s_size(run, tmp_path):
-    random = np.random.default_rng(0)
-    for split in ("train", "val", "test"):
-        for c in range(5):
-            folder = tmp_path / "data" / split / f"{split}{c}"
-            folder.mkdir(parents=True)
-            for i in range(4):
-                noise = random.integers(0, 256, (24, 20, 3)).astype(np.uint8)
-                Image.fromarray(noise).save(folder / f"{i}.png")
+    layouts.split_noise(tmp_path / "data", 5, 4, (24, 20, 3))
     elsewhere = ("--dataset", "image-folder", "--root", tmp_path / "data", "--queries", 2)
     # Queries of meta-training are the run's own 11: those of the data set count, too.
     out, _ = binomctl("eval", run, *elsewhere, "--set", "dataset.queries=2", "--tasks", 3, "--json",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import layouts
 import numpy as np
 import pytest
 from command import binomctl, in_a_process
@@ -60,14 +61,7 @@ def test_palettes_greys_cmyk_and_animations(tmp_path):
 @pytest.fixture
 def root(tmp_path):
     """{train,val,test}/<class>/*, three classes of six pictures in each."""
-    random = np.random.default_rng(1)
-    for split in ("train", "val", "test"):
-        for c in range(3):
-            folder = tmp_path / "data" / split / f"{split}{c}"
-            folder.mkdir(parents=True)
-            for i in range(6):
-                noise = random.integers(0, 256, (16, 16, 3)).astype(np.uint8)
-                Image.fromarray(noise).save(folder / f"{i}.png")
+    layouts.split_noise(tmp_path / "data", 3, 6, (16, 16, 3))
     return tmp_path / "data"
 
 

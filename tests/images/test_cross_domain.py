@@ -16,6 +16,7 @@ from binomctl_datasets.mini_imagenet import MiniImageNet
 from binomctl_datasets.quick_draw import QuickDraw
 from binomctl_datasets.textures import Textures
 from binomctl_datasets.vgg_flower import VGGFlower
+from layouts import noise, noise_folders
 from PIL import Image
 from scipy.io import savemat
 
@@ -26,19 +27,6 @@ from binomctl.images.sources import Missing
 from binomctl.images.store import ClassInfo, verify
 
 SMALL = {"queries": 1, "ways": 3, "image_size": 8}
-
-
-def picture(path, seed, size=8):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
-    Image.fromarray(values).save(path)
-    return values
-
-
-def class_folder(root, names, each=2):
-    for c, name in enumerate(names):
-        for i in range(each):
-            picture(root / name / f"{i}.png", c * each + i)
 
 
 def drawn(dataset):
@@ -75,7 +63,7 @@ def test_every_second_class_trains():
 
 def test_cub(tmp_path):
     names = [f"{i:03d}.Bird_{i}" for i in range(1, 201)]
-    class_folder(tmp_path / "CUB_200_2011" / "images", names)
+    noise_folders(tmp_path / "CUB_200_2011" / "images", dict.fromkeys(names, 2))
     store, divided = drawn(CUB(root=str(tmp_path), **SMALL))
     assert [len(divided[s]) for s in ("train", "validation", "test")] == [100, 50, 50]
     assert divided["test"][0].name == names[3]
@@ -86,7 +74,7 @@ def test_cub(tmp_path):
 
 
 def test_colours_become_grey_and_grey_ones_colours(tmp_path):
-    class_folder(tmp_path / "data", [f"{c}" for c in range(20)])
+    noise_folders(tmp_path / "data", dict.fromkeys([f"{c}" for c in range(20)], 2))
     colour = ImageFolder(root=str(tmp_path / "data"), **SMALL)
     prepare(colour.recipe, colour.folder())
     grey = MetaAlbum(root=str(tmp_path / "data"), mode="L", **SMALL)
@@ -94,7 +82,7 @@ def test_colours_become_grey_and_grey_ones_colours(tmp_path):
     prepare(grey.recipe, grey.folder())
     assert grey.episode("train", 0).x_trn.shape[1:] == grey.in_shape == (1, 8, 8)
     names = [f"{i:03d}.Bird" for i in range(1, 201)]
-    class_folder(tmp_path / "cub" / "images", names)
+    noise_folders(tmp_path / "cub" / "images", dict.fromkeys(names, 2))
     birds = CUB(root=str(tmp_path / "cub"), **SMALL)
     prepare(birds.recipe, birds.folder())
     dull = CUB(root=str(tmp_path / "cub"), mode="L", **SMALL)  # the same prepared form
@@ -114,7 +102,7 @@ def test_colours_become_grey_and_grey_ones_colours(tmp_path):
 
 
 def test_a_part_of_a_published_data_set_is_not_divided_as_if_it_were_all(tmp_path):
-    class_folder(tmp_path / "images", ["001.a", "002.b", "003.c"])
+    noise_folders(tmp_path / "images", dict.fromkeys(["001.a", "002.b", "003.c"], 2))
     with pytest.raises(DataError, match="3 classes here and 200 as published"):
         drawn(CUB(root=str(tmp_path), **SMALL))
 
@@ -124,7 +112,7 @@ def test_a_part_of_a_published_data_set_is_not_divided_as_if_it_were_all(tmp_pat
     [(Fungi, 1394, "images", [994, 200, 200]), (Textures, 47, "dtd/images", [33, 7, 7])],
 )
 def test_folders_of_classes(tmp_path, cls, n, inside, counts):
-    class_folder(tmp_path / inside, [f"{i:04d}.Species {i}" for i in range(n)])
+    noise_folders(tmp_path / inside, dict.fromkeys([f"{i:04d}.Species {i}" for i in range(n)], 2))
     _, divided = drawn(cls(root=str(tmp_path), **SMALL))
     assert [len(divided[s]) for s in ("train", "validation", "test")] == counts
 
@@ -133,7 +121,7 @@ def test_aircraft_is_cut_to_its_box(tmp_path):
     data = tmp_path / "fgvc-aircraft-2013b" / "data"
     pictures, lines, boxes = {}, [], []
     for i in range(200):
-        pictures[i] = picture(data / "images" / f"{i:07d}.jpg", i, 16)
+        pictures[i] = noise(data / "images" / f"{i:07d}.jpg", i, (16, 16, 3))
         lines.append(f"{i:07d} F-16A/B no {i // 2:02d}")
         boxes.append(f"{i:07d} 3 5 10 12")
     (data / "images_variant_trainval.txt").write_text("\n".join(lines[:130]) + "\n")
@@ -152,8 +140,8 @@ def test_aircraft_is_cut_to_its_box(tmp_path):
 def test_cars_in_both_releases(tmp_path):
     for i in range(392):
         half = "cars_train" if i % 2 else "cars_test"
-        picture(tmp_path / "two" / half / f"{i:05d}.jpg", i)
-        picture(tmp_path / "one" / "car_ims" / f"{i:06d}.jpg", i)
+        noise(tmp_path / "two" / half / f"{i:05d}.jpg", i)
+        noise(tmp_path / "one" / "car_ims" / f"{i:06d}.jpg", i)
     dtype = [("fname", object), ("class", object)]
     rows = [(f"{i:05d}.jpg", i // 2 + 1) for i in range(392)]
     (tmp_path / "two" / "devkit").mkdir()
@@ -176,7 +164,7 @@ def test_cars_in_both_releases(tmp_path):
 def test_flowers(tmp_path):
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(1, 103), 2))
     for i, _ in enumerate(labels, start=1):
-        picture(tmp_path / "jpg" / f"image_{i:05d}.jpg", i)
+        noise(tmp_path / "jpg" / f"image_{i:05d}.jpg", i)
     savemat(tmp_path / "imagelabels.mat", {"labels": labels[None]})
     store, divided = drawn(VGGFlower(root=str(tmp_path), **SMALL))
     assert [len(divided[s]) for s in ("train", "validation", "test")] == [71, 15, 16]
@@ -219,7 +207,7 @@ def test_ravi_and_larochelle_s_tables(tmp_path):
         for c in range(n):
             for i in range(2):
                 name = f"n{s:04d}{c:04d}{i:08d}.jpg"
-                picture(tmp_path / "images" / name, len(rows) + 100 * s)
+                noise(tmp_path / "images" / name, len(rows) + 100 * s)
                 rows.append((name, f"n{s:04d}{c:04d}"))
         table(tmp_path / f"{split}.csv", rows)
     for cls in (ImageFolder, MiniImageNet):
@@ -236,7 +224,7 @@ def test_ravi_and_larochelle_s_tables(tmp_path):
 def test_meta_album(tmp_path):
     rows = []
     for i in range(60):
-        picture(tmp_path / "images" / f"BRD_{i:03d}.png", i)
+        noise(tmp_path / "images" / f"BRD_{i:03d}.png", i)
         rows.append((f"BRD_{i:03d}.png", f"bird {i // 3}", "birds"))
     table(tmp_path / "labels.csv", rows, ("FILE_NAME", "CATEGORY", "SUPER_CATEGORY"))
     (tmp_path / "info.json").write_text("{}")
@@ -251,7 +239,7 @@ def test_tables_as_people_have_them(tmp_path, separator, head):
     """Without a head, with columns in another order, a mark of bytes, Windows' ends of lines."""
     lines = [head.format(separator, separator)] if head else []
     for i in range(6):
-        picture(tmp_path / "images" / "a" / f"{i}.png", i)
+        noise(tmp_path / "images" / "a" / f"{i}.png", i)
         row = [f"{i % 3}", f"a/{i}.png", "x"] if head else [f"a/{i}.png", f"{i % 3}"]
         lines.append(separator.join(row))
     (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
@@ -265,7 +253,7 @@ def test_tables_as_people_have_them(tmp_path, separator, head):
 def test_broken_pictures_of_tables_are_left_out_too(tmp_path):
     rows = []
     for i in range(30):
-        picture(tmp_path / "images" / f"{i}.png", i)
+        noise(tmp_path / "images" / f"{i}.png", i)
         rows.append((f"{i}.png", f"class {i // 3}"))
     table(tmp_path / "labels.csv", rows)
     (tmp_path / "images" / "4.png").write_bytes(b"\x89PNG\r\n\x1a\n cut")

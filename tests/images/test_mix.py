@@ -13,6 +13,7 @@ from binomctl_datasets.mix import Mix
 from binomctl_datasets.random_images import RandomImages
 from binomctl_datasets.sinusoid import Sinusoid
 from command import binomctl
+from layouts import noise_folders
 from PIL import Image
 
 from binomctl.errors import ConfigError, DataError
@@ -89,11 +90,7 @@ def test_a_mix_is_trained_evaluated_and_recorded(tmp_path):
 
 
 def folder(root, counts):
-    for c, n in enumerate(counts):
-        (root / f"class{c:02d}").mkdir(parents=True)
-        for i in range(n):
-            pixels = np.random.default_rng(100 * c + i).integers(0, 256, (16, 16, 3), np.uint8)
-            Image.fromarray(pixels).save(root / f"class{c:02d}" / f"{i}.png")
+    noise_folders(root, {f"class{c:02d}": n for c, n in enumerate(counts)}, (16, 16, 3))
 
 
 def test_ways_and_shots_vary_as_meta_dataset_says():
