@@ -33,6 +33,8 @@ WORDS = {
     "learner": "a user's own tasks",
     "training": "the outer loop, a run",
     "asked": "a caller's wishes, checked",
+    "heads": "what the output comes from",
+    "starting": "phi^0 and its pull-back",
     "pairs": "which estimator goes with which loop",
     "problem": "a configuration made real",
     "plugins": "one algorithm or data set a file",
