@@ -35,6 +35,7 @@ WORDS = {
     "asked": "a caller's wishes, checked",
     "heads": "what the output comes from",
     "starting": "phi^0 and its pull-back",
+    "noise": "what tasks draw",
     "pairs": "which estimator goes with which loop",
     "problem": "a configuration made real",
     "plugins": "one algorithm or data set a file",

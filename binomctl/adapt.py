@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,6 +57,7 @@ def adapt(
     path = theta.new_empty(K + 1, B, len(theta))
     path[0] = theta if start is None else started(how, theta, start, B)
     slots = theta.new_zeros(K, B, S, len(theta)) if S else None
+    noise = how.noise_of(B)
     losses, gradients = [], []
     for k in range(K):
         phi = path[k].data  # a version of its own: writing the next step is no change of this one
@@ -73,7 +75,7 @@ def adapt(
             torch.sub(phi, direction, alpha=how.alpha, out=path[k + 1])
             continue
         state = phi.unsqueeze(1) if slots is None else torch.cat([phi.unsqueeze(1), slots[k]], 1)
-        after = vmap(lambda s, gamma, k=k: how.step(k, how.m, s, gamma))(state, gradient)
+        after = vmap(partial(how.step, k, how.m))(state, gradient, noise)
         path[k + 1] = after[:, 0]
         if slots is not None and k + 1 < K:
             slots[k + 1] = after[:, 1:]

@@ -16,12 +16,13 @@ from binomctl.contracts import Adaptation, Engine, Estimator, Rule, Update
 from binomctl.curvature.autograd import AutogradEngine, Batching, Memory
 from binomctl.curvature.choose import Kind
 from binomctl.curvature.criterion import Loss, check_outside
-from binomctl.curvature.handed_in import Part, batches
+from binomctl.curvature.handed_in import Part, batches, numbered
 from binomctl.curvature.outputs import rows
 from binomctl.curvature.prepared import Prepared
 from binomctl.curvature.unrolled import unrolled, unrolls
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, NonFiniteError, unknown
+from binomctl.noise import with_noise
 
 Schedule = Literal["auto", "rows", "columns"]
 
@@ -127,19 +128,23 @@ class MetaGradient:
         """What computed the last call: "algebra", "vmap", "loop" or "alone"."""
         return self._prepared.rung
 
-    def __call__(self, episodes: Sequence[Part]) -> dict[str, Tensor] | MetaGradients:
+    def __call__(
+        self, episodes: Sequence[Part], tasks: Sequence[int] | None = None
+    ) -> dict[str, Tensor] | MetaGradients:
         """The meta-gradient of mean l_val(phi^K(theta)) at the model's present parameters.
 
         Args:
             episodes: (x_trn [B, N, ...], y_trn, x_val [B, M, ...], y_val). Each part is a tensor,
                 a tuple of tensors that the module takes by position, a dict of those it takes by
                 keyword, or a list of the B tasks' parts where their sizes differ.
+            tasks: a number for each task, from which a rule that draws (mt-net) takes its noise:
+                the same number, the same noise.
 
         Raises:
             ConfigError: episodes that do not fit, or a network that no engine can compute.
             NonFiniteError: the result is not finite.
         """
-        parts = [self._part(group) for group in batches(episodes)]
+        parts = [self._part(group) for group in numbered(batches(episodes), tasks)]
         gradients, m_rows = (self._result([part[i] for part in parts]) for i in (0, 1))
         layout = parts[0][4]
         result: dict[str, Tensor] = layout.unflatten(gradients)
@@ -162,7 +167,7 @@ class MetaGradient:
     def _part(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
         def compute(engine: Engine, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
             self._asked.of(self.model, lambda: rows(batch.x_trn, 0))
-            how = self._asked.adaptation(engine.layout, theta)
+            how = with_noise(self._asked.adaptation(engine.layout, theta), batch.numbers)
             if self._outer is None:
                 return self._computed(engine, theta, batch, how, None)
             return self._outer.compute(  # type: ignore[no-any-return]
@@ -193,6 +198,7 @@ def meta_gradient(
     model: nn.Module,
     loss: Loss,
     episodes: Sequence[Part],
+    tasks: Sequence[int] | None = None,
     **options: Any,
 ) -> Any:
     """The meta-gradient of mean l_val(phi^K(theta)) at the model's current parameters theta.
@@ -201,6 +207,7 @@ def meta_gradient(
         model, loss, options: as MetaGradient has them (estimator="binom", K=5, alpha=0.01,
             rule="gd", per_task=False, engine="auto", batching="auto", ...).
         episodes: (x_trn [B, N, ...], y_trn [B, N, ...], x_val [B, M, ...], y_val [B, M, ...]).
+        tasks: their numbers, for a rule that draws, as MetaGradient's call has them.
 
     Returns:
         Gradients by name, as `model.named_parameters()` names them; "rule.m" [n] besides, when the
@@ -209,7 +216,7 @@ def meta_gradient(
     Raises:
         ConfigError, NonFiniteError: as MetaGradient.
     """
-    return MetaGradient(model, loss, **options)(episodes)
+    return MetaGradient(model, loss, **options)(episodes, tasks)
 
 
 _KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, Prepared]] = weakref.WeakKeyDictionary()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import numpy as np
@@ -50,10 +50,35 @@ class Episode:
 
 
 @dataclass(frozen=True)
+class TaskNumbers:
+    """Which tasks those of a batch are: what is random for a task is a pure function of it."""
+
+    seed: int
+    split: str
+    indices: Sequence[int]
+
+    @property
+    def training(self) -> bool:
+        """Whether these are tasks to meta-train on."""
+        return self.split == "train"
+
+    def of(self, which: slice) -> TaskNumbers:
+        """Those of some of the tasks."""
+        return TaskNumbers(self.seed, self.split, self.indices[which])
+
+    def generators(self, what: str) -> Iterator[torch.Generator]:
+        """A stream of random numbers for each task."""
+        for index in self.indices:
+            drawn = generator(self.seed, f"{what} of {self.split}", index).integers(2**63)
+            yield torch.Generator().manual_seed(int(drawn))
+
+
+@dataclass(frozen=True)
 class EpisodeBatch:
     """B episodes of equal size, stacked: every field of `Episode` with a leading axis B.
 
     mini_batches: indices [B, K, n] of the support examples that inner step k sees; None: all.
+    numbers: which tasks these are; None where nobody said.
     """
 
     x_trn: Tensor
@@ -61,6 +86,8 @@ class EpisodeBatch:
     x_val: Tensor
     y_val: Tensor
     mini_batches: Tensor | None = None
+    _: KW_ONLY
+    numbers: TaskNumbers | None = None
 
     @classmethod
     def stack(cls, episodes: Iterable[Episode]) -> EpisodeBatch:
@@ -84,7 +111,8 @@ class EpisodeBatch:
         """Some of the tasks."""
         parts = (self.x_trn, self.y_trn, self.x_val, self.y_val, self.mini_batches)
         return EpisodeBatch(
-            *(tree_map(lambda t: None if t is None else t[which], p) for p in parts)
+            *(tree_map(lambda t: None if t is None else t[which], p) for p in parts),
+            numbers=None if self.numbers is None else self.numbers.of(which),
         )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> EpisodeBatch:
@@ -94,7 +122,7 @@ class EpisodeBatch:
             return t.to(device, dtype) if t.is_floating_point() else t.to(device)
 
         x_trn, y_trn, x_val, y_val = map(move, (self.x_trn, self.y_trn, self.x_val, self.y_val))
-        return EpisodeBatch(x_trn, y_trn, x_val, y_val, self.mini_batches)
+        return EpisodeBatch(x_trn, y_trn, x_val, y_val, self.mini_batches, numbers=self.numbers)
 
 
 def generator(seed: int, split: str, index: int) -> np.random.Generator:

@@ -9,7 +9,9 @@ from torch.func import vmap
 from binomctl.contracts import (
     Adaptation,
     Directs,
+    Draws,
     Estimator,
+    FixedOnly,
     LearnsRule,
     Linear,
     LinearOnly,
@@ -19,7 +21,9 @@ from binomctl.contracts import (
     Starts,
     Stationary,
 )
+from binomctl.episodes import TaskNumbers
 from binomctl.errors import ConfigError
+from binomctl.noise import with_noise
 
 
 def check_pair(estimator: Estimator, name: str, adaptation: Adaptation, rule_name: str) -> None:
@@ -53,6 +57,14 @@ def check_pair(estimator: Estimator, name: str, adaptation: Adaptation, rule_nam
             "Use gradient descent with one step size and no clipping, or another estimator.",
             key="estimator.name",
         )
+    if isinstance(estimator, FixedOnly) and _moves_all(adaptation):
+        raise ConfigError(
+            f"estimator '{name}' cannot be used under rule '{rule_name}', which adapts every"
+            f" parameter: {estimator.fixed_only}",
+            "Fix some of them (rule.fixed of gd, or a rule that adapts a part), or use another"
+            " estimator.",
+            key="rule.name",
+        )
     if isinstance(estimator, Stationary) and update is not None and update.shifts:
         raise ConfigError(
             f"estimator '{name}' cannot be used with this inner optimiser: {estimator.stationary},"
@@ -68,6 +80,12 @@ def check_pair(estimator: Estimator, name: str, adaptation: Adaptation, rule_nam
         )
     check_weights(adaptation)
     check_step(adaptation)
+
+
+def _moves_all(how: Adaptation) -> bool:
+    if not isinstance(how.rule, Linear):
+        return False
+    return bool(how.rule.apply_transpose(how.m, how.m.new_ones(how.layout.d), how.layout).all())
 
 
 def check_weights(adaptation: Adaptation) -> None:
@@ -95,7 +113,7 @@ def check_step(adaptation: Adaptation) -> None:
         ConfigError: it gives two answers for one input, other shapes, or no finite numbers.
     """
     how = adaptation
-    if not isinstance(how.rule, Linear | Directs):
+    if not isinstance(how.rule, Linear | Directs | Draws):
         raise ConfigError(
             f"the rule {type(how.rule).__name__} offers neither apply and apply_transpose nor"
             " direction",
@@ -112,15 +130,16 @@ def check_step(adaptation: Adaptation) -> None:
     s[:, 0] = torch.randn(2, how.layout.d, generator=random)
     gamma = torch.randn(2, how.layout.d, generator=random)
     s, gamma = s.to(like), gamma.to(like)
+    noise = with_noise(how, TaskNumbers(0, "check", range(2))).noise_of(2).to(like)
 
     def run() -> Tensor:
-        out: Tensor = vmap(lambda s, gamma: how.step(0, how.m, s, gamma))(s, gamma)
+        out: Tensor = vmap(lambda s, gamma, e: how.step(0, how.m, s, gamma, e))(s, gamma, noise)
         return out
 
     what = "the inner step (rule and optimiser)"
     try:
         one, two = run(), run()
-        alone = how.step(0, how.m, s[1], gamma[1])
+        alone = how.step(0, how.m, s[1], gamma[1], noise[1])
     except RuntimeError as error:
         raise ConfigError(
             f"{what} fails: {' '.join(str(error).split())[:200]}",

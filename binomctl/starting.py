@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from binomctl.contracts import Adaptation, Starts, Support, Trajectory
+from binomctl.contracts import Adaptation, Regularises, Rule, Starts, Support, Trajectory
 from binomctl.curvature.outputs import rows
 from binomctl.errors import ConfigError
 
@@ -35,18 +36,35 @@ def to_theta(trajectory: Trajectory, w: Tensor) -> tuple[Tensor, Tensor | None]:
     for b, row in enumerate(w):
         theta, m = (t.detach().clone().requires_grad_() for t in (trajectory.theta, how.m))
         with torch.enable_grad(), support.network.holding(theta):
-            phi = _start(how, m, theta, support, b)
+            value = (_start(how, m, theta, support, b) * row).sum()
+            if isinstance(how.rule, Regularises):
+                value = value + _penalty(trajectory, m, theta, support, b)
+            both = (theta, m)
             found.append(
-                torch.autograd.grad(phi, (theta, m), row, allow_unused=True, materialize_grads=True)
+                torch.autograd.grad(value, both, allow_unused=True, materialize_grads=True)
             )
     thetas, ms = zip(*found, strict=True)
     return torch.stack(thetas), torch.stack(ms)
 
 
-def _start(how: Adaptation, m: Tensor, theta: Tensor, support: Support, b: int) -> Tensor:
-    assert isinstance(how.rule, Starts)
+def _penalty(trajectory: Trajectory, m: Tensor, theta: Tensor, support: Support, b: int) -> Tensor:
+    how = trajectory.adaptation
+    rule, phi = _rule(how, support, b), trajectory.phi[b, -1].detach()
+    assert isinstance(rule, Regularises)
     x, y = rows(support.x, b), rows(support.y, b)
-    phi = how.rule.start(m, theta, x, y, how.layout, support.network)
+    return rule.penalty(m, theta, phi, x, y, how.layout, support.network)
+
+
+def _rule(how: Adaptation, support: Support, b: int) -> Rule:
+    """That of a task."""
+    return how.rule_of(how.noise_of(len(tree_leaves(support.y)[0]))[b])
+
+
+def _start(how: Adaptation, m: Tensor, theta: Tensor, support: Support, b: int) -> Tensor:
+    rule = _rule(how, support, b)
+    assert isinstance(rule, Starts)
+    x, y = rows(support.x, b), rows(support.y, b)
+    phi = rule.start(m, theta, x, y, how.layout, support.network)
     if phi.shape != theta.shape:
         raise ConfigError(
             f"the rule {type(how.rule).__name__} starts tasks at shape {list(phi.shape)},"

@@ -19,7 +19,7 @@ FLOORS = [
     ["images", "models"],
     ["contracts"],
     ["expansion", "curvature"],
-    ["starting"],
+    ["noise", "starting"],
     ["adapt", "heads", "pairs", "settings"],
     ["problem", "runs"],
     ["training"],

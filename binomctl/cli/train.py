@@ -144,8 +144,8 @@ def _trained(
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.cli.progress import Progress
     from binomctl.training.opening import checked, going_on, new
+    from binomctl.training.recordable import compiles
     from binomctl.training.run import train as run_training
-    from binomctl.training.step import compiles
 
     try:
         if path is not None:

@@ -16,6 +16,7 @@ from binomctl.contracts.estimator import (
     Estimator,
     ExactAtOrder,
     Expands,
+    FixedOnly,
     LearnsRule,
     LinearOnly,
     PlainOnly,
@@ -25,15 +26,14 @@ from binomctl.contracts.estimator import (
     RemembersAdjoints,
     Stationary,
 )
-from binomctl.contracts.inner import (
-    Adaptation,
+from binomctl.contracts.inner import Adaptation, Support, Trajectory, Update
+from binomctl.contracts.rule import (
     Directs,
+    Draws,
     Linear,
+    Regularises,
     Rule,
     Starts,
-    Support,
-    Trajectory,
-    Update,
     WantsHead,
 )
 from binomctl.contracts.tracker import Tracker, Tracking
@@ -45,12 +45,14 @@ __all__ = [
     "Dataset",
     "Diagnosing",
     "Directs",
+    "Draws",
     "Engine",
     "EstimatesError",
     "Estimator",
     "ExactAtOrder",
     "Expands",
     "Expansion",
+    "FixedOnly",
     "Forward",
     "HasQueryLoss",
     "LearnsRule",
@@ -61,6 +63,7 @@ __all__ = [
     "PlainOnly",
     "Proximal",
     "PseudoGradient",
+    "Regularises",
     "Remembers",
     "RemembersAdjoints",
     "Rule",

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.func import vjp, vmap
 
 from binomctl.contracts.engine import Curvature
-from binomctl.contracts.inner import Linear, Trajectory
+from binomctl.contracts.inner import Trajectory
+from binomctl.contracts.rule import Linear
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Adapted:
     def g_phi(self) -> Tensor:
         """g [B, d] without the slots."""
         return self.g[:, : self.trajectory.phi.shape[-1]]
+
+    @property
+    def moved(self) -> Tensor:
+        """Which parameters a step of a linear rule moves, [d]; the others are meta-learned only."""
+        how = self.trajectory.adaptation
+        assert isinstance(how.rule, Linear)
+        ones = self.trajectory.theta.new_ones(how.layout.d)
+        return how.rule.apply_transpose(how.m, ones, how.layout) != 0
 
     @property
     def still(self) -> bool:
@@ -144,19 +153,20 @@ class Adapted:
         trajectory, how = self.trajectory, self.trajectory.adaptation
         assert trajectory.gradients is not None
 
-        def one(s: Tensor, gamma: Tensor, W: Tensor) -> Tensor:
+        def one(s: Tensor, gamma: Tensor, noise: Tensor, W: Tensor) -> Tensor:
             arguments = [how.m, s, gamma]
 
             def step(moving: Tensor) -> Tensor:
                 at = list(arguments)
                 at[through] = moving
-                return how.step(k, *at)
+                return how.step(k, at[_M], at[_STATE], at[_GAMMA], noise)
 
             back = vjp(step, arguments[through])[1]
             out: Tensor = vmap(back)(W.view(len(W), *s.shape))[0]
             return out
 
-        found: Tensor = vmap(one)(trajectory.state(k), trajectory.gradients[:, k], V)
+        noise = how.noise_of(len(V))
+        found: Tensor = vmap(one)(trajectory.state(k), trajectory.gradients[:, k], noise, V)
         return found.flatten(2)
 
 

@@ -110,6 +110,14 @@ class LinearOnly(Protocol):
 
 
 @runtime_checkable
+class FixedOnly(Protocol):
+    """An estimator for parameters that are meta-learned and that no inner step moves."""
+
+    fixed_only: ClassVar[str]
+    """The reason, a sentence shown to whoever has none of them."""
+
+
+@runtime_checkable
 class Stationary(Protocol):
     """An estimator that holds where the inner loop has come to rest, whatever path led there."""
 

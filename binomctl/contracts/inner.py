@@ -1,4 +1,4 @@
-"""The inner loop: what a rule and an inner optimiser offer, how tasks adapt, the path they take.
+"""The inner loop: what an inner optimiser offers, how tasks adapt, the path they take.
 
 One step is s_{k+1} = U_k(s_k, gamma_k; m): the gradient is clipped, the rule makes a direction u
 of it, the inner optimiser makes the step. Only gamma_k sees the model; everything else is cheap.
@@ -7,75 +7,15 @@ of it, the inner optimiser makes the step. Only gamma_k sees the model; everythi
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from binomctl.contracts.engine import Forward
+from binomctl.contracts.rule import Directs, Draws, Linear, Rule
+from binomctl.errors import ConfigError
 from binomctl.flat import Layout
-
-
-class Rule(Protocol):
-    """An adaptation rule: which direction u [d] a gradient gamma [d] becomes.
-
-    One of two abilities says how: `Linear`, u = M gamma with one map for every step, or `Directs`.
-    """
-
-    def initial(self, layout: Layout) -> Tensor:
-        """The rule's own meta-parameters m [n] before meta-training; n may be 0."""
-        ...
-
-    @property
-    def plain(self) -> bool:
-        """Whether u = gamma, as in MAML."""
-        ...
-
-
-@runtime_checkable
-class Linear(Protocol):
-    """A rule that is one linear map M for every step."""
-
-    def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
-        """M v for v [..., d]."""
-        ...
-
-    def apply_transpose(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
-        """M^T v for v [..., d]."""
-        ...
-
-
-@runtime_checkable
-class Directs(Protocol):
-    """A rule whose direction depends on the step, on phi, or on gamma in any smooth way."""
-
-    def direction(self, k: int, m: Tensor, phi: Tensor, gamma: Tensor, layout: Layout) -> Tensor:
-        """u [d] of one task from phi^k [d] and gamma_k [d]: pure, torch operations only."""
-        ...
-
-
-@runtime_checkable
-class Starts(Protocol):
-    """A rule whose tasks start elsewhere than at theta."""
-
-    def start(
-        self, m: Tensor, theta: Tensor, x: Any, y: Any, layout: Layout, network: Forward
-    ) -> Tensor:
-        """phi^0 [d] of one task from theta [d] and its support set: pure, torch operations only.
-        It may call the network, at theta alone."""
-        ...
-
-
-@runtime_checkable
-class WantsHead(Protocol):
-    """A rule that treats the network's head apart; whoever builds it for a network names it."""
-
-    head: Any
-    """None until it is known; what a user gave stays."""
-
-    def with_head(self, names: tuple[str, ...]) -> Rule:
-        """The same rule for a head with these parameters."""
-        ...
 
 
 class Update(Protocol):
@@ -112,6 +52,7 @@ class Adaptation:
     alphas: step sizes of the K steps, where they differ from alpha.
     clip_value, clip_norm: bounds of every entry of gamma, and of its norm, before the rule.
     weights: c_0 .. c_K of the outer loss sum c_k l_val(phi^k); None: l_val(phi^K).
+    noise: [B, r], what the tasks drew for a rule that draws.
     """
 
     K: int
@@ -127,6 +68,7 @@ class Adaptation:
     clip_value: float | None = None
     clip_norm: float | None = None
     weights: tuple[float, ...] | None = None
+    noise: Tensor | None = None
 
     @property
     def linear(self) -> bool:
@@ -139,14 +81,35 @@ class Adaptation:
         """S, of the inner optimiser."""
         return self.update.slots if self.update else 0
 
-    def step(self, k: int, m: Tensor, s: Tensor, gamma: Tensor) -> Tensor:
-        """U_k: s' [S+1, d] of one task from s [S+1, d] and gamma_k [d]."""
-        u = self._clipped(gamma)
-        if isinstance(self.rule, Directs):
-            u = self.rule.direction(k, m, s[0], u, self.layout)
+    def noise_of(self, B: int) -> Tensor:
+        """The noise of B tasks, [B, 0] where nothing is drawn.
+
+        Raises:
+            ConfigError: the rule draws, and nobody said which tasks these are.
+        """
+        if self.noise is not None:
+            return self.noise
+        if isinstance(self.rule, Draws):
+            raise ConfigError(
+                f"the rule {type(self.rule).__name__} draws something random for every task, and"
+                " the tasks have no numbers",
+                "Give them: tasks=range(0, 4) at the first batch of four, range(4, 8) at the next.",
+            )
+        return self.m.new_zeros(B, 0)
+
+    def rule_of(self, noise: Tensor) -> Rule:
+        """The rule of a task that drew `noise` [r]."""
+        return self.rule.with_noise(noise) if isinstance(self.rule, Draws) else self.rule
+
+    def step(self, k: int, m: Tensor, s: Tensor, gamma: Tensor, noise: Tensor) -> Tensor:
+        """U_k: s' [S+1, d] of one task from s [S+1, d] and gamma_k [d]; noise [r] is its own."""
+        u, rule = self._clipped(gamma), self.rule
+        if isinstance(rule, Linear):
+            u = rule.apply(m, u, self.layout)
         else:
-            assert isinstance(self.rule, Linear)
-            u = self.rule.apply(m, u, self.layout)
+            rule = self.rule_of(noise)
+            assert isinstance(rule, Directs)
+            u = rule.direction(k, m, s[0], u, self.layout)
         alpha = self.alphas[k] if self.alphas else self.alpha
         if self.update is None:
             return torch.sub(s, u, alpha=alpha)  # without slots s is phi alone

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from binomctl.curvature.outputs import rows
-from binomctl.episodes import EpisodeBatch
+from binomctl.episodes import EpisodeBatch, TaskNumbers
 from binomctl.errors import ConfigError
 
 Part = Any
@@ -61,6 +62,21 @@ def batches(episodes: Sequence[Part]) -> list[EpisodeBatch]:
         out.append(EpisodeBatch(*map(plain, parts)))
     if not out:
         raise ConfigError("episodes hold no task")
+    return out
+
+
+def numbered(parts: list[EpisodeBatch], tasks: Sequence[int] | None) -> list[EpisodeBatch]:
+    """The batches with the numbers of their tasks, where a caller gave them."""
+    if tasks is None:
+        return parts
+    wanted = sum(map(len, parts))
+    if len(tasks) != wanted:
+        raise ConfigError(f"{len(tasks)} numbers of tasks for {wanted} tasks")
+    out, at = [], 0
+    for part in parts:
+        mine = TaskNumbers(0, "train", tasks[at : at + len(part)])
+        out.append(replace(part, numbers=mine))
+        at += len(part)
     return out
 
 

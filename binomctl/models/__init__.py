@@ -12,16 +12,18 @@ from binomctl.errors import ConfigError, unknown
 from binomctl.models.backbones import Timm, Torchvision
 from binomctl.models.conv4 import Conv4
 from binomctl.models.imported import build_imported
+from binomctl.models.latent import Latent
 from binomctl.models.mlp import MLP
 from binomctl.models.resnet12 import ResNet12
 from binomctl.models.wrn28 import WRN28
 from binomctl.options import IMPORT, build
 
-MODELS: dict[str, type[MLP | Conv4 | ResNet12 | WRN28 | Timm | Torchvision]] = {
+MODELS: dict[str, type[MLP | Conv4 | ResNet12 | WRN28 | Latent | Timm | Torchvision]] = {
     "mlp": MLP,
     "conv4": Conv4,
     "resnet12": ResNet12,
     "wrn28": WRN28,
+    "latent": Latent,
     "timm": Timm,
     "torchvision": Torchvision,
 }

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule, Update
-from binomctl.episodes import EpisodeBatch
+from binomctl.episodes import EpisodeBatch, TaskNumbers
+from binomctl.noise import with_noise
 from binomctl.problem.batch_norm import Statistics
 from binomctl.problem.schedules import step_losses, step_sizes
 from binomctl.problem.tasks import Tasks
@@ -71,7 +72,9 @@ class Problem:
         seen = batch.mini_batches
         n = batch.y_trn.shape[1] if seen is None else seen.shape[2]
         scale = self._factor(self.config.adaptation.loss_reduction, n)
-        return replace(self.inner_loop(m, K, step), scale=scale)
+        how = replace(self.inner_loop(m, K, step), scale=scale)
+        anybody = TaskNumbers(self.config.seed, "", range(len(batch)))  # a user's own tasks
+        return with_noise(how, batch.numbers or anybody)
 
     def query_factor(self, batch: EpisodeBatch) -> float:
         """What the reduction of the query loss makes of the meta-gradient of its mean."""

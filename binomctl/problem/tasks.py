@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from binomctl.contracts import Dataset
-from binomctl.episodes import Episode, EpisodeBatch, mini_batches
+from binomctl.episodes import Episode, EpisodeBatch, TaskNumbers, mini_batches
 from binomctl.errors import BinomctlError, DataError
 
 
@@ -33,6 +33,8 @@ class Tasks:
         """Episodes of a split as they come from the data set, in mini-batches of `size` for K
         steps if given; a pure function, which any thread may call."""
         batch = EpisodeBatch.stack(self._episode(split, i) for i in indices)
+        numbers = TaskNumbers(self.seed, split, indices)
+        batch = dataclasses.replace(batch, numbers=numbers)
         if size is not None:
             N = batch.y_trn.shape[1]
             order = mini_batches(self.seed, split, indices, N, min(size, N), K)

@@ -11,9 +11,10 @@ from binomctl.problem.engines import with_section
 from binomctl.problem.record import Problem
 from binomctl.profiling.allocations import peak_allocated, peak_on_a_gpu
 from binomctl.profiling.observed import timed_step
+from binomctl.training.recordable import compiles
 from binomctl.training.run import validate
 from binomctl.training.state import MetaState
-from binomctl.training.step import compiles, step_function
+from binomctl.training.step import step_function
 
 STEPS = 5
 

@@ -52,8 +52,9 @@ def peak_resident(config: Config) -> dict[str, int]:
 def main() -> None:
     from binomctl.problem.build import build_problem
     from binomctl.profiling.observed import timed_step
+    from binomctl.training.recordable import compiles
     from binomctl.training.state import MetaState
-    from binomctl.training.step import compiles, step_function
+    from binomctl.training.step import step_function
 
     config = Config.model_validate_json(sys.stdin.read())
     problem = build_problem(config)

@@ -21,8 +21,9 @@ from binomctl.profiling.fresh import peak_resident
 from binomctl.profiling.observed import counted, timed_step
 from binomctl.profiling.utilization import Meter, meter
 from binomctl.profiling.work import Work
+from binomctl.training.recordable import captures, compiles
 from binomctl.training.state import MetaState
-from binomctl.training.step import StepFunction, captures, compiles, step_function
+from binomctl.training.step import StepFunction, step_function
 
 ROUNDS = 5
 

@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from binomctl.api import meta_gradient
 from binomctl.contracts import (
     Adaptation,
-    Adapted,
     Directs,
-    Expansion,
+    Draws,
     Linear,
     Starts,
-    Update,
 )
 from binomctl.errors import BinomctlError
-from binomctl.expansion import binomial_adjoints, binomial_expansion
-from binomctl.flat import Layout, initial_parameters
+from binomctl.flat import Layout
 from binomctl.options import build, describe_options
 from binomctl.pairs import check_step
+from binomctl.testing.exact import check_exact
 from binomctl.testing.small import (
     ALPHA,
-    B,
     Identity,
     K,
     close,
+    doubled,
     promise,
-    small_classification,
     small_problem,
 )
 
 
-def check_rule(cls: type, options: Mapping[str, Any] | None = None) -> None:
+def check_rule(
+    cls: type, options: Mapping[str, Any] | None = None, network: nn.Module | None = None
+) -> None:
     """Check an adaptation rule on a small regression problem.
 
     Options with a sentence each; meta-parameters that are finite and the same twice; u = M gamma
@@ -49,6 +45,8 @@ def check_rule(cls: type, options: Mapping[str, Any] | None = None) -> None:
     Args:
         cls: the plugin class.
         options: by name; None takes the defaults.
+        network: where the rule needs one of its own: from inputs [N, 2] to the logits of three
+            classes, the problem is small classification then. It is only read.
 
     Raises:
         AssertionError: a promise is broken.
@@ -56,7 +54,7 @@ def check_rule(cls: type, options: Mapping[str, Any] | None = None) -> None:
     """
     rule: Any = _built(cls, options)
     plain = rule.plain
-    model, _ = small_problem(torch.float64)
+    model = small_problem(torch.float64)[0] if network is None else doubled(network)
     layout = Layout.of(model)
     m = rule.initial(layout)
     promise(m.dim() == 1 and m.is_floating_point(), f"m has shape {list(m.shape)}, not [n]")
@@ -64,7 +62,7 @@ def check_rule(cls: type, options: Mapping[str, Any] | None = None) -> None:
     promise(torch.equal(m, rule.initial(layout)), "m starts elsewhere the second time")
     promise(isinstance(plain, bool), "plain is neither true nor false")
     promise(
-        isinstance(rule, Linear | Directs),
+        isinstance(rule, Linear | Directs | Draws),
         "it offers neither apply and apply_transpose nor direction",
     )
     random = torch.Generator().manual_seed(3)
@@ -72,13 +70,13 @@ def check_rule(cls: type, options: Mapping[str, Any] | None = None) -> None:
     if isinstance(rule, Linear):
         _check_linear(rule, plain, m, layout)
     check_step(Adaptation(K, ALPHA, rule, m, layout))
-    if not isinstance(rule, Starts):
-        _check_exact(rule, m, None)
+    if not isinstance(rule, Starts) or network is not None:
+        check_exact(rule, m, None, network=network)
         return
     refusals = []
     for classes in (False, True):
         try:
-            _check_exact(rule, m, None, classes=classes)
+            check_exact(rule, m, None, classes=classes)
         except BinomctlError as error:
             refusals.append(error)
     if len(refusals) == 2:
@@ -117,7 +115,7 @@ def check_update(cls: type, options: Mapping[str, Any] | None = None) -> None:
         stepped = update.step(0, s[:1], u, ALPHA)[0]
         promise(torch.equal(stepped, torch.sub(s[0], u, alpha=ALPHA)), "it is not plain")
     else:
-        _check_exact(Identity(), torch.empty(0, dtype=torch.float64), update)
+        check_exact(Identity(), torch.empty(0, dtype=torch.float64), update)
 
 
 def _built(cls: type, options: Mapping[str, Any] | None) -> Any:
@@ -137,87 +135,3 @@ def _check_linear(rule: Linear, plain: bool, m: Tensor, layout: Layout) -> None:
     close(rule.apply(m, v[0], layout), Mv[0], 1e-12, "a vector alone is mapped elsewhere")
     if plain:
         promise(torch.equal(Mv, v) and not m.numel(), "it is declared plain, and M is not I")
-
-
-def _check_exact(rule: Any, m: Tensor, update: Update | None, *, classes: bool = False) -> None:
-    """Exact MAML under the inner loop against backpropagation through all of it."""
-    model, batch = (small_classification if classes else small_problem)(torch.float64)
-    criterion = F.cross_entropy if classes else F.mse_loss
-    layout = Layout.of(model)
-    if classes and len(m):  # of another network
-        m = rule.initial(layout).double()
-    names = [name for name, _ in model.named_parameters()]
-    found = meta_gradient(
-        model,
-        criterion,
-        (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val),
-        estimator=_Exact(),
-        K=K,
-        alpha=ALPHA,
-        rule=rule,
-        rule_parameters=m if len(m) else None,
-        optimizer=update or "sgd",
-        per_task=True,
-    )
-    how = Adaptation(K, ALPHA, rule, m, layout, update=update)
-    for b in range(B):
-        theta, own = initial_parameters(model).requires_grad_(), m.clone().requires_grad_()
-        loss = _loss_of(model, layout, criterion)
-        phi = theta
-        if isinstance(rule, Starts):
-            network = _Functional(model, layout)
-            phi = rule.start(own, theta, batch.x_trn[b], batch.y_trn[b], layout, network)
-        s = torch.cat([phi.unsqueeze(0), phi.new_zeros(how.slots, layout.d)])
-        for k in range(K):
-            support = loss(s[0], batch.x_trn[b], batch.y_trn[b])
-            (gamma,) = torch.autograd.grad(support, s, create_graph=True)
-            s = how.step(k, own, s, gamma[0])
-        query = loss(s[0], batch.x_val[b], batch.y_val[b])
-        wanted = torch.autograd.grad(query, (theta, own), allow_unused=True, materialize_grads=True)
-        rows = torch.cat([found[n][b].flatten() for n in names])
-        close(rows, wanted[0], 1e-9, "exact MAML under it is not backpropagation, for theta")
-        if len(m):
-            close(found["rule.m"][b], wanted[1], 1e-9, "nor for the rule's own parameters")
-
-
-def _loss_of(
-    model: torch.nn.Module, layout: Layout, criterion: Callable[[Tensor, Tensor], Tensor]
-) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return criterion(torch.func.functional_call(model, layout.unflatten(phi), (x,)), y)
-
-    return loss
-
-
-class _Functional:
-    """The network as torch's own functional call has it: nothing here is the engines'."""
-
-    def __init__(self, model: torch.nn.Module, layout: Layout) -> None:
-        self._model, self._layout = model, layout
-
-    def __call__(self, theta: Tensor, x: Any) -> Any:
-        return torch.func.functional_call(self._model, self._layout.unflatten(theta), (x,))
-
-    def entering(self, layer: str, theta: Tensor, x: Any) -> Tensor:
-        seen: list[Tensor] = []
-        module = self._model.get_submodule(layer)
-        with module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
-            self(theta, x)
-        return seen[-1]
-
-    def holding(self, theta: Tensor) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-class _Exact:
-    """Every factor of the adjoint product: plugins are not imported here."""
-
-    def steps(self, K: int) -> range:
-        return range(K)
-
-    def meta_gradient(self, adapted: Adapted) -> Tensor:
-        which = Expansion(adapted.K, adapted.K, adapted.alpha)
-        return binomial_expansion(adapted, which)
-
-    def adjoints(self, adapted: Adapted) -> Tensor:
-        return binomial_adjoints(adapted, Expansion(adapted.K, adapted.K, adapted.alpha))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,6 +76,11 @@ def small_classification(dtype: torch.dtype) -> tuple[nn.Module, EpisodeBatch]:
     x = torch.randn(2, B, 6, 2, generator=random, dtype=torch.float64).to(dtype)
     y = torch.tensor([0, 1, 2, 0, 1, 2]).expand(2, B, -1)
     return model, EpisodeBatch(x[0], y[0], x[1], y[1])
+
+
+def doubled(network: nn.Module) -> nn.Module:
+    """A copy in float64."""
+    return copy.deepcopy(network).double()
 
 
 def adapted_by(

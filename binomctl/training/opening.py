@@ -15,8 +15,9 @@ from binomctl.runs.provenance import fingerprint, provenance
 from binomctl.runs.resuming import begin, changes, check_changes
 from binomctl.settings.config import Config
 from binomctl.settings.trust import sign
+from binomctl.training.recordable import captures, compiles
 from binomctl.training.state import constants
-from binomctl.training.step import captures, check_chunks, check_ranks, compiles
+from binomctl.training.step import check_chunks, check_ranks
 from binomctl.training.tracking import trackers
 
 

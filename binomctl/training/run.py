@@ -21,8 +21,8 @@ from binomctl.runs import Checkpoint, Written
 from binomctl.training.best import Best
 from binomctl.training.evaluate import Trained, evaluate
 from binomctl.training.loop import LESS_MEMORY, Step, meta_train
+from binomctl.training.recordable import compiles
 from binomctl.training.state import MetaState, own_generators, resume, snapshot
-from binomctl.training.step import compiles
 from binomctl.training.tracking import tracked
 
 TIME_IS_UP = 1000  # among the numbers of signals

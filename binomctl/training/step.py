@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,15 +17,17 @@ import torch
 from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate, estimate
-from binomctl.contracts import Adaptation, Adapted, Diagnosing, Remembers, Starts
-from binomctl.curvature.traits import traits_of
+from binomctl.contracts import Adaptation, Adapted, Diagnosing, Remembers
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
 from binomctl.problem.record import Problem
 from binomctl.training.cuda_graph import Captured
+from binomctl.training.recordable import captures, compiles
 
 _LOG = logging.getLogger("binomctl")
-PAYS_FROM = 20_000  # meta-steps: at 3 ms saved by each, twice what compiling takes
+
+
+_OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {"cpp_wrapper": True}
 
 
 @dataclass(frozen=True)
@@ -113,61 +114,6 @@ def _check_same(found: Computed, wanted: Computed) -> None:
         raise RuntimeError(f"the recorded step's meta-gradient is off by {error:.1e}")
 
 
-def captures(problem: Problem) -> bool:
-    """Whether the meta-step is recorded as a CUDA graph.
-
-    Raises:
-        ConfigError: engine.capture = on, where it cannot be.
-    """
-    how, engine = problem.config.engine.capture, traits_of(problem.engine)
-    if how == "off":
-        return False
-    obstacle = ""
-    if problem.device.type != "cuda":
-        obstacle = f"there are no CUDA graphs on {problem.device.type}"
-    elif not engine.steps_alone:
-        obstacle = "only the layer algebra (engine.kind = analytic) can be recorded"
-    elif not engine.closed_form or problem.m.numel():
-        obstacle = "a loss or a rule of its own needs autograd"
-    elif changes := _changes(problem):
-        obstacle = f"{changes}recorded"
-    if obstacle and how == "on":
-        raise ConfigError(f"engine.capture = on: {obstacle}", "Use auto.", key="engine.capture")
-    return not obstacle
-
-
-_OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {"cpp_wrapper": True}
-
-
-def compiles(problem: Problem) -> str:
-    """Why a problem's step is compiled, in words; "" where it is not.
-
-    Raises:
-        ConfigError: engine.compile = on, where it cannot be.
-    """
-    how, steps = problem.config.engine.compile, problem.config.training.steps
-    obstacle = _obstacle(problem)
-    if how == "on" and obstacle:
-        raise ConfigError(f"engine.compile = on: {obstacle}", "Use auto.", key="engine.compile")
-    if obstacle or how == "off" or (how == "auto" and steps < PAYS_FROM):
-        return ""
-    reason = f"{steps:,} meta-steps pay for it" if how == "auto" else "as asked"
-    return f"the first meta-step compiles the others ({reason}); it takes 15 to 40 s"
-
-
-def _obstacle(problem: Problem) -> str:
-    engine = traits_of(problem.engine)
-    if not engine.steps_alone:
-        return "only the layer algebra (engine.kind = analytic) can be compiled"
-    if engine.convolves:
-        return "convolutions and batch norm run in kernels that are compiled already"
-    if changes := _changes(problem):
-        return f"{changes}compiled"
-    if problem.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
-        return "there is no C++ compiler"
-    return ""
-
-
 def check_chunks(problem: Problem) -> None:
     """Refuse training.task_chunk where something is asked of all tasks together.
 
@@ -202,25 +148,6 @@ def _together(problem: Problem) -> str:
     return ""
 
 
-def _changes(problem: Problem) -> str:
-    """Why one recording or compilation does not serve all steps; "" where it does."""
-    if problem.config.training.task_chunk is not None:
-        return "a meta-batch in chunks is not "
-    if isinstance(problem.estimator, Diagnosing) or problem.config.adaptation.batch is not None:
-        return "an estimator that diagnoses itself, or mini-batches, are not "
-    if isinstance(problem.estimator, Remembers):
-        return "an estimator with a state is not "
-    if problem.stages:
-        return "an estimator that gives way to another is not "
-    if isinstance(problem.rule, Starts):
-        return "tasks that start elsewhere than at theta are not "
-    if problem.config.adaptation.step_losses == "annealed":
-        return "outer losses whose weights change from step to step are not "
-    if not problem.inner_loop(problem.m).linear:
-        return "inner steps that are derived by autograd are not "
-    return ""
-
-
 def _run(
     problem: Problem, theta: Tensor, how: Adaptation, batch: EpisodeBatch, memory: Memory | None
 ) -> Computed:
@@ -236,7 +163,10 @@ def _in_chunks(
     """As `_run`, a few tasks at a time: no more of them hold memory together."""
     parts = []
     for start in range(0, len(batch), size):
-        part = _run(problem, theta, how, batch.tasks(slice(start, start + size)), None)
+        some = slice(start, start + size)
+        noise = None if how.noise is None else how.noise[some]
+        mine = dataclasses.replace(how, noise=noise)
+        part = _run(problem, theta, mine, batch.tasks(some), None)
         parts.append(dataclasses.replace(part, adapted=None))
     rows, m_rows = (torch.cat([p.per_task[i] for p in parts]) for i in (0, 1))
     loss = torch.cat([p.loss for p in parts])

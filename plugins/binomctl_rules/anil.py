@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from binomctl.contracts import Forward
 from binomctl.flat import Layout
 from binomctl.options import option, plugin
 
@@ -55,3 +57,19 @@ class BOIL(ANIL):
 
     def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
         return v * (1 - layout.mask(self._head(layout), v))
+
+
+@plugin
+@dataclass(frozen=True)
+class LinearHead(ANIL):
+    """A linear head fitted from zero on features that stay: the reference without a learned start.
+
+    ANIL but for the head's start, which nothing learns (Chen et al. 2019, "Baseline", fit it so on
+    features that were pretrained).
+    """
+
+    def start(
+        self, m: Tensor, theta: Tensor, x: Any, y: Any, layout: Layout, network: Forward
+    ) -> Tensor:
+        """phi^0 [d]: theta with a head of zeros."""
+        return theta * (1 - layout.mask(self._head(layout), theta))

@@ -1,4 +1,5 @@
-"""Proto-MAML: the head starts from the support set's class means (Triantafillou et al. 2020)."""
+"""Proto-MAML: the head starts from the support set's class means (Triantafillou et al. 2020).
+ProtoNet: it stays there (Snell et al. 2017)."""
 
 from __future__ import annotations
 
@@ -77,3 +78,23 @@ class ProtoMAML:
                 key="rule.head",
             )
         return head
+
+
+@plugin
+@dataclass(frozen=True)
+class ProtoNet(ProtoMAML):
+    """Prototypical networks: the nearest class mean, and nothing adapts (Snell et al. 2017).
+
+    The reference without an inner loop: its steps move nothing, so that K = 1 and first order are
+    enough and exact.
+    """
+
+    @property
+    def plain(self) -> bool:
+        return False
+
+    def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        return torch.zeros_like(v)
+
+    def apply_transpose(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        return torch.zeros_like(v)

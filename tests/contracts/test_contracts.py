@@ -20,6 +20,7 @@ from binomctl.episodes import Metric
 from binomctl.errors import ConfigError
 from binomctl.images.contract import FromFiles
 from binomctl.images.prepare import prepare
+from binomctl.models.latent import Latent
 from binomctl.options import has_option, option
 from binomctl.settings import registry
 from binomctl.testing import check_dataset, check_estimator, check_rule, check_update
@@ -30,13 +31,18 @@ def test_every_estimator(name):
     check_estimator(registry.load("estimator", name))
 
 
-NEEDS = {"cavia": {"context": ["0.bias"]}, "maml++": {"norms": ["0.bias"]}}
+NEEDS = {
+    "cavia": {"context": ["0.bias"]},
+    "maml++": {"norms": ["0.bias"]},
+    "leo": {"latent_steps": 2, "hidden": 4, "weights_rate": 0.5, "kl": 0.1, "encoder": 0.3},
+}
 """Options of rules that look for parameters the checks' network calls otherwise."""
 
 
 @pytest.mark.parametrize("name", registry.names("rule"))
 def test_every_rule(name):
-    check_rule(registry.load("rule", name), NEEDS.get(name, {}))
+    network = Latent(latent=2).build((2,), 3) if name == "leo" else None
+    check_rule(registry.load("rule", name), NEEDS.get(name, {}), network)
 
 
 @pytest.mark.parametrize("name", registry.names("update"))

@@ -25,7 +25,8 @@ from binomctl.models.conv4 import Conv4
 from binomctl.problem.build import build_problem
 from binomctl.settings.layers import load_config
 from binomctl.settings.registry import create
-from binomctl.training.step import captures, step_function
+from binomctl.training.recordable import captures
+from binomctl.training.step import step_function
 
 SMALL = {"model.filters": 16, "training.meta_batch": 2, "dataset.queries": 2}
 

@@ -21,6 +21,7 @@ SMALL = {
     "conv4": {"filters": 2},
     "resnet12": {"filters": [2, 3, 4, 5]},
     "wrn28": {"widen": 1},
+    "latent": {"body": "conv4", "filters": 2},
     "timm": {"timm": "test_resnet"},
     "torchvision": {"torchvision": "shufflenet_v2_x0_5"},
 }

@@ -15,6 +15,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 import binomctl
+from binomctl.contracts import Draws
+from binomctl.episodes import TaskNumbers
 from binomctl.errors import ConfigError
 from binomctl.flat import Layout
 from binomctl.heads import head_of
@@ -82,11 +84,11 @@ def where(model, chosen):
                         for n, p in model.named_parameters()})  # fmt: skip
 
 
-# The methods, from their papers: (start(theta, m), step(k, m, phi, gamma)).
+# The methods, from their papers: (start(theta, m, x, y), step(k, m, phi, gamma)).
 
 
 def at_theta(model):
-    return lambda theta, m: theta
+    return lambda theta, m, x, y: theta
 
 
 def anil(model):
@@ -100,7 +102,7 @@ def boil(model):
 
 
 def unicorn(model, zero=False):
-    def start(theta, m):
+    def start(theta, m, x, y):
         parts = parts_of(model, theta)
         for name in ("head.weight", "head.bias"):
             first = parts[name][0] * (0 if zero else 1)
@@ -112,7 +114,7 @@ def unicorn(model, zero=False):
 
 def cavia(model):
     context = where(model, lambda n: n == "context")
-    return (lambda theta, m: theta * (1 - context),
+    return (lambda theta, m, x, y: theta * (1 - context),
             lambda k, m, phi, gamma: phi - ALPHA * context * gamma)  # fmt: skip
 
 
@@ -153,7 +155,103 @@ def maml_plus_plus(model):
     return at_theta(model), step
 
 
+def protonet(model):
+    def start(theta, m, x, y):
+        parts = parts_of(model, theta)
+        body = {n: p for n, p in parts.items() if not n.startswith("head.")}
+        norm = F.layer_norm(F.linear(x, body["body.weight"], body["body.bias"]), (4,),
+                            body["norm.weight"], body["norm.bias"])  # fmt: skip
+        means = torch.stack([torch.tanh(norm)[y == c].mean(0) for c in range(WAYS)])
+        return join(model, {**parts, "head.weight": 2 * means, "head.bias": -(means**2).sum(1)})
+
+    return start, lambda k, m, phi, gamma: phi
+
+
+def mt_net(model, noise):
+    """One mask a unit: rows of a layer with their bias; the norm's entries have one each."""
+
+    def step(k, m, phi, gamma):
+        mask, at, rows = torch.sigmoid((m + noise) / 0.5), 0, {}
+        for module, units in (("head", WAYS), ("body", 4), ("norm", 4)):
+            rows[module] = mask[at : at + units]
+            at += units
+        slopes = parts_of(model, gamma)
+        for name, p in slopes.items():
+            row = rows[name.partition(".")[0]]
+            slopes[name] = p * (row[:, None] if p.dim() == 2 else row)
+        return phi - ALPHA * join(model, slopes)
+
+    return at_theta(model), step
+
+
+def leo(model, noise):
+    h, latent, features = 3, 2, 5
+    z_only, offset_only = (where(model, lambda n, own=own: n == f"head.{own}")
+                           for own in ("z", "offset"))  # fmt: skip
+
+    def code(theta, m, x, y):
+        sizes = [(h, features), (2 * h, 2 * h), (2 * h, 2 * h), (2 * latent, 2 * h)]
+        E, R1, R2, R3 = (w.view(s) for w, s in zip(
+            m[:-2].split([a * b for a, b in sizes]), sizes, strict=True))  # fmt: skip
+        means, logs = [], []
+        for c in range(WAYS):
+            total, count = 0, 0
+            for i in range(len(x)):
+                if y[i] != c:
+                    continue
+                for j in range(len(x)):
+                    pair = torch.cat([E @ x[i], E @ x[j]])
+                    total = total + R3 @ torch.relu(R2 @ torch.relu(R1 @ pair))
+                    count += 1
+            mean, log = (total / count).split(latent)
+            means.append(mean)
+            logs.append(log)
+        return torch.stack(means), 0.1 * torch.stack(logs).exp()
+
+    def start(theta, m, x, y):
+        mean, std = code(theta, m, x, y)
+        e_z, e_w = noise.split([WAYS * latent, WAYS * features])
+        parts = parts_of(model, theta)
+        parts["head.z"] = mean + std * e_z.view(WAYS, latent)
+        parts["head.noise"] = e_w.view(WAYS, features)
+        parts["head.offset"] = torch.zeros(WAYS, features, dtype=D)
+        return join(model, parts)
+
+    def step(k, m, phi, gamma):
+        return phi - ALPHA * (m[-2] * z_only if k < 2 else m[-1] * offset_only) * gamma
+
+    def penalty(theta, m, x, y, end):
+        mean, std = code(theta, m, x, y)
+        kl = sum((s**2 + a**2 - 1) / 2 - torch.log(s)
+                 for a, s in zip(mean.flatten(), std.flatten(), strict=True))  # fmt: skip
+        z = mean + std * noise[: WAYS * latent].view(WAYS, latent)
+        away = (parts_of(model, end)["head.z"] - z).square().sum()
+        decoder = parts_of(model, theta)["head.decoder.weight"].T
+        cosines = torch.stack([torch.stack([F.cosine_similarity(a, b, 0) for a in decoder])
+                               for b in decoder])  # fmt: skip
+        return 0.2 * kl + 0.3 * away + 0.4 * (cosines - torch.eye(latent)).square().mean()
+
+    return start, step, penalty
+
+
+class Decoding(nn.Module):
+    """The network of LEO on embeddings, its parameters under their names."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = build_model("latent", {"latent": 2}, (5,), WAYS, 0)[0]
+
+    def forward(self, x):
+        return self.head(x)
+
+
+def linear_head(model):
+    _, step = anil(model)
+    return lambda theta, m, x, y: theta * where(model, lambda n: not n.startswith("head.")), step
+
+
 METHODS = {
+    "linear-head": (HeadFirst, "linear-head", {"head": ("head.*",)}, linear_head),
     "anil": (HeadFirst, "anil", {}, anil),
     "boil": (HeadFirst, "boil", {}, boil),
     "unicorn": (HeadFirst, "unicorn", {}, unicorn),
@@ -162,6 +260,10 @@ METHODS = {
     "cavia": (WithContext, "cavia", {}, cavia),
     "alfa": (HeadFirst, "alfa", {}, alfa),
     "maml++": (HeadFirst, "maml++", {"steps": K}, maml_plus_plus),
+    "protonet": (HeadFirst, "protonet", {"head": "head"}, protonet),
+    "mt-net": (HeadFirst, "mt-net", {"temperature": 0.5}, mt_net),
+    "leo": (Decoding, "leo", {"latent_steps": 2, "hidden": 3, "weights_rate": 0.7, "kl": 0.2,
+                              "encoder": 0.3, "orthogonality": 0.4}, leo),
 }  # fmt: skip
 ESTIMATORS = {
     "maml": ({}, K, K), "fomaml": ({}, 0, K), "trunc": ({"L": 2}, 2, 2),
@@ -177,16 +279,25 @@ def parameters_of(rule, model):
     return m + 0.1 * torch.randn_like(m)
 
 
+def written(write, model, rule, b):
+    """The method of task b, with the noise that it draws: (start, step, penalty)."""
+    if not isinstance(rule, Draws):
+        return (*write(model), None)
+    (random,) = TaskNumbers(0, "train", [b]).generators("noise")
+    method = write(model, rule.noise(Layout.of(model), random, training=True))
+    return method if len(method) == 3 else (*method, None)
+
+
 def expansion(model, method, m, task, L, C):
     """The estimate for theta of one task, densely."""
     x_trn, y_trn, x_val, y_val = task
-    start, step = method
+    start, step, penalty = method
 
     def loss(phi, x=x_trn, y=y_trn):
         return F.cross_entropy(functional_call(model, parts_of(model, phi), (x,)), y)
 
     theta = join(model, dict(model.named_parameters())).detach()
-    phi, factors = start(theta, m).detach(), []
+    phi, factors = start(theta, m, x_trn, y_trn).detach(), []
     for k in range(K):
         at = phi.clone().requires_grad_()
         (gamma,) = torch.autograd.grad(loss(at), at)
@@ -200,21 +311,26 @@ def expansion(model, method, m, task, L, C):
         P, GH = factors[k]
         reached = k >= K - C
         sums = [P.T @ s + (GH.T @ sums[j - 1] if j and reached else 0) for j, s in enumerate(sums)]
-    return sum(sums) @ jacobian(lambda t: start(t, m), theta)
+    found = sum(sums) @ jacobian(lambda t: start(t, m, x_trn, y_trn), theta)
+    if penalty is not None:
+        found = found + jacobian(lambda t: penalty(t, m, x_trn, y_trn, phi), theta)
+    return found
 
 
 def unrolled(model, method, m, task):
     """The exact meta-gradients of theta and m of one task, by automatic differentiation."""
     x_trn, y_trn, x_val, y_val = task
-    start, step = method
+    start, step, penalty = method
     theta = join(model, dict(model.named_parameters())).detach().requires_grad_()
     m = m.clone().requires_grad_()
-    phi = start(theta, m)
+    phi = start(theta, m, x_trn, y_trn)
     for k in range(K):
         out = functional_call(model, parts_of(model, phi), (x_trn,))
         (gamma,) = torch.autograd.grad(F.cross_entropy(out, y_trn), phi, create_graph=True)
         phi = step(k, m, phi, gamma)
     loss = F.cross_entropy(functional_call(model, parts_of(model, phi), (x_val,)), y_val)
+    if penalty is not None:
+        loss = loss + penalty(theta, m, x_trn, y_trn, phi.detach())
     return torch.autograd.grad(loss, (theta, m), allow_unused=True, materialize_grads=True)
 
 
@@ -222,7 +338,7 @@ def ours(model, rule, m, episodes, estimator, **options):
     found = binomctl.meta_gradient(
         model, F.cross_entropy, episodes, estimator=estimator, rule=rule,
         rule_parameters=m if len(m) else None, K=K, alpha=ALPHA, per_task=True,
-        allow_unused=True, **options,
+        allow_unused=True, tasks=range(B), **options,
     )  # fmt: skip
     flat = torch.cat([found[n].reshape(B, -1) for n, _ in model.named_parameters()], 1)
     return flat, found.get("rule.m", torch.zeros(B, 0, dtype=D))
@@ -238,13 +354,13 @@ def test_every_method_under_every_expansion(name, estimator, engine):
     m = parameters_of(rule, model)
     given, L, C = ESTIMATORS[estimator]
     found, found_m = ours(model, rule, m, episodes, estimator, engine=engine, **given)
-    method = write(model)
-    tasks = list(zip(*episodes, strict=True))
-    wanted = torch.stack([expansion(model, method, m, task, L, C) for task in tasks])
+    tasks = [(written(write, model, rule, b), m, task)
+             for b, task in enumerate(zip(*episodes, strict=True))]  # fmt: skip
+    wanted = torch.stack([expansion(model, *task, L, C) for task in tasks])
     assert float((found - wanted).norm() / wanted.norm()) < 1e-9
     if estimator == "maml":
         exact, exact_m = (torch.stack(v) for v in zip(
-            *(unrolled(model, method, m, task) for task in tasks), strict=True))  # fmt: skip
+            *(unrolled(model, *task) for task in tasks), strict=True))  # fmt: skip
         assert float((found - exact).norm() / exact.norm()) < 1e-9
         if len(m):
             assert exact_m.norm() > 0
@@ -278,7 +394,7 @@ def test_sign_steps_are_exact_at_first_order():
     exact, _ = ours(model, "gd", torch.zeros(0), episodes, "maml", optimizer="sign")
     first, _ = ours(model, "gd", torch.zeros(0), episodes, "fomaml", optimizer="sign")
     assert torch.equal(exact, first)
-    sign = at_theta(model), lambda k, m, phi, gamma: phi - ALPHA * gamma.sign()
+    sign = at_theta(model), lambda k, m, phi, gamma: phi - ALPHA * gamma.sign(), None
     tasks = zip(*episodes, strict=True)
     wanted = torch.stack([unrolled(model, sign, torch.zeros(0), task)[0] for task in tasks])
     assert torch.allclose(exact, wanted, atol=1e-13)
@@ -342,3 +458,85 @@ def test_what_a_method_needs_is_named():
         rule = registry.create("rule", name, options)
         with pytest.raises(ConfigError, match=said):
             ours(model, rule, torch.zeros(0), episodes, "maml")
+
+
+def path_of(model, theta, task, moved):
+    """phi^0 .. phi^K of gradient descent on some parameters, as constants."""
+    x, y, phi, out = task[0], task[1], theta.detach(), [theta.detach()]
+    for _ in range(K):
+        at = phi.clone().requires_grad_()
+        loss = F.cross_entropy(functional_call(model, parts_of(model, at), (x,)), y)
+        phi = (at - ALPHA * moved * torch.autograd.grad(loss, at)[0]).detach()
+        out.append(phi)
+    return out
+
+
+def losses_of(model, task):
+    return [lambda phi, x=x, y=y: F.cross_entropy(
+        functional_call(model, parts_of(model, phi), (x,)), y)
+        for x, y in (task[:2], task[2:])]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["auto", "autograd"])
+@pytest.mark.parametrize("lookahead", [True, False])
+def test_warp_layers_learn_from_every_step_alone(engine, lookahead):
+    model, episodes = model_of(HeadFirst), data()
+    moved, c = where(model, lambda n: not n.startswith("body.")), [0.0, 0.1, 0.2, 0.3, 0.4]
+    gd = registry.create("rule", "gd", {"fixed": ("body.*",)})
+    found, _ = ours(model, gd, torch.zeros(0), episodes, "warpgrad", weights=c, engine=engine,
+                    lookahead=lookahead)  # fmt: skip
+    theta = join(model, dict(model.named_parameters())).detach()
+    for b, task in enumerate(zip(*episodes, strict=True)):
+        trn, val = losses_of(model, task)
+        path = path_of(model, theta, task, moved)
+
+        def objective(warp, trn=trn, val=val, path=path):
+            total = 0
+            for k in range(K):
+                at = torch.where(moved.bool(), path[k], warp)
+                (gamma,) = torch.autograd.grad(trn(at), at, create_graph=True)
+                gamma = gamma if lookahead else gamma.detach()
+                total = total + c[k + 1] * val(at - ALPHA * moved * gamma)
+            return total
+
+        warp = theta.clone().requires_grad_()
+        (wanted,) = torch.autograd.grad(objective(warp), warp)
+        first = c[K] * jacobian(val, path[K])
+        wanted = torch.where(moved.bool(), first, wanted)
+        assert float((found[b] - wanted).norm() / wanted.norm()) < 1e-10
+
+
+class Ridge(nn.Module):
+    """A quadratic inner problem: its minimum is known in closed form."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Linear(5, 3, bias=False)
+        self.weights = nn.Parameter(torch.zeros(3, 1))
+
+    def forward(self, x):
+        return self.features(x) @ self.weights
+
+
+@pytest.mark.parametrize("solver", ["cg", "neumann"])
+def test_implicit_gradients_are_those_of_the_minimum_itself(solver):
+    torch.manual_seed(0)
+    model = Ridge().to(D)
+    x, y = torch.randn(2, 1, 20, 5, dtype=D), torch.randn(2, 1, 20, 1, dtype=D)
+    steps, L = (4000, 3) if solver == "cg" else (4000, 4000)
+
+    def mse(a, b):
+        return 0.5 * (a - b).square().mean()
+
+    found = binomctl.meta_gradient(
+        model, mse, (x[0], y[0], x[1], y[1]), estimator="implicit", solver=solver, L=L, K=steps,
+        alpha=0.5, rule=registry.create("rule", "gd", {"fixed": ("features.*",)}),
+    )  # fmt: skip
+    W = model.features.weight.detach().requires_grad_()
+    f, h = x[0, 0] @ W.T, x[1, 0] @ W.T
+    minimum = torch.linalg.solve(f.T @ f, f.T @ y[0, 0])
+    (wanted,) = torch.autograd.grad(mse(h @ minimum, y[1, 0]), W)
+    assert torch.allclose(found["features.weight"], wanted, rtol=1e-6, atol=1e-9)
+    assert not found["weights"].any()
+    with pytest.raises(ConfigError, match="adapts every parameter"):
+        binomctl.meta_gradient(model, mse, (x[0], y[0], x[1], y[1]), estimator="implicit", K=2)

@@ -13,7 +13,8 @@ from binomctl.errors import ConfigError
 from binomctl.machine.allocator import tune_allocator
 from binomctl.problem.build import build_problem
 from binomctl.settings.layers import load_config
-from binomctl.training.step import PAYS_FROM, compiles, step_function
+from binomctl.training.recordable import PAYS_FROM, compiles
+from binomctl.training.step import step_function
 
 TINY = {"dataset.name": "sinusoid", "training.meta_batch": 3, "model.width": 6}
 

@@ -58,8 +58,11 @@ def trained(p, steps=None):
 @pytest.mark.parametrize("estimator", registry.names("estimator"))
 def test_every_pair_trains_or_is_refused_with_its_reason(estimator, rule):
     refused = {"imaml", "neumann", "reptile"} if rule != "gd" else set()
-    refused |= {"minimax"} if rule in ("rates", "alfa", "maml++") else set()
-    needs = {"model__context": 2} if rule == "cavia" else {}
+    if rule not in ("anil", "boil", "cavia", "linear-head", "protonet"):  # adapt a part, linearly
+        refused |= {"implicit", "warpgrad"}
+    refused |= {"minimax"} if rule in ("rates", "alfa", "maml++", "mt-net", "leo") else set()
+    needs = {"cavia": {"model__context": 2},
+             "leo": {"model__name": "latent", "model__body": "conv4"}}.get(rule, {})  # fmt: skip
     if estimator in refused:
         words = f"'{estimator}' cannot be used"
         with pytest.raises(ConfigError, match=words):

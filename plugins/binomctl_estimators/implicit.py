@@ -1,0 +1,78 @@
+"""The implicit function theorem at phi^K, for the parameters that the inner loop leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from binomctl.contracts import Adapted
+from binomctl.errors import ConfigError
+from binomctl.options import option, plugin
+from binomctl.ranges import check_count
+
+
+@plugin
+@dataclass(frozen=True)
+class Implicit:
+    """Implicit gradients: v solves (H + damping) v = g in what adapts, the rest gets -H v.
+
+    H is that at phi^K, which is taken for a minimum: the gradient of what adapts is zero there,
+    whatever path led to it, so that the start of the inner loop learns nothing. Pedregosa 2016
+    (conjugate gradients), Lorraine et al. 2020 (Neumann series), compared by Grazzi et al. 2020.
+    """
+
+    L: int = option(10, "steps of conjugate gradients, or terms of the series after the first")
+    solver: Literal["cg", "neumann"] = option(
+        "cg", "cg, or neumann: the series of I - alpha H, which converges below alpha H = 2"
+    )
+    damping: float = option(0.0, "added to H; not below 0")
+
+    fixed_only: ClassVar[str] = (
+        "at a minimum nothing depends on where the inner loop began: it needs parameters that are"
+        " meta-learned and not adapted"
+    )
+    linear_only: ClassVar[str] = "it needs to know which parameters a step moves"
+    stationary: ClassVar[str] = "its equation holds where the gradient of the inner loss vanishes"
+
+    def __post_init__(self) -> None:
+        check_count("L", self.L, "estimator.L")
+        if self.damping < 0:
+            raise ConfigError(f"damping = {self.damping} is negative", key="estimator.damping")
+
+    def steps(self, K: int) -> range:
+        return range(K, K + 1)
+
+    def meta_gradient(self, adapted: Adapted) -> Tensor:
+        """[B, d]: g - H v at what is left alone, 0 at what adapts."""
+        moved = adapted.moved
+        v = self._solved(adapted, torch.where(moved, adapted.g_phi, 0.0), moved)
+        mixed = adapted.hessian([adapted.K], v.unsqueeze(1))[:, 0]
+        return torch.where(moved, 0.0, adapted.g_phi - mixed)
+
+    def _solved(self, adapted: Adapted, g: Tensor, moved: Tensor) -> Tensor:
+        def apply(v: Tensor) -> Tensor:
+            Hv = adapted.hessian([adapted.K], v.unsqueeze(1))[:, 0]
+            return torch.where(moved, Hv, 0.0) + self.damping * v
+
+        if self.solver == "neumann":
+            x = adapted.rate * g
+            for _ in range(self.L):
+                x = x + adapted.rate * (g - apply(x))
+            return x
+        x, r, p = torch.zeros_like(g), g, g
+        rr = (r * r).sum(-1, keepdim=True)
+        solved = torch.finfo(g.dtype).eps ** 2 * rr
+        for _ in range(self.L):
+            Ap = apply(p)
+            pAp = (p * Ap).sum(-1, keepdim=True)
+            # A task that is solved, to rounding, stays; so does one whose p has no curvature.
+            going = (rr > solved) & (pAp != 0)
+            a = torch.where(going, rr / pAp, 0.0)
+            x, r = x + a * p, r - a * Ap
+            new = (r * r).sum(-1, keepdim=True)
+            p = torch.where(going, r + new / rr * p, p)
+            rr = new
+        return x

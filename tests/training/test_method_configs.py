@@ -1,0 +1,48 @@
+"""Every configuration of a method takes a step, learns, and is tested."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from binomctl.problem.build import build_problem
+from binomctl.settings.config import load_config
+from binomctl.training.evaluate import Trained, evaluate
+from binomctl.training.loop import meta_train
+from binomctl.training.state import MetaState
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs/methods").glob("*.yaml"))
+TINY = {
+    "dataset.name": "glyphs",
+    "dataset.image_size": 16,
+    "dataset.ways": 3,
+    "dataset.queries": 2,
+    "model.filters": 2,
+    "training.meta_batch": 2,
+    "training.steps": 2,
+}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_it_takes_a_step_and_is_tested(path):
+    p = build_problem(load_config(path, TINY)[0])
+    state = MetaState(p)
+    records = list(meta_train(p, state))
+    assert len(records) == 2 and all(math.isfinite(step.loss) for step in records)
+    assert (state.theta - p.theta).abs().max() > 0
+    trained = [Trained(state.theta.detach(), state.m.detach())]
+    scores = list(evaluate(p, trained, p.dataset, "test", 2, p.config.evaluation.steps))
+    assert all(0 <= s <= 1 for s in scores)
+
+
+def test_what_a_task_draws_is_its_own_and_the_same_again():
+    """A run's numbers do not depend on how its tasks are batched: noise is a task's, not a call's."""
+    config = load_config(Path(CONFIGS[0]).with_name("mt-net.yaml"), TINY)[0]
+    p = build_problem(config)
+    whole = p.adaptation(p.training_batch(range(4)), p.m)
+    again = p.adaptation(p.training_batch(range(2, 4)), p.m)
+    assert whole.noise.shape == (4, whole.noise.shape[1]) and whole.noise.shape[1] > 4
+    assert (whole.noise[2:] == again.noise).all()
+    assert (whole.noise[0] != whole.noise[1]).any()
