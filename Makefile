@@ -32,7 +32,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml requirements.lock
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(if $(HASHED),$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.hashed.lock)
-	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers,zoo,tensorboard,wandb,onnx]'
+	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers,zoo,tensorboard,wandb,onnx,digits]'
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps $(LEARN2LEARN)
 	touch $@
 

@@ -84,7 +84,7 @@ def analyse(
                 f"the exact meta-gradient of batch {i} is not finite",
                 "The inner loop diverges: lower adaptation.alpha.",
             )
-        wanted, _ = to_theta(adapted.trajectory, exact[:, :d])
+        wanted = _learned(problem, to_theta(adapted.trajectory, exact[:, :d])[0])
         for record in errors:
             estimator = record.case.estimator
             own = adapted
@@ -101,12 +101,17 @@ def analyse(
                 except NonFiniteError:  # one estimator's failure is not the others'
                     record.add_failure(len(batch))
                     continue
-            found, _ = to_theta(adapted.trajectory, estimate[:, :d])
+            found = _learned(problem, to_theta(adapted.trajectory, estimate[:, :d])[0])
             estimated = estimated_error(estimator, own) if with_estimates else None
-            record.add(found, wanted, adapted.g_phi, estimated)
+            record.add(found, wanted, _learned(problem, adapted.g_phi), estimated)
         if with_spectrum:
             spectra.append(spectrum(adapted, seed=i))
         yield errors, spectra
+
+
+def _learned(problem: Problem, rows: Tensor) -> Tensor:
+    """What the outer loop learns of meta-gradients [B, d]; the rest is zero."""
+    return rows if problem.learned is None else problem.learned * rows
 
 
 def unbounded(how: Adaptation) -> str:

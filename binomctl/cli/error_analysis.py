@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def error_analysis(
     dataset: flags.DATASET = None,
+    bilevel: flags.PROBLEM = None,
     model: flags.MODEL = None,
     rule: flags.RULE = None,
     K: flags.K = None,
@@ -75,7 +76,8 @@ def error_analysis(
             "Give it with --checkpoint or --along; a network of yours is --set model.import=...",
         )
     given = flags.given(
-        "analysis", dataset=dataset, model=model, rule=rule, K=K, alpha=alpha,
+        "analysis", dataset=dataset, problem=bilevel,
+        model=model, rule=rule, K=K, alpha=alpha,
         estimators=estimators, L=L, C=C, alpha_scaling=alpha_scaling, batches=batches, init=init,
         estimates=estimates or None, meta_batch=meta_batch, dtype=dtype, seed=seed, device=device,
     )  # fmt: skip

@@ -44,6 +44,14 @@ DATASET = Annotated[
     str | None,
     typer.Option(help="Data set; see 'binomctl plugins'.", autocompletion=_plugins("dataset")),
 ]
+PROBLEM = Annotated[
+    str | None,
+    typer.Option(
+        "--problem",
+        help="Bilevel problem, in place of a data set; see 'binomctl plugins'.",
+        autocompletion=_plugins("problem"),
+    ),
+]
 ROOT = Annotated[Path | None, typer.Option(help="Folder of the data set's files; $BINOMCTL_DATA.")]
 MODEL = Annotated[
     str | None,
@@ -185,6 +193,7 @@ def given(section: str, **options: Any) -> dict[str, Any]:
         section: where options belong that no other command has: "training" for --steps, say.
         options: by name, as typed but for the dashes.
     """
+    options["dataset"] = _problem_or(options.pop("problem", None), options.get("dataset"))
     out = {}
     for name, value in options.items():
         if isinstance(value, Path):
@@ -197,6 +206,23 @@ def given(section: str, **options: Any) -> dict[str, Any]:
         own = name in ("L", "init") and section != "training"
         out[f"{section}.{name}" if own else KEYS.get(name, f"{section}.{name}")] = value
     return out
+
+
+def _problem_or(problem: str | None, dataset: str | None) -> str | None:
+    """The data set that a bilevel problem is, or the one that was given."""
+    if problem is None:
+        return dataset
+    from binomctl.errors import ConfigError, unknown
+    from binomctl.settings import registry
+
+    if dataset is not None:
+        raise ConfigError(
+            f"--problem {problem} and --dataset {dataset}: a problem has its own data",
+            "Say what it draws from by --set dataset.data=NAME.",
+        )
+    if problem not in registry.names("problem"):
+        raise ConfigError(unknown("problem", problem, registry.names("problem")))
+    return problem
 
 
 def _weights_file(path: Path) -> Path:

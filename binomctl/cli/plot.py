@@ -25,10 +25,13 @@ def plot(
         Path | None, typer.Option("--output", "-o", help="The picture: .png, .svg or .pdf.")
     ] = None,
     split: Annotated[str, typer.Option(help="Of runs: whose tasks tell settings apart.")] = "test",
+    outer: Annotated[
+        bool, typer.Option("--outer", help="Of one run: what a bilevel problem has learned.")
+    ] = False,
     force: flags.FORCE = False,
 ) -> None:
-    """One picture of what was measured: errors over L, time and memory, differences, or the curves
-    of training runs."""
+    """One picture of what was measured: errors over L, time and memory, differences, the curves of
+    training runs, or the outer variables of a bilevel problem."""
     from binomctl.errors import ConfigError
 
     folders, results = results_among(sources)
@@ -44,11 +47,39 @@ def plot(
         picture = picture_path(output, f"{path.stem}.svg", force)
         check_outputs(picture, force=force)
         draw_record(path, record, picture)
+    elif outer:
+        picture = picture_path(output, "outer.svg", force)
+        check_outputs(picture, force=force)
+        _draw_outer(folders, picture)
     else:
         picture = picture_path(output, "curves.svg", force)
         check_outputs(picture, force=force)
         _draw_runs(folders, picture, split)
     print_note(f"wrote {picture}")
+
+
+def _draw_outer(folders: list[Path], picture: Path) -> None:
+    from binomctl.comparison.methods import opened
+    from binomctl.errors import ConfigError
+    from binomctl.problem.build import build_problem
+    from binomctl.reporting.figure_groups import draw_groups
+    from binomctl.training.outer import groups
+    from binomctl.training.state import constants, restore
+
+    found = opened(folders)
+    if len(found) != 1:
+        raise ConfigError(f"--outer draws one run, not {len(found)}", "Name its folder.")
+    ((run, config),) = found
+    checkpoint = run.checkpoints.load("last")
+    problem = build_problem(config, constants(checkpoint))
+    values = groups(problem, restore(problem, checkpoint)[0])
+    if not values:
+        raise ConfigError(
+            f"{run.path}: '{config.dataset.name}' has no outer variables to show",
+            "'binomctl plugins' lists bilevel problems.",
+        )
+    title = f"{config.dataset.name}, {config.estimator.name}, step {checkpoint.step}"
+    draw_groups({name: t.tolist() for name, t in values.items()}, title, picture)
 
 
 def _draw_runs(folders: list[Path], picture: Path, split: str) -> None:

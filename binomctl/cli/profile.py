@@ -23,6 +23,7 @@ def profile(
     C: flags.REACH = None,
     K: flags.K = None,
     dataset: flags.DATASET = None,
+    bilevel: flags.PROBLEM = None,
     root: flags.ROOT = None,
     model: flags.MODEL = None,
     rule: flags.RULE = None,
@@ -68,6 +69,7 @@ tells which estimator, L and schedule fit a budget.
 
     given = flags.given(
         "profile", estimators=estimators, L=L, C=C, seconds=seconds, K=K, dataset=dataset,
+        problem=bilevel,
         root=root, ways=ways, shots=shots, size=size, model=model, rule=rule, meta_batch=meta_batch,
         engine=engine, memory=memory, compile=compile_, device=device,
     )  # fmt: skip

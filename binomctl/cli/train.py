@@ -20,6 +20,7 @@ def train(
     estimator: flags.ESTIMATOR = None,
     L: Annotated[int | None, typer.Option("--L", help="Order or depth of the estimator.")] = None,
     dataset: flags.DATASET = None,
+    bilevel: flags.PROBLEM = None,
     root: flags.ROOT = None,
     model: flags.MODEL = None,
     init: flags.INIT = None,
@@ -95,7 +96,8 @@ recommends, that over the defaults.
     from binomctl.machine.ranks import joined
 
     overrides = flags.given(
-        "training", estimator=estimator, L=L, dataset=dataset, root=root, model=model, init=init,
+        "training", estimator=estimator, L=L, dataset=dataset, problem=bilevel,
+        root=root, model=model, init=init,
         rule=rule, ways=ways, shots=shots, size=size, K=K, alpha=alpha, meta_lr=meta_lr,
         meta_batch=meta_batch, steps=steps, seed=seed, device=device, engine=engine,
         compile=compile_, memory=memory, amp=amp,

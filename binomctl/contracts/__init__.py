@@ -8,7 +8,14 @@ g = grad l_val(phi^K).
 """
 
 from binomctl.contracts.adapted import Adapted, Expansion
-from binomctl.contracts.data import Dataset, HasQueryLoss, MadeOfOthers, NamesClasses
+from binomctl.contracts.data import (
+    Bilevel,
+    Dataset,
+    Grouped,
+    HasQueryLoss,
+    MadeOfOthers,
+    NamesClasses,
+)
 from binomctl.contracts.engine import Curvature, Engine, Forward
 from binomctl.contracts.estimator import (
     Diagnosing,
@@ -41,6 +48,7 @@ from binomctl.contracts.tracker import Tracker, Tracking
 __all__ = [
     "Adaptation",
     "Adapted",
+    "Bilevel",
     "Curvature",
     "Dataset",
     "Diagnosing",
@@ -54,6 +62,7 @@ __all__ = [
     "Expansion",
     "FixedOnly",
     "Forward",
+    "Grouped",
     "HasQueryLoss",
     "LearnsRule",
     "Linear",

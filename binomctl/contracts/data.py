@@ -66,6 +66,28 @@ class HasQueryLoss(Protocol):
 
 
 @runtime_checkable
+class Bilevel(Protocol):
+    """A data set that is a bilevel problem: variables that no inner step moves, and two losses.
+
+    Its `loss` and `query_loss`, (prediction, y, parameters), find them in the network's parameters
+    as outer_NAME.
+    """
+
+    def outer_variables(self, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The outer variables by name, as training begins, for a network with these parameters."""
+        ...
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A bilevel problem whose outer variables are of several kinds, to be seen apart."""
+
+    def groups(self, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Values [n] by what they are called, from the parameters by name."""
+        ...
+
+
+@runtime_checkable
 class NamesClasses(Protocol):
     """A data set that knows what its classes are called."""
 

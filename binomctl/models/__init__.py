@@ -15,15 +15,17 @@ from binomctl.models.imported import build_imported
 from binomctl.models.latent import Latent
 from binomctl.models.mlp import MLP
 from binomctl.models.resnet12 import ResNet12
+from binomctl.models.siren import SIREN
 from binomctl.models.wrn28 import WRN28
 from binomctl.options import IMPORT, build
 
-MODELS: dict[str, type[MLP | Conv4 | ResNet12 | WRN28 | Latent | Timm | Torchvision]] = {
+MODELS: dict[str, type[MLP | Conv4 | ResNet12 | WRN28 | Latent | SIREN | Timm | Torchvision]] = {
     "mlp": MLP,
     "conv4": Conv4,
     "resnet12": ResNet12,
     "wrn28": WRN28,
     "latent": Latent,
+    "siren": SIREN,
     "timm": Timm,
     "torchvision": Torchvision,
 }

@@ -34,8 +34,9 @@ from binomctl.pairs import check_pair
 from binomctl.problem.amp import in_bfloat16
 from binomctl.problem.batch_norm import norm_layers
 from binomctl.problem.checks import check_network, check_runs
-from binomctl.problem.datasets import build_dataset, choice_of, evaluation_dataset
+from binomctl.problem.datasets import build_dataset, choice_of, default_of, evaluation_dataset
 from binomctl.problem.engines import freeze, with_engine
+from binomctl.problem.outer import learned_mask, with_outer_variables
 from binomctl.problem.record import Problem as Problem
 from binomctl.problem.tasks import Tasks
 from binomctl.settings import registry
@@ -81,7 +82,8 @@ def build_problem(
         ieee_on_gpus()
     model = build_model(
         config.model.name, config.model.options, dataset.in_shape, dataset.out_dim, config.seed
-    ).to(device, dtype)
+    )
+    model = with_outer_variables(model, dataset).to(device, dtype)
     if config.init is not None and (constants is None if from_start is None else from_start):
         _initialise(model, config)
     load_constants(model, constants or {})
@@ -98,9 +100,11 @@ def build_problem(
     tasks = Tasks(dataset, config.seed, config.pixels, theta)
     rule = with_head(rule, model, lambda: _inputs(tasks))
     m = rule.initial(engine.layout)
+    learned = learned_mask(config.training.learned, engine.layout, m, theta)
     problem = Problem(
-        config, dataset, estimator, rule, model, engine, theta, m.to(theta), update=update
-    )
+        config, dataset, estimator, rule, model, engine, theta, m.to(theta), update=update,
+        learned=learned,
+    )  # fmt: skip
     batch = problem.training_batch(range(1))
     if config.engine.allocator == "tuned" and batch.x_val.dim() == 5:
         tune_allocator(one_arena=batch.x_val[0, :, 0].numel() > LARGE)
@@ -181,9 +185,12 @@ def _written_out(choice: Choice, part: Any) -> dict[str, Any]:
     """A choice with every option; the data sets within one as choices, too."""
     out = {"name": choice.name, **dataclasses.asdict(part)}
     if isinstance(part, MadeOfOthers):
-        named = [choice_of(member) for member in choice.options.get(part.composed_of, ())]
+        given = choice.options.get(part.composed_of, default_of(type(part), part.composed_of))
+        several = isinstance(given, list | tuple)
+        named = [choice_of(member) for member in (given if several else [given])]
         pairs = zip(named, part.members(), strict=True)
-        out[part.composed_of] = [_written_out(own, member) for own, member in pairs]
+        written = [_written_out(own, member) for own, member in pairs]
+        out[part.composed_of] = written if several else written[0]
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,14 +25,23 @@ def _built(config: Config, chosen: Choice) -> Dataset:
     cls = registry.load("dataset", chosen.name)
     options: dict[str, Any] = dict(chosen.options)
     members = getattr(cls, "composed_of", None)
-    if members is not None and isinstance(options.get(members), list):
-        options[members] = [_built(config, choice_of(one)) for one in options[members]]
+    if members is not None:
+        given = options.get(members, default_of(cls, members))
+        if isinstance(given, list):
+            options[members] = [_built(config, choice_of(one)) for one in given]
+        elif isinstance(given, str | Mapping):
+            options[members] = _built(config, choice_of(given))
     if has_option(cls, "seed"):
         options.setdefault("seed", config.seed)
     if config.training.queries is not None and chosen is config.dataset:
         options["queries"] = config.training.queries
     dataset: Dataset = registry.create("dataset", chosen.name, options)
     return dataset
+
+
+def default_of(cls: type, name: str) -> Any:
+    """An option's default."""
+    return next((f.default for f in dataclasses.fields(cls) if f.name == name), None)
 
 
 def choice_of(member: Any) -> Choice:

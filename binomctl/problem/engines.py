@@ -16,6 +16,7 @@ from binomctl.curvature.outer import OuterLossEngine
 from binomctl.curvature.traits import traits_of
 from binomctl.episodes import EpisodeBatch
 from binomctl.problem.batch_norm import Statistics, measure, with_constants
+from binomctl.problem.outer import has_outer_variables
 from binomctl.problem.record import Problem
 from binomctl.settings.config import Config
 
@@ -41,7 +42,8 @@ def engine_of(
     """
     options = config.engine.model_dump(exclude={"compile", "capture", "allocator", "deterministic"})
     if frozen is None:
-        return choose_engine(model, loss, x, y, **options, products=products)
+        unused = has_outer_variables(model)
+        return choose_engine(model, loss, x, y, **options, products=products, allow_unused=unused)
     return choose_engine(
         with_constants(model), loss, x, **options, statistics=frozen.at, products=products
     )

@@ -36,6 +36,8 @@ class Problem:
     update: Update | None = None
     stages: tuple[tuple[int, Estimator], ...] = ()
     """Other estimators, each until a meta-step: training.order_annealing."""
+    learned: Tensor | None = None
+    """1 where the outer loop learns theta, 0 elsewhere, [d]; None: everywhere."""
 
     def at_step(self, step: int) -> Problem:
         """The problem with the estimator of meta-step number `step`, from 0."""

@@ -19,11 +19,15 @@ class MeanCI:
 
     def percent(self) -> str:
         """A fraction in words, "81.3% (95% CI 80.1% to 82.5%, n = 600)"."""
+        if self.n == 1:
+            return f"{self.mean:.1%} (n = 1, no interval)"
         low, high = self.mean - self.ci95, self.mean + self.ci95
         return f"{self.mean:.1%} (95% CI {low:.1%} to {high:.1%}, n = {self.n})"
 
     def plain(self) -> str:
         """A number in words, "0.31 (95% CI 0.29 to 0.33, n = 600)"."""
+        if self.n == 1:
+            return f"{self.mean:.4g} (n = 1, no interval)"
         low, high = self.mean - self.ci95, self.mean + self.ci95
         return f"{self.mean:.4g} (95% CI {low:.4g} to {high:.4g}, n = {self.n})"
 

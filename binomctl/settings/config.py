@@ -86,7 +86,7 @@ class TrainingSection(Section):
     log_every: int = Field(10, ge=1, description="meta-steps per line of metrics.jsonl")
     error_estimate: bool = Field(False, description="log the estimator's own estimate of its error")
     validate_every: int = Field(50, ge=1, description="meta-steps between validations")
-    validation_tasks: int = Field(50, ge=2, description="tasks per validation")
+    validation_tasks: int = Field(50, ge=1, description="tasks per validation")
     patience: int | None = Field(
         None, ge=1, description="stop after so many validations without a better one; null: never"
     )
@@ -102,6 +102,11 @@ class TrainingSection(Section):
     )
     task_chunk: int | None = Field(
         None, ge=1, description="tasks in memory together, of a meta-batch; null: all"
+    )
+    learned: list[str] | None = Field(
+        None,
+        description="patterns of the parameters that the outer loop learns, outer_* of a bilevel"
+        " problem; []: a rule's own alone; null: all",
     )
     order_annealing: list[Stage] = Field(
         [],
@@ -148,7 +153,7 @@ class ProfileSection(Section):
 class EvaluationSection(Section):
     """Validation and test."""
 
-    tasks: int = Field(600, ge=2, description="test tasks")
+    tasks: int = Field(600, ge=1, description="test tasks")
     steps: int | None = Field(None, ge=1, description="adaptation steps; null: K")
     queries: int | None = Field(None, ge=1, description="query examples; null: as in training")
     shots: int | None = Field(None, ge=1, description="support examples; null: as in training")

@@ -11,11 +11,15 @@ from typing import Any, Literal
 from binomctl.errors import ConfigError, unknown
 from binomctl.options import OptionInfo, build, describe_options
 
-Kind = Literal["estimator", "dataset", "rule", "update", "tracker"]
-KINDS: tuple[Kind, ...] = ("estimator", "dataset", "rule", "update", "tracker")
+Kind = Literal["estimator", "dataset", "problem", "rule", "update", "tracker"]
+KINDS: tuple[Kind, ...] = ("estimator", "dataset", "problem", "rule", "update", "tracker")
 
 
-PLACES: dict[Kind, str] = {"update": "adaptation.optimizer", "tracker": "trackers"}
+PLACES: dict[Kind, str] = {
+    "problem": "dataset",
+    "update": "adaptation.optimizer",
+    "tracker": "trackers",
+}
 """Where a configuration names a plugin, if not under its kind."""
 
 
@@ -49,8 +53,12 @@ def load(kind: Kind, name: str) -> type:
         ConfigError: no such name, two distributions claim it, or its import fails.
     """
     found = [p for p in _points(kind) if p.name == name]
+    known = names(kind)
+    if kind == "dataset":  # a bilevel problem is one
+        found += [p for p in _points("problem") if p.name == name]
+        known += names("problem")
     if not found:
-        raise ConfigError(unknown(kind, name, names(kind)), key=f"{PLACES.get(kind, kind)}.name")
+        raise ConfigError(unknown(kind, name, known), key=f"{PLACES.get(kind, kind)}.name")
     if len(found) > 1:
         owners = ", ".join(f"{_distribution(p)} ({p.value})" for p in found)
         raise ConfigError(

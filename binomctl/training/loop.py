@@ -150,6 +150,8 @@ def update(
     _check_finite(indices, total, at)
     factor = problem.query_factor(batch)
     totals = [factor * gradient for gradient in total.gradients]
+    if problem.learned is not None:
+        totals[0] = problem.learned * totals[0]
     for parameter, gradient in zip((state.theta, state.m), clip(training, totals), strict=True):
         parameter.grad = gradient
     for group in state.optimizer.param_groups:

@@ -21,6 +21,7 @@ from binomctl.runs import Checkpoint, Written
 from binomctl.training.best import Best
 from binomctl.training.evaluate import Trained, evaluate
 from binomctl.training.loop import LESS_MEMORY, Step, meta_train
+from binomctl.training.outer import means
 from binomctl.training.recordable import compiles
 from binomctl.training.state import MetaState, own_generators, resume, snapshot
 from binomctl.training.tracking import tracked
@@ -153,7 +154,7 @@ class _Training:
                 f"validation_{name}": value.mean,
                 "validation_ci95": value.ci95,
                 "validation_tasks": value.n,
-            }
+            } | means(self.problem, self.state.theta)
         # The line before the checkpoint: what is resumed from there has it.
         if validating or step.skipped or step.step % settings.log_every == 0:
             self.run.log(record)

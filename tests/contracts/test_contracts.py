@@ -84,6 +84,11 @@ def test_every_dataset(name, tmp_path):
     check_dataset(cls, options | ({"ways": 2} if name == "omniglot" else {}))
 
 
+@pytest.mark.parametrize("name", registry.names("problem"))
+def test_every_problem(name):
+    check_dataset(registry.load("problem", name), {"data": Glyphs(image_size=16)})
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -1,0 +1,104 @@
+"""One training set with validation and test examples beside it, out of a few-shot data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from binomctl.contracts import Dataset
+from binomctl.episodes import ACCURACY, Episode, Metric, check_split
+from binomctl.errors import ConfigError
+from binomctl.images.classification import at_least
+from binomctl.options import has_option
+
+ONE_TASK: Mapping[str, Any] = {
+    "training": {"meta_batch": 1, "meta_lr": 0.1, "validation_tasks": 1, "validate_every": 10},
+    "evaluation": {"tasks": 1},
+}
+"""What a problem with one training set recommends of the outer loop."""
+
+
+class HeldOut:
+    """What bilevel problems on one training set share.
+
+    The support set of one episode of `data` is what the inner loop trains on, every time; the first
+    half of every class's queries belongs to the outer loss, the second to validation and test,
+    which are alike: a problem has no choice to make between them.
+    """
+
+    data: Any
+    ways: int
+    shots: int
+    queries: int
+    episode_index: int
+
+    composed_of: ClassVar[str] = "data"
+    splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
+    kind: ClassVar[Literal["classification"]] = "classification"
+    scored_by: ClassVar[Metric] = ACCURACY
+
+    def members(self) -> tuple[Dataset, ...]:
+        """The data set that the examples come from."""
+        return (self.data,)
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        return tuple(self.data.in_shape)
+
+    @property
+    def out_dim(self) -> int:
+        return int(self.data.out_dim)
+
+    def take_data(self) -> None:
+        """Give the data set this problem's ways, shots and queries.
+
+        Raises:
+            ConfigError: it is no few-shot classification.
+        """
+        names = ("ways", "shots", "queries")
+        if getattr(self.data, "kind", "") != self.kind or not all(
+            has_option(type(self.data), name) for name in names
+        ):
+            raise ConfigError(
+                f"data = {self.data!r} is no few-shot classification with ways, shots and queries",
+                "Write --set dataset.data=NAME; 'binomctl plugins' lists data sets.",
+                key="dataset.data",
+            )
+        at_least(self, ways=2, shots=1, queries=2)
+        changed: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if has_option(type(self.data), "augment"):
+            changed["augment"] = False  # one training set, of pictures as they are
+        own = replace(self.data, **changed)
+        object.__setattr__(self, "data", own)
+
+    def whole(self) -> Episode:
+        """The episode that all is taken from."""
+        found: Episode = self.data.episode("train", self.episode_index)
+        return found
+
+    def episode(self, split: str, index: int) -> Episode:
+        """The training set, and the held-out examples of a split."""
+        check_split(split, self.splits)
+        whole = self.whole()
+        second = _second_half(whole.y_val)
+        chosen = ~second if split == "train" else second
+        return replace(whole, x_val=whole.x_val[chosen], y_val=whole.y_val[chosen])
+
+    def metric(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Accuracy."""
+        return (prediction.argmax(-1) == y).to(prediction.dtype).mean()
+
+    query_loss = staticmethod(F.cross_entropy)  # of held-out examples; whatever else is the inner's
+
+
+def _second_half(y: Tensor) -> Tensor:
+    """Of every class's examples, [N]."""
+    out = y.new_zeros(len(y)).bool()
+    for c in range(int(y.max()) + 1):
+        own = (y == c).nonzero().flatten()
+        out[own[(len(own) + 1) // 2 :]] = True
+    return out

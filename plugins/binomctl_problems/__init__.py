@@ -1,0 +1,1 @@
+"""Bilevel problems, one a file."""
