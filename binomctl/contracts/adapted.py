@@ -63,11 +63,9 @@ class Adapted:
 
     @property
     def moved(self) -> Tensor:
-        """Which parameters a step of a linear rule moves, [d]; the others are meta-learned only."""
-        how = self.trajectory.adaptation
-        assert isinstance(how.rule, Linear)
-        ones = self.trajectory.theta.new_ones(how.layout.d)
-        return how.rule.apply_transpose(how.m, ones, how.layout) != 0
+        """Which parameters the last step moves, [B, d]; the others are meta-learned only."""
+        ones = torch.ones_like(self.g).unsqueeze(1)
+        return self.onto_gradients([self.K - 1], ones)[:, 0] != 0
 
     @property
     def still(self) -> bool:

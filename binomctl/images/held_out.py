@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from binomctl.contracts import Dataset
 from binomctl.episodes import ACCURACY, Episode, Metric, check_split
 from binomctl.errors import ConfigError
 from binomctl.images.classification import at_least
@@ -41,7 +40,7 @@ class HeldOut:
     kind: ClassVar[Literal["classification"]] = "classification"
     scored_by: ClassVar[Metric] = ACCURACY
 
-    def members(self) -> tuple[Dataset, ...]:
+    def members(self) -> tuple[Any, ...]:
         """The data set that the examples come from."""
         return (self.data,)
 

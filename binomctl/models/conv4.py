@@ -10,6 +10,7 @@ from torch import nn
 
 from binomctl.errors import ConfigError
 from binomctl.models.adaptable import FiLM, t_layer
+from binomctl.models.bayesian import bayesian
 from binomctl.models.shapes import check_image
 from binomctl.options import option
 
@@ -44,13 +45,18 @@ class Conv4:
         False, "T-net: a 1x1 convolution, the identity at first, after each convolution"
     )
 
+    bayesian: int = option(
+        0, "draws of a mean and standard deviation that every weight has (iBaML); 0: plain weights"
+    )
+    std: float = option(0.02, "standard deviation of every weight at first, where bayesian")
+
     def __post_init__(self) -> None:
         if self.context < 0:
             raise ConfigError(f"context = {self.context} is negative")
         if self.filters < 1:
             raise ConfigError(f"filters = {self.filters} must be at least 1")
 
-    def build(self, in_shape: tuple[int, ...], out_dim: int) -> nn.Sequential:
+    def build(self, in_shape: tuple[int, ...], out_dim: int) -> nn.Module:
         """The module, images [N, channels, height, width] -> logits [N, out_dim].
 
         Raises:
@@ -83,7 +89,7 @@ class Conv4:
         layers["flatten"] = nn.Flatten()
         layers["head"] = nn.Linear(channels * height * width, out_dim)
         self._initialise(layers)
-        return nn.Sequential(layers)
+        return bayesian(nn.Sequential(layers), self.bayesian, self.std)
 
     def _norm(self) -> nn.BatchNorm2d:
         norm = nn.BatchNorm2d(self.filters, track_running_stats=False)

@@ -10,6 +10,7 @@ from torch import nn
 
 from binomctl.errors import ConfigError
 from binomctl.models.adaptable import Context, t_layer
+from binomctl.models.bayesian import bayesian
 from binomctl.options import option
 
 
@@ -24,6 +25,11 @@ class MLP:
     )
     t_layers: bool = option(False, "T-net: a linear map, the identity at first, after each layer")
 
+    bayesian: int = option(
+        0, "draws of a mean and standard deviation that every weight has (iBaML); 0: plain weights"
+    )
+    std: float = option(0.02, "standard deviation of every weight at first, where bayesian")
+
     def __post_init__(self) -> None:
         if self.context < 0:
             raise ConfigError(f"context = {self.context} is negative")
@@ -31,7 +37,7 @@ class MLP:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1")
 
-    def build(self, in_shape: tuple[int, ...], out_dim: int) -> nn.Sequential:
+    def build(self, in_shape: tuple[int, ...], out_dim: int) -> nn.Module:
         """The module, inputs [N, *in_shape] -> outputs [N, out_dim]."""
         layers: OrderedDict[str, nn.Module] = OrderedDict()
 
@@ -52,4 +58,4 @@ class MLP:
                 add(t_layer(nn.Linear(width, width, bias=False)), f"t{i}")
             add(nn.ReLU())
         add(nn.Linear(width, out_dim))
-        return nn.Sequential(layers)
+        return bayesian(nn.Sequential(layers), self.bayesian, self.std)

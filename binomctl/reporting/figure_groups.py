@@ -23,7 +23,7 @@ def draw_groups(groups: Mapping[str, Sequence[float]], title: str, target: Targe
         axis.hist(list(values), bins=BINS, range=bounds, color=colour)
         axis.axvline(mean, color="0.2", linewidth=1, linestyle="--")
         style(axis, title if i == 0 else "", "", "")
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 1, "pad": 1.5}
         axis.text(0.01, 0.97, f"{label}: mean {mean:.3g}, n = {len(values)}", fontsize=9,
                   transform=axis.transAxes, va="top", bbox=box)  # fmt: skip
         axis.set_ylim(top=axis.get_ylim()[1] * 1.45)

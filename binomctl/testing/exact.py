@@ -56,6 +56,7 @@ def check_exact(
         optimizer=update or "sgd",
         per_task=True,
         tasks=range(B),
+        allow_unused=network is not None,
     )
     numbers = TaskNumbers(0, "train", range(B))
     how = with_noise(Adaptation(K, ALPHA, rule, m, layout, update=update), numbers)

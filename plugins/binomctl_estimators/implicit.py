@@ -17,11 +17,12 @@ from binomctl.ranges import check_count
 @plugin
 @dataclass(frozen=True)
 class Implicit:
-    """Implicit gradients: v solves (H + damping) v = g in what adapts, the rest gets -H v.
+    """Implicit gradients: v solves (I - A) v = g in what adapts, the rest gets A v.
 
-    H is that at phi^K, which is taken for a minimum: the gradient of what adapts is zero there,
-    whatever path led to it, so that the start of the inner loop learns nothing. Pedregosa 2016
-    (conjugate gradients), Lorraine et al. 2020 (Neumann series), compared by Grazzi et al. 2020.
+    A is the adjoint of one step at phi^K, I - alpha H under gradient descent (where a rule's own
+    term is not linear, that of the last step). phi^K is taken for a minimum: nothing there depends
+    on the path, so that the start of the inner loop learns nothing. Pedregosa 2016 (conjugate
+    gradients), Lorraine et al. 2020 (Neumann series), compared by Grazzi et al. 2020.
     """
 
     L: int = option(10, "steps of conjugate gradients, or terms of the series after the first")
@@ -34,7 +35,6 @@ class Implicit:
         "at a minimum nothing depends on where the inner loop began: it needs parameters that are"
         " meta-learned and not adapted"
     )
-    linear_only: ClassVar[str] = "it needs to know which parameters a step moves"
     stationary: ClassVar[str] = "its equation holds where the gradient of the inner loss vanishes"
 
     def __post_init__(self) -> None:
@@ -43,24 +43,39 @@ class Implicit:
             raise ConfigError(f"damping = {self.damping} is negative", key="estimator.damping")
 
     def steps(self, K: int) -> range:
-        return range(K, K + 1)
+        return range(K - 1, K + 1)
 
     def meta_gradient(self, adapted: Adapted) -> Tensor:
-        """[B, d]: g - H v at what is left alone, 0 at what adapts."""
+        """[B, d]: g + A v at what is left alone, 0 at what adapts.
+
+        Raises:
+            ConfigError: the inner optimiser carries a state.
+        """
+        if adapted.trajectory.slots is not None:
+            raise ConfigError(
+                "implicit gradients need inner steps without a state",
+                "Use adaptation.optimizer=sgd without momentum, or an expansion.",
+                key="adaptation.optimizer",
+            )
         moved = adapted.moved
-        v = self._solved(adapted, torch.where(moved, adapted.g_phi, 0.0), moved)
-        mixed = adapted.hessian([adapted.K], v.unsqueeze(1))[:, 0]
-        return torch.where(moved, 0.0, adapted.g_phi - mixed)
+        v = self._solved(adapted, torch.where(moved, adapted.g, 0.0), moved)
+        return torch.where(moved, 0.0, adapted.g + self._stepped(adapted, v))
+
+    def _stepped(self, adapted: Adapted, v: Tensor) -> Tensor:
+        """A v [B, d]."""
+        at, V = [adapted.K if adapted.still else adapted.K - 1], v.unsqueeze(1)
+        return (adapted.carry(at, V) - adapted.alpha * adapted.hvp(at, V))[:, 0]
 
     def _solved(self, adapted: Adapted, g: Tensor, moved: Tensor) -> Tensor:
+        damping = adapted.rate * self.damping
+
         def apply(v: Tensor) -> Tensor:
-            Hv = adapted.hessian([adapted.K], v.unsqueeze(1))[:, 0]
-            return torch.where(moved, Hv, 0.0) + self.damping * v
+            return torch.where(moved, v - self._stepped(adapted, v), 0.0) + damping * v
 
         if self.solver == "neumann":
-            x = adapted.rate * g
+            x = g
             for _ in range(self.L):
-                x = x + adapted.rate * (g - apply(x))
+                x = x + g - apply(x)
             return x
         x, r, p = torch.zeros_like(g), g, g
         rr = (r * r).sum(-1, keepdim=True)

@@ -21,6 +21,7 @@ from binomctl.errors import ConfigError
 from binomctl.images.contract import FromFiles
 from binomctl.images.prepare import prepare
 from binomctl.models.latent import Latent
+from binomctl.models.mlp import MLP
 from binomctl.options import has_option, option
 from binomctl.settings import registry
 from binomctl.testing import check_dataset, check_estimator, check_rule, check_update
@@ -41,7 +42,8 @@ NEEDS = {
 
 @pytest.mark.parametrize("name", registry.names("rule"))
 def test_every_rule(name):
-    network = Latent(latent=2).build((2,), 3) if name == "leo" else None
+    networks = {"leo": Latent(latent=2), "ibaml": MLP(width=3, depth=1, bayesian=2, std=0.3)}
+    network = networks[name].build((2,), 3) if name in networks else None
     check_rule(registry.load("rule", name), NEEDS.get(name, {}), network)
 
 

@@ -234,6 +234,63 @@ def leo(model, noise):
     return start, step, penalty
 
 
+class Uncertain(nn.Module):
+    """Two draws of a linear map's weights, and a prior."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = build_model("mlp", {"width": 2, "depth": 1, "bayesian": 2, "std": 0.4}, (5,),
+                                 WAYS, 0)  # fmt: skip
+        for name, child in self.inner.named_children():
+            setattr(self, name, child)
+        for name, p in list(self.inner.named_parameters(recurse=False)):
+            self.register_parameter(name, p)
+        del self.inner
+
+    def forward(self, x):
+        total = 0
+        for s in range(2):
+            w = {n: m + r.exp() * getattr(self.noise, n.replace(".", "__"))[s] for (n, m), r in zip(
+                self.mean.named_parameters(), self.log_std.parameters(), strict=True)}  # fmt: skip
+            hidden = torch.relu(F.linear(x, w["0.weight"], w["0.bias"]))
+            total = total + F.linear(hidden, w["2.weight"], w["2.bias"]).softmax(1)
+        return torch.log(total / 2)
+
+
+def ibaml(model, noise):
+    parts = ("mean.", "log_std.")
+
+    def prior_of(name):
+        part, _, own = name.partition(".")
+        return f"outer_{part}_{own.replace('.', '__')}"
+
+    def start(theta, m, x, y):
+        named, at = parts_of(model, theta), 0
+        for name in named:
+            if name.startswith(parts):
+                named[name] = named[prior_of(name)]
+            elif name.startswith("noise."):
+                n = named[name].numel()
+                named[name] = noise[at : at + n].view_as(named[name])
+                at += n
+        return join(model, named)
+
+    def divergence(phi):
+        named, total = parts_of(model, phi), 0
+        for name in [n for n in named if n.startswith("mean.")]:
+            other = name.replace("mean.", "log_std.")
+            q = torch.distributions.Normal(named[name], named[other].exp())
+            p = torch.distributions.Normal(named[prior_of(name)], named[prior_of(other)].exp())
+            total = total + torch.distributions.kl_divergence(q, p).sum()
+        return total
+
+    def step(k, m, phi, gamma):
+        pull = torch.func.grad(divergence)(phi)
+        return phi - ALPHA * where(model, lambda n: n.startswith(parts)) * (gamma + 0.05 * pull)
+
+    return start, step
+
+
 class Decoding(nn.Module):
     """The network of LEO on embeddings, its parameters under their names."""
 
@@ -261,6 +318,7 @@ METHODS = {
     "alfa": (HeadFirst, "alfa", {}, alfa),
     "maml++": (HeadFirst, "maml++", {"steps": K}, maml_plus_plus),
     "protonet": (HeadFirst, "protonet", {"head": "head"}, protonet),
+    "ibaml": (Uncertain, "ibaml", {"kl": 0.05}, ibaml),
     "mt-net": (HeadFirst, "mt-net", {"temperature": 0.5}, mt_net),
     "leo": (Decoding, "leo", {"latent_steps": 2, "hidden": 3, "weights_rate": 0.7, "kl": 0.2,
                               "encoder": 0.3, "orthogonality": 0.4}, leo),
@@ -540,3 +598,19 @@ def test_implicit_gradients_are_those_of_the_minimum_itself(solver):
     assert not found["weights"].any()
     with pytest.raises(ConfigError, match="adapts every parameter"):
         binomctl.meta_gradient(model, mse, (x[0], y[0], x[1], y[1]), estimator="implicit", K=2)
+
+
+def test_implicit_gradients_of_a_rule_with_a_term_of_its_own_are_the_path_s_at_its_end():
+    model, episodes = model_of(Uncertain), data()
+    rule = registry.create("rule", "ibaml", {"kl": 0.5})
+
+    def prior_s(estimator, **options):
+        found = binomctl.meta_gradient(
+            model, F.cross_entropy, episodes, estimator=estimator, rule=rule, K=400, alpha=0.1,
+            tasks=range(B), allow_unused=True, **options,
+        )  # fmt: skip
+        return torch.cat([v.flatten() for n, v in found.items() if n.startswith("outer_")])
+
+    exact, implicit = prior_s("maml"), prior_s("implicit", L=100)
+    assert exact.norm() > 0
+    assert (implicit - exact).norm() / exact.norm() < 1e-6

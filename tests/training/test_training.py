@@ -58,10 +58,13 @@ def trained(p, steps=None):
 @pytest.mark.parametrize("estimator", registry.names("estimator"))
 def test_every_pair_trains_or_is_refused_with_its_reason(estimator, rule):
     refused = {"imaml", "neumann", "reptile"} if rule != "gd" else set()
-    if rule not in ("anil", "boil", "cavia", "linear-head", "protonet"):  # adapt a part, linearly
-        refused |= {"implicit", "warpgrad"}
-    refused |= {"minimax"} if rule in ("rates", "alfa", "maml++", "mt-net", "leo") else set()
-    needs = {"cavia": {"model__context": 2},
+    parts = {"anil", "boil", "cavia", "linear-head", "protonet"}  # adapt a part, linearly
+    refused |= {"warpgrad"} if rule not in parts else set()
+    refused |= {"implicit"} if rule not in parts | {"ibaml"} else set()
+    refused |= (
+        {"minimax"} if rule in ("rates", "alfa", "maml++", "mt-net", "leo", "ibaml") else set()
+    )
+    needs = {"cavia": {"model__context": 2}, "ibaml": {"model__bayesian": 1},
              "leo": {"model__name": "latent", "model__body": "conv4"}}.get(rule, {})  # fmt: skip
     if estimator in refused:
         words = f"'{estimator}' cannot be used"
