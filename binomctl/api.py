@@ -182,9 +182,10 @@ class MetaGradient:
     def _computed(
         self, engine: Engine, theta: Tensor, batch: EpisodeBatch, how: Adaptation, outer: Any
     ) -> tuple[Tensor, Tensor, Tensor, Any, Any]:
-        if self._free and self._asked.exact and outer is None and unrolls(engine, how, len(batch)):
+        last = self._asked.exact_over if self._free and outer is None else None
+        if last is not None and unrolls(engine, how, len(batch)):
             assert isinstance(engine, AutogradEngine)
-            rows, loss, outputs = unrolled(engine, theta, batch, how)
+            rows, loss, outputs = unrolled(engine, theta, batch, how, last)
             return rows, how.m.new_zeros(len(batch), 0), loss, outputs, engine.layout
         adapted, loss, outputs = adapt_and_validate(
             engine, theta, batch, how, self._asked.steps, query=outer

@@ -12,17 +12,14 @@ from torch import Tensor, nn
 from binomctl.contracts import (
     Adaptation,
     Estimator,
-    Expands,
-    Expansion,
     Proximal,
-    Remembers,
     Rule,
     Update,
 )
 from binomctl.errors import ConfigError
 from binomctl.flat import Layout
 from binomctl.heads import with_head
-from binomctl.pairs import check_pair
+from binomctl.pairs import check_pair, exact_over
 from binomctl.ranges import check_count, check_positive
 from binomctl.settings import registry
 
@@ -65,8 +62,8 @@ class Asked:
     update: Update | None = field(init=False)
     steps: Sequence[int] = field(init=False)
     """The k whose Hessians the estimator asks for."""
-    exact: bool = field(init=False)
-    """Whether the estimator is the whole expansion, so that it is the exact meta-gradient."""
+    exact_over: int | None = field(init=False)
+    """The last steps over which the estimator is exact, and before which it is first order."""
     _kept: Adaptation | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -83,13 +80,7 @@ class Asked:
         self.made_rule = _made("rule", self.rule, {})
         self.update = _update(self.optimizer, self.optimizer_options or {})
         self.steps = self.made.steps(K)
-        whole = Expansion(K, K, alpha)
-        made = self.made
-        self.exact = (
-            isinstance(made, Expands)
-            and made.expansion(K, alpha) == whole
-            and not isinstance(made, Remembers)
-        )
+        self.exact_over = exact_over(self.made, K, alpha)
 
     def of(self, model: nn.Module, inputs: Callable[[], Any]) -> None:
         """Tell a rule that wants one what the head of its network is; once."""

@@ -11,6 +11,8 @@ from binomctl.contracts import (
     Directs,
     Draws,
     Estimator,
+    Expands,
+    Expansion,
     FixedOnly,
     LearnsRule,
     Linear,
@@ -80,6 +82,16 @@ def check_pair(estimator: Estimator, name: str, adaptation: Adaptation, rule_nam
         )
     check_weights(adaptation)
     check_step(adaptation)
+
+
+def exact_over(estimator: Estimator, K: int, alpha: float) -> int | None:
+    """The last steps over which an estimator has every Hessian and before which it has none: K for
+    the exact meta-gradient, 0 for first order; None where it is something else."""
+    if not isinstance(estimator, Expands) or isinstance(estimator, Remembers):
+        return None
+    which = estimator.expansion(K, alpha)
+    last = which.C if which.L else 0
+    return last if which == Expansion(which.L, which.C, alpha) and which.L in (0, last) else None
 
 
 def _moves_all(how: Adaptation) -> bool:

@@ -7,6 +7,7 @@ of it, the inner optimiser makes the step. Only gamma_k sees the model; everythi
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -70,7 +71,7 @@ class Adaptation:
     weights: tuple[float, ...] | None = None
     noise: Tensor | None = None
 
-    @property
+    @cached_property  # asked at every product; a look at a protocol takes microseconds
     def linear(self) -> bool:
         """Whether every step is phi - alpha M gamma with one M: no state, one rate, no clipping."""
         changed = self.update or self.alphas or self.clip_value or self.clip_norm

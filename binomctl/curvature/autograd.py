@@ -33,6 +33,11 @@ Batching = Literal["auto", "vmap", "loop", "alone"]
 Order = Literal["rows", "columns"]
 
 
+FEW = 3
+"""Tasks up to which one after another is faster than all under vmap, on a CPU: the dispatch of
+an operation under vmap takes two to four times its plain dispatch."""
+
+
 class AutogradEngine:
     """Losses, gradients and curvature of a model under a loss, by torch.autograd.
 
@@ -96,6 +101,10 @@ class AutogradEngine:
         count = threads or torch.get_num_threads() if self.batching == "loop" and on_cpu else 1
         self._workers = Workers(network, count, network.another)
 
+    def _in_one(self, tasks: int) -> bool:
+        """Whether so many tasks run as one call."""
+        return self._vmap and not (self.on_cpu and tasks <= FEW)
+
     @property
     def traits(self) -> Traits:
         return Traits(slower=self.why)
@@ -139,7 +148,7 @@ class AutogradEngine:
 
     def predict(self, phi: Tensor, x: Inputs) -> Any:
         """The model's outputs [B, N, out_dim] at phi [B, d], without a graph."""
-        if self._vmap:
+        if self._in_one(len(phi)):
             call, buffers = Unpacked(), self._statistics(None)
             with torch.no_grad(), in_words(self.module):
                 each = vmap(lambda p, xb: call.tensors(self._forward(p, xb, buffers)))
@@ -152,7 +161,7 @@ class AutogradEngine:
     ) -> Linearisation:
         """Loss and gradient of B tasks at phi [B, d] of step k; with graph, ready for H v."""
         buffers = self._statistics(k)
-        if self._vmap:
+        if self._in_one(len(phi)):
             one = self._linearise(phi, x, y, buffers, graph)
             return Linearisation(self.layout, self._workers, [one], one.loss, one.output)
         tasks = ([rows(part, b) for b in range(len(phi))] for part in (x, y))
@@ -163,10 +172,17 @@ class AutogradEngine:
         output = together([g.output for g in groups])
         return Linearisation(self.layout, self._workers, groups, loss, output)
 
-    def task(self, parameters: Mapping[str, Tensor], x: Inputs, y: Any) -> tuple[Tensor, Any]:
-        """Loss and output of one task at parameters by name, with their graphs."""
+    def task(
+        self, parameters: Mapping[str, Tensor], x: Inputs, y: Any, loss: Loss | None = None
+    ) -> tuple[Tensor, Any]:
+        """Loss and output of one task at parameters by name, with their graphs.
+
+        Args:
+            loss: another than the engine's own.
+        """
+        criterion = None if loss is None else Criterion.of(loss)
         with in_words(self.module):
-            return self._task(parameters, x, y, self._statistics(None))
+            return self._task(parameters, x, y, self._statistics(None), criterion)
 
     def _predict(self, phi: Tensor, x: Inputs) -> Any:
         with torch.no_grad(), in_words(self.module):  # grad mode is per thread
@@ -178,10 +194,15 @@ class AutogradEngine:
         return self._workers.network(parameters, x, buffers)
 
     def _task(
-        self, parameters: Mapping[str, Tensor], x: Inputs, y: Any, buffers: dict[str, Tensor]
+        self,
+        parameters: Mapping[str, Tensor],
+        x: Inputs,
+        y: Any,
+        buffers: dict[str, Tensor],
+        criterion: Criterion | None = None,
     ) -> tuple[Tensor, Any]:
         output = self._forward(parameters, x, buffers)
-        loss = self._loss(output, y, parameters)
+        loss = (criterion or self._loss)(output, y, parameters)
         check_loss(loss)
         return loss, output
 

@@ -1,4 +1,4 @@
-"""The exact meta-gradient of a few tasks by one backward pass through the whole inner loop.
+"""The meta-gradient of a few tasks by one backward pass through the last inner steps.
 
 What the expansions compute with K products this does with one call, so that a small network costs
 what the plain double-backward loop of its user costs and not the calls of Python besides.
@@ -7,26 +7,26 @@ what the plain double-backward loop of its user costs and not the calls of Pytho
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from binomctl.contracts import Adaptation, Starts
-from binomctl.curvature.autograd import AutogradEngine
+from binomctl.curvature.autograd import FEW, AutogradEngine
+from binomctl.curvature.criterion import Loss
 from binomctl.curvature.outputs import Unpacked, rows, together
 from binomctl.curvature.supported import check_depends, check_reached, in_words
 from binomctl.episodes import EpisodeBatch
-
-FEW = 3
-"""Tasks up to which one after another is faster than all under vmap, on a CPU: the dispatch of
-an operation under vmap takes two to four times its plain dispatch."""
+from binomctl.flat import Layout
 
 
 def unrolls(engine: object, how: Adaptation, tasks: int) -> bool:
-    """Whether the exact meta-gradient of tasks is one backward pass through plain gradient descent
-    on an engine that runs this faster than its products."""
-    if not isinstance(engine, AutogradEngine) or not how.linear or not how.rule.plain:
+    """Whether a meta-gradient that is exact over the last steps is one backward pass through
+    gradient descent, on all parameters or some, on an engine that runs this faster than its
+    products."""
+    if not isinstance(engine, AutogradEngine) or not how.linear:
         return False
     if isinstance(how.rule, Starts):  # phi^0 is another than theta
         return False
@@ -34,28 +34,65 @@ def unrolls(engine: object, how: Adaptation, tasks: int) -> bool:
         return False
     # "alone" puts phi^k in place in backward passes: one pass over all k has no place for it.
     fast = engine.batching == "loop" or (engine.batching == "vmap" and tasks <= FEW)
-    return fast and engine.on_cpu and engine.memory == "store" and engine.plain_steps
+    suits = fast and engine.on_cpu and engine.memory == "store" and engine.plain_steps
+    return suits and _moved(how.rule, how.layout) is not None
+
+
+def _moved(rule: Any, layout: Layout) -> frozenset[str] | None:
+    """The parameters that a rule without meta-parameters moves, each by its whole gradient; None
+    where it does something else."""
+    if rule.plain:
+        return frozenset(layout.names)
+    try:
+        return _moved_once(rule, layout)
+    except TypeError:  # a rule that cannot be a key is not asked at every step
+        return None
+
+
+@lru_cache(maxsize=16)
+def _moved_once(rule: Any, layout: Layout) -> frozenset[str] | None:
+    m = torch.empty(0)
+    v = torch.randn(2, layout.d, generator=torch.Generator().manual_seed(0))
+    kept = rule.apply(m, v, layout) == v
+    names = {name for name, own in layout.unflatten(kept).items() if own.all()}
+    moved = frozenset(names)
+    return (
+        moved if torch.equal(rule.apply(m, v, layout), v * layout.mask(sorted(moved), v)) else None
+    )
 
 
 def unrolled(
-    engine: AutogradEngine, theta: Tensor, batch: EpisodeBatch, how: Adaptation
+    engine: AutogradEngine,
+    theta: Tensor,
+    batch: EpisodeBatch,
+    how: Adaptation,
+    last: int,
+    query_loss: Loss | None = None,
 ) -> tuple[Tensor, Tensor, Any]:
-    """Equation (4) of BinomGBML by autograd through the K steps.
+    """Equation (4) of BinomGBML by autograd through the last of the K steps.
+
+    Args:
+        last: how many; K is the exact meta-gradient, 0 first order.
+        query_loss: the outer loss, where it is another than the engine's.
 
     Returns:
         d l_val(phi^K) / d theta [B, d], the query losses [B] and the query outputs, as
         `AutogradEngine.query` returns them.
     """
-    leaves = engine.layout.unflatten(theta)
+    leaves, moved = engine.layout.unflatten(theta), _moved(how.rule, how.layout)
+    assert moved is not None
     out = theta.new_empty(len(batch), len(theta))
 
     def task(b: int) -> tuple[Tensor, Any]:
         start = {name: v.detach().requires_grad_() for name, v in leaves.items()}
         with torch.enable_grad():  # grad mode is per thread
             phi, support = start, (rows(batch.x_trn, b), rows(batch.y_trn, b))
-            for _ in range(how.K):
-                phi = _stepped(engine, phi, support, how.alpha)
-            loss, output = engine.task(phi, rows(batch.x_val, b), rows(batch.y_val, b))
+            for k in range(how.K):
+                graph = k >= how.K - last
+                phi = _stepped(engine, phi, support, how.alpha, moved, graph)
+                if not graph:
+                    start = phi = {n: v.detach().requires_grad_() for n, v in phi.items()}
+            loss, output = engine.task(phi, rows(batch.x_val, b), rows(batch.y_val, b), query_loss)
             found = _gradients(engine, loss, phi, start)
         with torch.no_grad():
             engine.layout.flatten(found, out[b])
@@ -67,19 +104,27 @@ def unrolled(
 
 
 def _stepped(
-    engine: AutogradEngine, phi: Mapping[str, Tensor], data: tuple[Any, Any], alpha: float
+    engine: AutogradEngine,
+    phi: Mapping[str, Tensor],
+    data: tuple[Any, Any],
+    alpha: float,
+    moved: frozenset[str],
+    graph: bool,
 ) -> dict[str, Tensor]:
-    """phi^{k+1} with its graph."""
+    """phi^{k+1}, with its graph."""
     loss, _ = engine.task(phi, *data)
     check_depends(loss)
     with in_words(engine.module):
-        found = torch.autograd.grad(loss, list(phi.values()), create_graph=True, allow_unused=True)
+        names = [name for name in phi if name in moved]
+        inputs = [phi[name] for name in names]
+        found = torch.autograd.grad(loss, inputs, create_graph=graph, allow_unused=True)
     if not engine.allow_unused:
-        check_reached(engine.layout.names, found)
-    return {
-        name: p if g is None else p - alpha * (g.to_dense() if g.is_sparse else g)
-        for (name, p), g in zip(phi.items(), found, strict=True)
-    }
+        check_reached(names, found)
+    after = dict(phi)
+    for name, p, g in zip(names, inputs, found, strict=True):
+        if g is not None:
+            after[name] = p - alpha * (g.to_dense() if g.is_sparse else g)
+    return after
 
 
 def _gradients(

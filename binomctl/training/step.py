@@ -17,9 +17,13 @@ import torch
 from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate, estimate
-from binomctl.contracts import Adaptation, Adapted, Diagnosing, Remembers
+from binomctl.contracts import Adaptation, Adapted, Diagnosing, HasQueryLoss, Remembers
+from binomctl.curvature import AutogradEngine
+from binomctl.curvature.outer import OuterLossEngine
+from binomctl.curvature.unrolled import unrolled, unrolls
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
+from binomctl.pairs import exact_over
 from binomctl.problem.record import Problem
 from binomctl.training.cuda_graph import Captured
 from binomctl.training.recordable import captures, compiles
@@ -151,10 +155,30 @@ def _together(problem: Problem) -> str:
 def _run(
     problem: Problem, theta: Tensor, how: Adaptation, batch: EpisodeBatch, memory: Memory | None
 ) -> Computed:
+    engine, dataset = problem.engine, problem.dataset
+    engine = engine.inner if isinstance(engine, OuterLossEngine) else engine
+    last = _in_one_pass(problem, how)
+    if last is not None and unrolls(engine, how, len(batch)):
+        query_loss = dataset.query_loss if isinstance(dataset, HasQueryLoss) else None
+        assert isinstance(engine, AutogradEngine)
+        rows, loss, prediction = unrolled(engine, theta, batch, how, last, query_loss)
+        return Computed(None, loss, prediction, (rows, how.m.new_zeros(len(rows), 0)))
     keep = problem.estimator.steps(how.K)
     adapted, loss, prediction = adapt_and_validate(problem.engine, theta, batch, how, keep)
     found = estimate(problem.estimator, adapted, memory)
     return Computed(adapted, loss, prediction, (found.theta, found.m), found.state)
+
+
+def _in_one_pass(problem: Problem, how: Adaptation) -> int | None:
+    """The last steps over which the estimate is exact, where nobody but the outer optimiser sees
+    what was computed; None otherwise."""
+    seen = (
+        isinstance(problem.estimator, Diagnosing)
+        or problem.config.training.error_estimate
+        or problem.config.adaptation.statistics != "batch"
+        or problem.config.adaptation.batch is not None
+    )
+    return None if seen else exact_over(problem.estimator, how.K, how.alpha)
 
 
 def _in_chunks(
