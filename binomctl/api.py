@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from binomctl.adapt import adapt_and_validate, estimate
 from binomctl.asked import Asked
 from binomctl.contracts import Adaptation, Engine, Estimator, Rule, Update
-from binomctl.curvature.autograd import AutogradEngine, Batching, Memory
+from binomctl.curvature.autograd import AutogradEngine, Batching
+from binomctl.curvature.autograd_curvature import Memory
 from binomctl.curvature.choose import Kind
 from binomctl.curvature.criterion import Loss, check_outside
 from binomctl.curvature.handed_in import Part, batches, numbered
@@ -137,8 +138,7 @@ class MetaGradient:
             episodes: (x_trn [B, N, ...], y_trn, x_val [B, M, ...], y_val). Each part is a tensor,
                 a tuple of tensors that the module takes by position, a dict of those it takes by
                 keyword, or a list of the B tasks' parts where their sizes differ.
-            tasks: a number for each task, from which a rule that draws (mt-net) takes its noise:
-                the same number, the same noise.
+            tasks: a number for each task, the noise of a rule that draws: same number, same noise.
 
         Raises:
             ConfigError: episodes that do not fit, or a network that no engine can compute.

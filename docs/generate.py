@@ -1,6 +1,6 @@
 """Writes what the documentation says of the commands and plugins from the program itself.
 
-python docs/generate.py            rewrite docs/commands.md and the README's help
+python docs/generate.py            rewrite docs/commands.md, the README's help and methods
 python docs/generate.py --check    exit 1 when either is out of date (a test runs this)
 """
 
@@ -42,6 +42,8 @@ COMMANDS = [
 ]
 WIDTH = "92"
 BEGIN, END = "<!-- help: begin (docs/generate.py) -->", "<!-- help: end -->"
+METHODS = "<!-- methods: begin (docs/generate.py) -->"
+METHODS_END = "<!-- methods: end -->"
 
 
 def output(*args: str) -> str:
@@ -71,9 +73,20 @@ def readme(text: str) -> str:
     return f"{before}{BEGIN}\n```text\n{output('--help')}\n```\n{END}{after}"
 
 
+def with_methods(text: str) -> str:
+    """The README with the table of docs/methods.md, without its options."""
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in page.splitlines()
+            if line.startswith("|")]  # fmt: skip
+    table = "\n".join(f"| {' | '.join(row[:3] + row[4:])} |" for row in rows)
+    before, _, rest = text.partition(METHODS)
+    _, _, after = rest.partition(METHODS_END)
+    return f"{before}{METHODS}\n{table}\n{METHODS_END}{after}"
+
+
 def main() -> None:
     page, front = ROOT / "docs" / "commands.md", ROOT / "README.md"
-    wanted = {page: commands_page(), front: readme(front.read_text(encoding="utf-8"))}
+    wanted = {page: commands_page(), front: with_methods(readme(front.read_text(encoding="utf-8")))}
     stale = [p for p, t in wanted.items() if not p.exists() or p.read_text(encoding="utf-8") != t]
     if "--check" in sys.argv:
         if stale:

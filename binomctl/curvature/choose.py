@@ -22,7 +22,8 @@ from binomctl.curvature.agreement import answers, difference, perturbed
 from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
 from binomctl.curvature.analytic.precision import Precision
 from binomctl.curvature.analytic.recognise import Unsupported
-from binomctl.curvature.autograd import AutogradEngine, Batching, Memory, Order
+from binomctl.curvature.autograd import AutogradEngine, Batching
+from binomctl.curvature.autograd_curvature import Memory, Order
 from binomctl.curvature.believed import (
     Subject,
     check_algebra,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from binomctl.contracts import Engine
-from binomctl.curvature.autograd import AutogradEngine, Batching, Memory
+from binomctl.curvature.autograd import AutogradEngine, Batching
+from binomctl.curvature.autograd_curvature import Memory
 from binomctl.curvature.choose import RUNGS, Kind, choose_engine
 from binomctl.curvature.criterion import Loss
 from binomctl.curvature.network import Network, matrix_attention

@@ -19,7 +19,7 @@ from binomctl.curvature.analytic.precision import Precision, check_precision
 from binomctl.curvature.analytic.program import converted
 from binomctl.curvature.analytic.programs import Programs, channels_last
 from binomctl.curvature.analytic.recognise import recognise
-from binomctl.curvature.autograd import Memory, Order
+from binomctl.curvature.autograd_curvature import Memory, Order
 from binomctl.curvature.forward import PlainForward
 from binomctl.curvature.network import Network
 from binomctl.curvature.supported import check_model
