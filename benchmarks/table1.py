@@ -1,4 +1,4 @@
-"""Table 1 on letters: the runs of a sweep compared, as a page and a kept result.
+"""Table 1 on letters, or every method on them: a sweep's runs compared, as a page and a result.
 
     binomctl sweep configs/table1-glyphs.yaml --jobs 2
     python benchmarks/table1.py SWEEP ... --tasks 100 --page
@@ -8,6 +8,7 @@ benchmarks/results/table1_runs.json, and `--rest FOLDER` writes the grid of the 
 
     python benchmarks/table1.py --rest /tmp/rest && binomctl sweep /tmp/rest/grid.yaml --jobs 2
 
+`--table comparison` is configs/comparison-glyphs.yaml instead, and docs/comparison.md.
 `--page` writes benchmarks/results/table1_glyphs.json (every method's configuration and seeds, every
 comparison) and the tables of docs/table1.md. Cells that are not done are left out.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,29 @@ from binomctl.settings.config import Config
 from binomctl.sweeps.grid import read_grid
 
 ROOT = Path(__file__).parents[1]
-GRID = ROOT / "configs/table1-glyphs.yaml"
-RUNS = ROOT / "benchmarks/results/table1_runs.json"
-RESULT = ROOT / "benchmarks/results/table1_glyphs.json"
-PAGE = ROOT / "docs/table1.md"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a table's grid, runs, result and page lie, by its name."""
+
+    name: str
+
+    @property
+    def grid(self) -> Path:
+        return ROOT / f"configs/{self.name}-glyphs.yaml"
+
+    @property
+    def runs(self) -> Path:
+        return ROOT / f"benchmarks/results/{self.name}_runs.json"
+
+    @property
+    def result(self) -> Path:
+        return ROOT / f"benchmarks/results/{self.name}_glyphs.json"
+
+    @property
+    def page(self) -> Path:
+        return ROOT / f"docs/{self.name}.md"
 
 
 def key_of(config: Config) -> str:
@@ -45,9 +66,9 @@ def key_of(config: Config) -> str:
     return json.dumps([identity(config), config.seed], sort_keys=True)
 
 
-def kept_runs() -> dict[str, dict[str, Any]]:
+def kept_runs(file: Path) -> dict[str, dict[str, Any]]:
     """The runs whose scores are known, by what they are."""
-    listed = json.loads(RUNS.read_text(encoding="utf-8"))["runs"] if RUNS.exists() else []
+    listed = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.exists() else []
     return {key_of(Config.model_validate(run["config"])): run for run in listed}
 
 
@@ -87,18 +108,18 @@ def kept(one: Section) -> dict[str, Any]:
     return {"setting": one.label, "report": report, "configurations": labels}
 
 
-def write_rest(folder: Path, known: dict[str, dict[str, Any]]) -> None:
+def write_rest(grid: Path, folder: Path, known: dict[str, dict[str, Any]]) -> None:
     """A grid of the cells that are not known, each a file."""
     folder.mkdir(parents=True, exist_ok=True)
     names = []
-    for cell in read_grid(GRID):
+    for cell in read_grid(grid):
         config = resolved(cell.config)
         if key_of(config) not in known:
             names.append(f"{cell.name}.yaml")
             text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
             (folder / names[-1]).write_text(text, encoding="utf-8")
-    grid = {"methods": [{"config": name} for name in names]}
-    (folder / "grid.yaml").write_text(yaml.safe_dump(grid), encoding="utf-8")
+    rest = {"methods": [{"config": name} for name in names]}
+    (folder / "grid.yaml").write_text(yaml.safe_dump(rest), encoding="utf-8")
     print(f"{len(names)} cells are left")
 
 
@@ -108,20 +129,22 @@ def main() -> None:
     options.add_argument("sweep", type=Path, nargs="*")
     options.add_argument("--tasks", type=int, default=None)
     options.add_argument("--rest", type=Path, default=None)
+    options.add_argument("--table", choices=["table1", "comparison"], default="table1")
     options.add_argument("--page", action="store_true", help="write the tables, too")
     given = options.parse_args()
-    known = kept_runs()
+    files = Files(given.table)
+    known = kept_runs(files.runs)
     if given.rest is not None:
-        write_rest(given.rest, known)
+        write_rest(files.grid, given.rest, known)
         return
     runs = [(run, c) for run, c in opened(given.sweep) if outcome(run.path) is not None]
     for column in settings(runs, "test", 0):
         add(column, given.tasks, known)
     listed = sorted(known.values(), key=lambda run: natural(run["name"]))
-    about = {"command": f"python benchmarks/table1.py SWEEP --tasks {given.tasks}",
-             "environment": environment()}  # fmt: skip
+    command = f"python benchmarks/table1.py SWEEP --table {given.table} --tasks {given.tasks}"
+    about = {"command": command, "environment": environment()}
     whole = {"schema": "binomctl-benchmarks/table1-runs/1", **about, "runs": listed}
-    RUNS.write_text(json.dumps(whole) + "\n", encoding="utf-8")
+    files.runs.write_text(json.dumps(whole) + "\n", encoding="utf-8")
     print(f"{len(listed)} runs are kept")
     if not given.page:
         return
@@ -131,11 +154,13 @@ def main() -> None:
         "schema": "binomctl-benchmarks/table1/1", **about, "runs": len(listed),
         "settings": [kept(one) for one in sections],
     }  # fmt: skip
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    files.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     table = overview(sections)
-    put(PAGE, "overview", markdown("", table))
-    put(PAGE, "details", "\n".join(markdown(s.label, details(s)) for s in sections))
-    put(ROOT / "README.md", "table1", markdown("", Table(table.columns, table.rows, "")).rstrip())
+    put(files.page, "overview", markdown("", table))
+    put(files.page, "details", "\n".join(markdown(s.label, details(s)) for s in sections))
+    if given.table == "table1":
+        front = Table(table.columns, table.rows, "")
+        put(ROOT / "README.md", "table1", markdown("", front).rstrip())
 
 
 if __name__ == "__main__":

@@ -75,6 +75,10 @@ def test_every_dataset(name, tmp_path):
         members = (Glyphs(), RandomImages())
         check_dataset(cls, {"of": members, "image_size": 16, "mode": "L", "queries": 2})
         return
+    if has_option(cls, "path"):
+        layouts.features(tmp_path / "features.npz")
+        check_dataset(cls, {"path": str(tmp_path / "features.npz")})
+        return
     if not has_option(cls, "root"):
         check_dataset(cls)
         return
