@@ -123,6 +123,22 @@ def write_rest(grid: Path, folder: Path, known: dict[str, dict[str, Any]]) -> No
     print(f"{len(names)} cells are left")
 
 
+def about(given: argparse.Namespace) -> dict[str, Any]:
+    """How a result came about."""
+    command = f"python benchmarks/table1.py SWEEP --table {given.table} --tasks {given.tasks}"
+    return {"command": command, "environment": environment()}
+
+
+def save(
+    file: Path, given: argparse.Namespace, known: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Keep the scored runs; returns them in their order."""
+    listed = sorted(known.values(), key=lambda run: natural(run["name"]))
+    whole = {"schema": "binomctl-benchmarks/table1-runs/1", **about(given), "runs": listed}
+    file.write_text(json.dumps(whole) + "\n", encoding="utf-8")
+    return listed
+
+
 def main() -> None:
     """Score, keep, compare, write."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -140,18 +156,15 @@ def main() -> None:
     runs = [(run, c) for run, c in opened(given.sweep) if outcome(run.path) is not None]
     for column in settings(runs, "test", 0):
         add(column, given.tasks, known)
-    listed = sorted(known.values(), key=lambda run: natural(run["name"]))
-    command = f"python benchmarks/table1.py SWEEP --table {given.table} --tasks {given.tasks}"
-    about = {"command": command, "environment": environment()}
-    whole = {"schema": "binomctl-benchmarks/table1-runs/1", **about, "runs": listed}
-    files.runs.write_text(json.dumps(whole) + "\n", encoding="utf-8")
+        save(files.runs, given, known)  # what is scored stays scored, whatever comes
+    listed = save(files.runs, given, known)
     print(f"{len(listed)} runs are kept")
     if not given.page:
         return
     labels = sorted({run["setting"] for run in listed}, key=natural)
     sections = [section(x, [run for run in listed if run["setting"] == x]) for x in labels]
     result = {
-        "schema": "binomctl-benchmarks/table1/1", **about, "runs": len(listed),
+        "schema": "binomctl-benchmarks/table1/1", **about(given), "runs": len(listed),
         "settings": [kept(one) for one in sections],
     }  # fmt: skip
     files.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -6,8 +6,7 @@ of it, the inner optimiser makes the step. Only gamma_k sees the model; everythi
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -70,12 +69,13 @@ class Adaptation:
     clip_norm: float | None = None
     weights: tuple[float, ...] | None = None
     noise: Tensor | None = None
+    linear: bool = field(init=False)
+    """Whether every step is phi - alpha M gamma with one M: no state, one rate, no clipping."""
 
-    @cached_property  # asked at every product; a look at a protocol takes microseconds
-    def linear(self) -> bool:
-        """Whether every step is phi - alpha M gamma with one M: no state, one rate, no clipping."""
+    def __post_init__(self) -> None:
         changed = self.update or self.alphas or self.clip_value or self.clip_norm
-        return not changed and isinstance(self.rule, Linear)
+        # Asked at every product, and a look at a protocol takes microseconds.
+        object.__setattr__(self, "linear", not changed and isinstance(self.rule, Linear))
 
     @property
     def slots(self) -> int:

@@ -14,11 +14,24 @@ from binomctl.errors import ConfigError
 from binomctl.images.classification import at_least
 from binomctl.options import has_option
 
-ONE_TASK: Mapping[str, Any] = {
-    "training": {"meta_batch": 1, "meta_lr": 0.1, "validation_tasks": 1, "validate_every": 10},
-    "evaluation": {"tasks": 1},
-}
-"""What a problem with one training set recommends of the outer loop."""
+OUTER = ["outer_*"]
+
+
+def one_task(rule: Mapping[str, Any], learned: list[str], K: int, alpha: float) -> dict[str, Any]:
+    """What a problem with one training set recommends: a perceptron, one task a meta-step.
+
+    Args:
+        learned: patterns of the parameters that the outer loop learns.
+    """
+    outer = {"meta_batch": 1, "meta_lr": 0.1, "steps": 100, "learned": learned}
+    validation = {"validation_tasks": 1, "validate_every": 10}
+    return {
+        "model": {"name": "mlp", "width": 32, "depth": 1},
+        "rule": dict(rule),
+        "adaptation": {"K": K, "alpha": alpha},
+        "training": outer | validation,
+        "evaluation": {"tasks": 1},
+    }
 
 
 class HeldOut:

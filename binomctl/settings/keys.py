@@ -16,7 +16,8 @@ from binomctl.settings import registry
 from binomctl.settings.config import Config
 from binomctl.settings.section import Choice
 
-PLUGINS = {registry.PLACES.get(kind, kind): kind for kind in registry.KINDS}
+# A problem is a data set: what loads one loads the other.
+PLUGINS = {registry.PLACES.get(k, k): k for k in registry.KINDS if k != "problem"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch.nn import functional as F
 
-from binomctl.images.held_out import ONE_TASK, HeldOut
+from binomctl.images.held_out import HeldOut, one_task
 from binomctl.options import option, plugin
 
 
@@ -29,13 +29,7 @@ class InnerRates(HeldOut):
     episode_index: int = option(0, "which episode of the data set")
 
     recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {
-            "model": {"name": "mlp", "width": 32, "depth": 1},
-            "rule": {"name": "rates", "steps": 10},
-            "adaptation": {"K": 10, "alpha": 0.3},
-            **ONE_TASK,
-        }
-        | {"training": {**ONE_TASK["training"], "learned": [], "steps": 100}}
+        one_task({"name": "rates", "steps": 10}, [], K=10, alpha=0.3)
     )
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from binomctl.images.held_out import ONE_TASK, HeldOut
+from binomctl.images.held_out import OUTER, HeldOut, one_task
 from binomctl.options import option, plugin
 from binomctl.ranges import check_positive
 
@@ -35,13 +35,7 @@ class WeightDecay(HeldOut):
     episode_index: int = option(0, "which episode of the data set")
 
     recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {
-            "model": {"name": "mlp", "width": 32, "depth": 1},
-            "rule": {"name": "gd", "fixed": ["outer_*"]},
-            "adaptation": {"K": 30, "alpha": 0.3},
-            **ONE_TASK,
-        }
-        | {"training": {**ONE_TASK["training"], "learned": ["outer_*"], "steps": 100}}
+        one_task({"name": "gd", "fixed": OUTER}, OUTER, K=30, alpha=0.3)
     )
 
     def __post_init__(self) -> None:

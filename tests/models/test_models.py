@@ -22,6 +22,7 @@ SMALL = {
     "resnet12": {"filters": [2, 3, 4, 5]},
     "wrn28": {"widen": 1},
     "latent": {"body": "conv4", "filters": 2},
+    "siren": {"width": 4},
     "timm": {"timm": "test_resnet"},
     "torchvision": {"torchvision": "shufflenet_v2_x0_5"},
 }
