@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,14 +99,22 @@ def labels(configs: Sequence[Config]) -> list[str]:
     )  # fmt: skip
     out = []
     for config, values in zip(configs, flat, strict=True):
-        label = with_options(config.estimator.name, given_options(config))
+        varied = _varied(configs, config.estimator.name)
+        label = with_options(config.estimator.name, given_options(config, varied))
         more = [f"{k.rpartition('.')[2]}={values.get(k)}" for k in keys]
         out.append(", ".join([label, *more]))
     return out
 
 
-def given_options(config: Config) -> dict[str, Any]:
-    """Options of the estimator that are not its defaults, and L, which every table has."""
+def _varied(configs: Sequence[Config], name: str) -> set[str]:
+    """The options in which the methods of one estimator differ."""
+    same = [c.estimator.options for c in configs if c.estimator.name == name]
+    return {key for one in same for key in one if len({str(o.get(key)) for o in same}) > 1}
+
+
+def given_options(config: Config, varied: Container[str] = ()) -> dict[str, Any]:
+    """Options of the estimator that are not its defaults, L, which every table has, and those that
+    are varied."""
     chosen = config.estimator
     try:
         plain = registry.create("estimator", chosen.name, {})
@@ -114,7 +122,7 @@ def given_options(config: Config) -> dict[str, Any]:
         return dict(chosen.options)
     return {
         name: value for name, value in chosen.options.items()
-        if name == "L" or value != getattr(plain, name, None)
+        if name == "L" or name in varied or value != getattr(plain, name, None)
     }  # fmt: skip
 
 
