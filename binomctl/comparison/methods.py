@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,13 +98,24 @@ def labels(configs: Sequence[Config]) -> list[str]:
         k for k in set().union(*flat)
         if not k.startswith("estimator.") and len({str(f.get(k)) for f in flat}) > 1
     )  # fmt: skip
+    usual = {k: _usual([str(f.get(k)) for f in flat]) for k in keys}
     out = []
     for config, values in zip(configs, flat, strict=True):
         varied = _varied(configs, config.estimator.name)
         label = with_options(config.estimator.name, given_options(config, varied))
-        more = [f"{k.rpartition('.')[2]}={values.get(k)}" for k in keys]
+        more = [
+            f"{k.rpartition('.')[2]}={values.get(k)}"
+            for k in keys
+            if str(values.get(k)) != usual[k]
+        ]
         out.append(", ".join([label, *more]))
     return out
+
+
+def _usual(values: Sequence[str]) -> str | None:
+    """The value that more than half have, which needs no mention; None where there is none."""
+    ((value, count),) = Counter(values).most_common(1)
+    return value if count > len(values) / 2 else None
 
 
 def _varied(configs: Sequence[Config], name: str) -> set[str]:
