@@ -111,4 +111,6 @@ def _text(
 
 
 def _title(paths: Sequence[Path]) -> str:
-    return ", ".join(path.name or str(path.absolute()) for path in paths)
+    names = [path.name or str(path.absolute()) for path in paths]
+    few = 3  # more would be a page of names before the first number
+    return ", ".join(names[:few]) + (f" and {len(names) - few} more" if len(names) > few else "")
