@@ -45,7 +45,7 @@ class Latent:
     The network of latent embedding optimisation (LEO, Rusu et al. 2019); it wants LEO's rule.
     """
 
-    body: Literal["none", "conv4"] = option("none", "none: the inputs are embeddings; conv4")
+    body: Literal["none", "conv4"] = option("none", "none: the inputs are features; conv4")
     filters: int = option(32, "channels of Conv4's convolutions, body=conv4")
     latent: int = option(64, "entries of a class's latent code")
     spread: float = option(0.1, "standard deviation of decoded weights before meta-training")
@@ -67,7 +67,7 @@ class Latent:
             features = in_shape[0]
         else:
             raise ConfigError(
-                f"the latent model takes embeddings [features], and the data are {list(in_shape)}",
+                f"the latent model takes vectors [features], and the data are {list(in_shape)}",
                 "Set model.body=conv4 to learn them.",
                 key="model.body",
             )
