@@ -13,6 +13,15 @@ from torch import Tensor, nn
 
 from binomctl.errors import ConfigError
 
+OUTER = "outer_"
+"""What the names of parameters begin with that only the outer loop learns, and that a network's
+forward may leave unused."""
+
+
+def undotted(name: str) -> str:
+    """A parameter's name as a part of another's, which must have no dot."""
+    return name.replace(".", "__")
+
 
 @dataclass(frozen=True)
 class Layout:

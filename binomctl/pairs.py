@@ -12,7 +12,6 @@ from binomctl.contracts import (
     Draws,
     Estimator,
     Expands,
-    Expansion,
     FixedOnly,
     LearnsRule,
     Linear,
@@ -91,7 +90,7 @@ def exact_over(estimator: Estimator, K: int, alpha: float) -> int | None:
         return None
     which = estimator.expansion(K, alpha)
     last = which.C if which.L else 0
-    return last if which == Expansion(which.L, which.C, alpha) and which.L in (0, last) else None
+    return last if which.alpha == alpha and which.L in (0, last) else None
 
 
 def _moves_all(how: Adaptation) -> bool:

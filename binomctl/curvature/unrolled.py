@@ -51,14 +51,10 @@ def _moved(rule: Any, layout: Layout) -> frozenset[str] | None:
 
 @lru_cache(maxsize=16)
 def _moved_once(rule: Any, layout: Layout) -> frozenset[str] | None:
-    m = torch.empty(0)
     v = torch.randn(2, layout.d, generator=torch.Generator().manual_seed(0))
-    kept = rule.apply(m, v, layout) == v
-    names = {name for name, own in layout.unflatten(kept).items() if own.all()}
-    moved = frozenset(names)
-    return (
-        moved if torch.equal(rule.apply(m, v, layout), v * layout.mask(sorted(moved), v)) else None
-    )
+    Mv = rule.apply(torch.empty(0), v, layout)
+    names = [name for name, kept in layout.unflatten(Mv == v).items() if kept.all()]
+    return frozenset(names) if torch.equal(Mv, v * layout.mask(names, v)) else None
 
 
 def unrolled(

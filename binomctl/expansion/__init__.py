@@ -8,6 +8,7 @@ from binomctl.expansion.binomial import (
     passed_by,
     scaled_alpha,
 )
+from binomctl.expansion.conjugate import conjugate_gradients
 from binomctl.expansion.deflation import deflated, krylov
 from binomctl.expansion.elementary import (
     combine,
@@ -28,6 +29,7 @@ __all__ = [
     "check_kept",
     "check_order",
     "combine",
+    "conjugate_gradients",
     "deflated",
     "elementary_rows",
     "elementary_sums",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from binomctl.episodes import ACCURACY, Episode, Metric, check_split
+from binomctl.episodes import Episode, check_split
 from binomctl.errors import ConfigError
-from binomctl.images.classification import at_least
+from binomctl.flat import OUTER
+from binomctl.images.classification import Classification, at_least
 from binomctl.options import has_option
 
-OUTER = ["outer_*"]
+OUTER_ONLY = [f"{OUTER}*"]
 
 
 def one_task(rule: Mapping[str, Any], learned: list[str], K: int, alpha: float) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def one_task(rule: Mapping[str, Any], learned: list[str], K: int, alpha: float) 
     }
 
 
-class HeldOut:
+class HeldOut(Classification):
     """What bilevel problems on one training set share.
 
     The support set of one episode of `data` is what the inner loop trains on, every time; the first
@@ -43,15 +44,12 @@ class HeldOut:
     """
 
     data: Any
-    ways: int
     shots: int
     queries: int
     episode_index: int
 
     composed_of: ClassVar[str] = "data"
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
-    kind: ClassVar[Literal["classification"]] = "classification"
-    scored_by: ClassVar[Metric] = ACCURACY
 
     def members(self) -> tuple[Any, ...]:
         """The data set that the examples come from."""
@@ -60,10 +58,6 @@ class HeldOut:
     @property
     def in_shape(self) -> tuple[int, ...]:
         return tuple(self.data.in_shape)
-
-    @property
-    def out_dim(self) -> int:
-        return int(self.data.out_dim)
 
     def take_data(self) -> None:
         """Give the data set this problem's ways, shots and queries.
@@ -99,10 +93,6 @@ class HeldOut:
         second = _second_half(whole.y_val)
         chosen = ~second if split == "train" else second
         return replace(whole, x_val=whole.x_val[chosen], y_val=whole.y_val[chosen])
-
-    def metric(self, prediction: Tensor, y: Tensor) -> Tensor:
-        """Accuracy."""
-        return (prediction.argmax(-1) == y).to(prediction.dtype).mean()
 
     query_loss = staticmethod(F.cross_entropy)  # of held-out examples; whatever else is the inner's
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from binomctl.flat import OUTER, undotted
 from binomctl.ranges import check_count, check_positive
-
-PRIOR = "outer_"
 
 
 class Bayesian(nn.Module):
@@ -30,19 +29,19 @@ class Bayesian(nn.Module):
             for p in self.log_std.parameters():
                 p.fill_(math.log(std))
         for name, p in network.named_parameters():
-            flat = name.replace(".", "__")
+            flat = undotted(name)
             zeros = torch.zeros(samples, *p.shape)
             self.noise.register_parameter(flat, nn.Parameter(zeros))
-            self.register_parameter(f"{PRIOR}mean_{flat}", nn.Parameter(p.detach().clone()))
+            self.register_parameter(f"{OUTER}mean_{flat}", nn.Parameter(p.detach().clone()))
             start = torch.full_like(p, math.log(std))
-            self.register_parameter(f"{PRIOR}log_std_{flat}", nn.Parameter(start))
+            self.register_parameter(f"{OUTER}log_std_{flat}", nn.Parameter(start))
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs [N, ...] -> the logarithm of the mean over draws of softmax, [N, classes]."""
         logs = []
         for s in range(self.samples):
             weights = {
-                name: mean + log_std.exp() * getattr(self.noise, name.replace(".", "__"))[s]
+                name: mean + log_std.exp() * getattr(self.noise, undotted(name))[s]
                 for (name, mean), log_std in zip(
                     self.mean.named_parameters(), self.log_std.parameters(), strict=True
                 )

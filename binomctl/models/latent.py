@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from binomctl.errors import ConfigError
 from binomctl.models.conv4 import Conv4
 from binomctl.options import option
+from binomctl.ranges import check_count
 
 
 class Decoded(nn.Module):
@@ -52,8 +53,7 @@ class Latent:
 
     def __post_init__(self) -> None:
         for name in ("filters", "latent"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1")
+            check_count(name, getattr(self, name), f"model.{name}")
 
     def build(self, in_shape: tuple[int, ...], out_dim: int) -> nn.Sequential:
         """The module, inputs [N, *in_shape] -> logits [N, out_dim]."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from binomctl.errors import ConfigError
 from binomctl.options import option
+from binomctl.ranges import check_count, check_positive
 
 
 class Sine(nn.Module):
@@ -33,10 +33,8 @@ class SIREN:
 
     def __post_init__(self) -> None:
         for name in ("width", "depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1")
-        if not self.omega > 0:
-            raise ConfigError(f"omega = {self.omega} must be positive", key="model.omega")
+            check_count(name, getattr(self, name), f"model.{name}")
+        check_positive("omega", self.omega, "model.omega")
 
     def build(self, in_shape: tuple[int, ...], out_dim: int) -> nn.Sequential:
         """The module, inputs [N, *in_shape] -> outputs [N, out_dim]."""

@@ -6,9 +6,7 @@ from torch import Tensor, nn
 
 from binomctl.contracts import Bilevel, Dataset
 from binomctl.errors import ConfigError
-from binomctl.flat import Layout, trainable
-
-PREFIX = "outer_"
+from binomctl.flat import OUTER, Layout, trainable
 
 
 def with_outer_variables(model: nn.Module, dataset: Dataset) -> nn.Module:
@@ -16,13 +14,13 @@ def with_outer_variables(model: nn.Module, dataset: Dataset) -> nn.Module:
     them there, its forward does not use them."""
     if isinstance(dataset, Bilevel):
         for name, value in dataset.outer_variables(dict(trainable(model))).items():
-            model.register_parameter(f"{PREFIX}{name}", nn.Parameter(value.clone()))
+            model.register_parameter(f"{OUTER}{name}", nn.Parameter(value.clone()))
     return model
 
 
 def has_outer_variables(model: nn.Module) -> bool:
     """Whether it has; the outer loss need not depend on them."""
-    return any(name.startswith(PREFIX) for name, _ in model.named_parameters(recurse=False))
+    return any(name.startswith(OUTER) for name, _ in model.named_parameters(recurse=False))
 
 
 def learned_mask(

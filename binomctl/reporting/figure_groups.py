@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from binomctl.reporting.figures import Target, new_figure, save, style
+from binomctl.reporting.look import COLOURS
 
-COLOURS = ("#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee", "#bbbbbb")
 BINS = 40
 
 
@@ -19,7 +19,7 @@ def draw_groups(groups: Mapping[str, Sequence[float]], title: str, target: Targe
     room = 0.02 * (high - low) or 0.5
     bounds = (low - room, high + room)
     for i, (axis, (label, values)) in enumerate(zip(axes, groups.items(), strict=True)):
-        colour, mean = COLOURS[i % len(COLOURS)], sum(values) / len(values)
+        colour, mean = COLOURS[(1 + i) % len(COLOURS)], sum(values) / len(values)
         axis.hist(list(values), bins=BINS, range=bounds, color=colour)
         axis.axvline(mean, color="0.2", linewidth=1, linestyle="--")
         style(axis, title if i == 0 else "", "", "")

@@ -14,6 +14,7 @@ from binomctl.contracts import Bilevel, Dataset, HasQueryLoss
 from binomctl.curvature.criterion import Criterion
 from binomctl.episodes import Metric
 from binomctl.errors import DataError
+from binomctl.flat import OUTER
 from binomctl.options import build, describe_options
 from binomctl.settings.config import Config
 from binomctl.settings.layers import merge
@@ -90,7 +91,7 @@ def _check_loss(dataset: Dataset, name: str, loss: Callable[..., Tensor], y: Ten
     parameters: dict[str, Tensor] = {"weight": torch.ones(3)}
     if isinstance(dataset, Bilevel):
         outer = dataset.outer_variables(parameters)
-        parameters |= {f"outer_{n}": t for n, t in outer.items()}
+        parameters |= {f"{OUTER}{n}": t for n, t in outer.items()}
     value = Criterion.of(loss)(prediction, y, parameters)
     promise(isinstance(value, Tensor), f"{name} returns {type(value).__name__}, no tensor")
     promise(value.dim() == 0, f"{name} has shape {list(value.shape)}, expected a scalar")

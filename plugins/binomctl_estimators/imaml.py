@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from binomctl.contracts import Adapted
 from binomctl.errors import ConfigError, NonFiniteError
+from binomctl.expansion import conjugate_gradients
 from binomctl.options import option, plugin
 
 
@@ -68,19 +70,12 @@ class IMAML:
             NonFiniteError: an iterate is not finite, with the task and the step.
         """
         g = adapted.g_phi
-        x = g.clone() if self.variant == "authors" else torch.zeros_like(g)
-        r = g - self._apply(adapted, x) if self.variant == "authors" else g.clone()
-        p, rr = r, (r * r).sum(-1)
-        for step in range(self.L):
-            Ap = self._apply(adapted, p)
-            pAp = (p * Ap).sum(-1)
-            # A task that is solved (r = 0, so p = 0) stays where it is.
-            a = torch.where(rr > 0, rr / pAp, 0.0).unsqueeze(-1)
-            x, r = x + a * p, r - a * Ap
+        x = g if self.variant == "authors" else torch.zeros_like(g)
+        r = g - self._apply(adapted, x) if self.variant == "authors" else g
+        iterates = conjugate_gradients(partial(self._apply, adapted), x, r, self.L)
+        for step, after in enumerate(iterates):
+            x = after
             self._check_finite(x, step)
-            new = (r * r).sum(-1)
-            p = r + torch.where(rr > 0, new / rr, 0.0).unsqueeze(-1) * p
-            rr = new
         return x
 
     def diagnose(self, adapted: Adapted, estimate: Tensor) -> Mapping[str, Tensor]:

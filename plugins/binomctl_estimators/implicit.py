@@ -10,6 +10,7 @@ from torch import Tensor
 
 from binomctl.contracts import Adapted
 from binomctl.errors import ConfigError
+from binomctl.expansion import conjugate_gradients
 from binomctl.options import option, plugin
 from binomctl.ranges import check_count
 
@@ -77,17 +78,7 @@ class Implicit:
             for _ in range(self.L):
                 x = x + g - apply(x)
             return x
-        x, r, p = torch.zeros_like(g), g, g
-        rr = (r * r).sum(-1, keepdim=True)
-        solved = torch.finfo(g.dtype).eps ** 2 * rr
-        for _ in range(self.L):
-            Ap = apply(p)
-            pAp = (p * Ap).sum(-1, keepdim=True)
-            # A task that is solved, to rounding, stays; so does one whose p has no curvature.
-            going = (rr > solved) & (pAp != 0)
-            a = torch.where(going, rr / pAp, 0.0)
-            x, r = x + a * p, r - a * Ap
-            new = (r * r).sum(-1, keepdim=True)
-            p = torch.where(going, r + new / rr * p, p)
-            rr = new
+        x = torch.zeros_like(g)
+        for after in conjugate_gradients(apply, x, g, self.L, rounding=True):
+            x = after
         return x

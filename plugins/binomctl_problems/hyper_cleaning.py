@@ -13,8 +13,11 @@ from torch.nn import functional as F
 
 from binomctl.episodes import Episode, generator
 from binomctl.errors import ConfigError
-from binomctl.images.held_out import OUTER, HeldOut, one_task
+from binomctl.flat import OUTER
+from binomctl.images.held_out import OUTER_ONLY, HeldOut, one_task
 from binomctl.options import option, plugin
+
+WEIGHT = f"{OUTER}weight"
 
 
 @plugin
@@ -35,7 +38,7 @@ class HyperCleaning(HeldOut):
     episode_index: int = option(0, "which episode of the data set")
 
     recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        one_task({"name": "gd", "fixed": OUTER}, OUTER, K=30, alpha=1.0)
+        one_task({"name": "gd", "fixed": OUTER_ONLY}, OUTER_ONLY, K=30, alpha=1.0)
     )
 
     def __post_init__(self) -> None:
@@ -53,15 +56,17 @@ class HyperCleaning(HeldOut):
         labels, _ = self._labels(found.y_trn)
         return replace(found, y_trn=labels + self.out_dim * torch.arange(len(labels)))
 
-    def loss(self, prediction: Tensor, y: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+    def loss(  # type: ignore[override]  # it reads the outer variables
+        self, prediction: Tensor, y: Tensor, parameters: Mapping[str, Tensor]
+    ) -> Tensor:
         """The weighted mean over training examples."""
         each = F.cross_entropy(prediction, y % self.out_dim, reduction="none")
-        weights = torch.sigmoid(parameters["outer_weight"][y // self.out_dim])
+        weights = torch.sigmoid(parameters[WEIGHT][y // self.out_dim])
         return (weights * each).mean()
 
     def groups(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights of the examples whose labels are right, and of the others."""
-        weights = torch.sigmoid(parameters["outer_weight"]).cpu()
+        weights = torch.sigmoid(parameters[WEIGHT]).cpu()
         _, wrong = self._labels(self.whole().y_trn)
         return {"weight, right label": weights[~wrong], "weight, wrong label": weights[wrong]}
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from torch.nn import functional as F
-
 from binomctl.images.held_out import HeldOut, one_task
 from binomctl.options import option, plugin
 
@@ -34,5 +32,3 @@ class InnerRates(HeldOut):
 
     def __post_init__(self) -> None:
         self.take_data()
-
-    loss = staticmethod(F.cross_entropy)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from binomctl.images.held_out import OUTER, HeldOut, one_task
+from binomctl.flat import OUTER, undotted
+from binomctl.images.held_out import OUTER_ONLY, HeldOut, one_task
 from binomctl.options import option, plugin
 from binomctl.ranges import check_positive
 
@@ -35,7 +36,7 @@ class WeightDecay(HeldOut):
     episode_index: int = option(0, "which episode of the data set")
 
     recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        one_task({"name": "gd", "fixed": OUTER}, OUTER, K=30, alpha=0.3)
+        one_task({"name": "gd", "fixed": OUTER_ONLY}, OUTER_ONLY, K=30, alpha=0.3)
     )
 
     def __post_init__(self) -> None:
@@ -48,23 +49,23 @@ class WeightDecay(HeldOut):
         shapes = {n: p.shape if self.per == "parameter" else () for n, p in parameters.items()}
         return {_named(n): torch.full(shape, start) for n, shape in shapes.items()}
 
-    def loss(self, prediction: Tensor, y: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+    def loss(  # type: ignore[override]  # it reads the outer variables
+        self, prediction: Tensor, y: Tensor, parameters: Mapping[str, Tensor]
+    ) -> Tensor:
         """Cross-entropy and what the decays weigh."""
-        inner = {n: p for n, p in parameters.items() if f"outer_{_named(n)}" in parameters}
-        decays = {n: parameters[f"outer_{_named(n)}"].exp() for n in inner}
-        penalty = sum((decays[n] * p.square()).sum() for n, p in inner.items())
-        return F.cross_entropy(prediction, y) + 0.5 * penalty
+        inner = {n: f"{OUTER}{_named(n)}" for n in parameters if not n.startswith(OUTER)}
+        weighed = [(parameters[d].exp() * parameters[n].square()).sum() for n, d in inner.items()]
+        return F.cross_entropy(prediction, y) + 0.5 * sum(weighed)
 
     def groups(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """log10 of the decays of every tensor of parameters."""
-        found = {n.removeprefix("outer_decay_"): p for n, p in parameters.items()}
         return {
-            f"log10 decay, {n.replace('__', '.')}": p.flatten().cpu() / math.log(10)
-            for n, p in found.items()
-            if f"outer_decay_{n}" in parameters
+            f"log10 decay, {n}": parameters[f"{OUTER}{_named(n)}"].flatten().cpu() / math.log(10)
+            for n in parameters
+            if not n.startswith(OUTER)
         }
 
 
 def _named(parameter: str) -> str:
-    """The name of a parameter's decay; a parameter's own name must have no dot."""
-    return f"decay_{parameter.replace('.', '__')}"
+    """The name of a parameter's decay."""
+    return f"decay_{undotted(parameter)}"

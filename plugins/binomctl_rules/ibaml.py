@@ -11,7 +11,7 @@ from torch import Tensor
 
 from binomctl.contracts import Forward
 from binomctl.errors import ConfigError
-from binomctl.flat import Layout
+from binomctl.flat import OUTER, Layout, undotted
 from binomctl.options import option, plugin
 
 PARTS = ("mean", "log_std")
@@ -105,7 +105,7 @@ def _blocks(layout: Layout) -> Mapping[str, str]:
     found = {}
     for name in layout.named_like([f"{part}.*" for part in PARTS]):
         part, _, own = name.partition(".")
-        prior = f"outer_{part}_{own.replace('.', '__')}"
+        prior = f"{OUTER}{part}_{undotted(own)}"
         if prior in layout.names:
             found[name] = prior
     if not found:
