@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from tiny import GLYPHS
 
 from binomctl.problem.build import build_problem
 from binomctl.settings.layers import load_config
@@ -14,20 +15,11 @@ from binomctl.training.loop import meta_train
 from binomctl.training.state import MetaState
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs/methods").glob("*.yaml"))
-TINY = {
-    "dataset.name": "glyphs",
-    "dataset.image_size": 16,
-    "dataset.ways": 3,
-    "dataset.queries": 2,
-    "model.filters": 2,
-    "training.meta_batch": 2,
-    "training.steps": 2,
-}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_it_takes_a_step_and_is_tested(path):
-    p = build_problem(load_config(path, TINY)[0])
+    p = build_problem(load_config(path, GLYPHS)[0])
     state = MetaState(p)
     records = list(meta_train(p, state))
     assert len(records) == 2
@@ -39,7 +31,7 @@ def test_it_takes_a_step_and_is_tested(path):
 
 
 def test_what_a_task_draws_is_its_own_and_the_same_again():
-    config = load_config(Path(CONFIGS[0]).with_name("mt-net.yaml"), TINY)[0]
+    config = load_config(Path(CONFIGS[0]).with_name("mt-net.yaml"), GLYPHS)[0]
     p = build_problem(config)
     whole = p.adaptation(p.training_batch(range(4)), p.m)
     again = p.adaptation(p.training_batch(range(2, 4)), p.m)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from binomctl_datasets.glyphs import Glyphs
+from tiny import GLYPHS
 from torch.nn import functional as F
 
 from binomctl.errors import ConfigError, NonFiniteError
@@ -29,17 +30,7 @@ from binomctl.training.run import train
 from binomctl.training.score import scores
 from binomctl.training.state import MetaState, restore, snapshot
 
-TINY = {
-    "dataset.name": "glyphs",
-    "dataset.image_size": 16,
-    "dataset.ways": 3,
-    "dataset.queries": 2,
-    "model.filters": 2,
-    "adaptation.K": 2,
-    "training.meta_batch": 2,
-    "training.steps": 2,
-    "training.log_every": 1,
-}
+TINY = GLYPHS | {"adaptation.K": 2, "training.log_every": 1}
 
 
 def problem(**overrides):
