@@ -16,8 +16,8 @@ from binomctl.settings.layers import load_config
 from binomctl.settings.orders import orders
 
 CONFIG_DIR = Path(__file__).parents[2] / "configs"
-# table*.yaml are grids: tests/sweeps reads them.
-CONFIGS = sorted(p for p in CONFIG_DIR.glob("*.yaml") if not p.stem.startswith("table"))
+# Grids are no configurations: tests/sweeps reads them.
+CONFIGS = sorted(p for p in CONFIG_DIR.glob("*.yaml") if "\nmethods:" not in p.read_text())
 CONFIGS += sorted((CONFIG_DIR / "methods").glob("*.yaml"))
 
 
