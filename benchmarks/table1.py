@@ -24,9 +24,10 @@ from typing import Any
 import yaml
 from pages import put
 
-from binomctl.comparison.measure import Setting, asked_of_all, measured, settings
+from binomctl.comparison.measure import Setting, measured, settings
 from binomctl.comparison.methods import identity, methods, natural, opened, reference_of
 from binomctl.comparison.report import Scored, Section, compared
+from binomctl.comparison.shared import shared_tasks
 from binomctl.comparison.tables import Table, details, markdown, overview
 from binomctl.episodes import ACCURACY
 from binomctl.machine.environment import environment
@@ -74,14 +75,14 @@ def kept_runs(file: Path) -> dict[str, dict[str, Any]]:
 
 def add(column: Setting, tasks: int | None, known: dict[str, dict[str, Any]]) -> None:
     """The scores of a setting's finished runs."""
-    asked, _ = asked_of_all((config for _, config in column.runs), "test", tasks, None, 0)
+    shared, _ = shared_tasks((config for _, config in column.runs), "test", tasks, None, 0)
     for run, config in column.runs:
         key = key_of(config)
         if key not in known:
-            scored, _ = measured(run, config, None, asked, column.data)
+            scored, _ = measured(run, config, None, shared, column.data)
             known[key] = {
-                "name": run.path.name, "setting": column.label, "steps": asked.steps,
-                "tasks": asked.tasks, "scores": [round(v, 6) for v in scored.scores],
+                "name": run.path.name, "setting": column.label, "steps": scored.adaptation_steps,
+                "tasks": shared.tasks, "scores": [round(v, 6) for v in scored.scores],
                 "seconds": scored.seconds, "step": scored.step,
                 "config": config.model_dump(mode="json"),
             }  # fmt: skip
@@ -90,11 +91,13 @@ def add(column: Setting, tasks: int | None, known: dict[str, dict[str, Any]]) ->
 def section(label: str, runs: list[dict[str, Any]]) -> Section:
     """A setting's methods and their comparison."""
     configs = {Path(r["name"]): Config.model_validate(r["config"]) for r in runs}
-    scores = {Path(r["name"]): Scored(r["scores"], r["seconds"], r["step"]) for r in runs}
+    scores = {
+        Path(r["name"]): Scored(r["scores"], r["seconds"], r["step"], r["steps"]) for r in runs
+    }
     found = methods(list(configs.items()))
-    asked, _ = asked_of_all(configs.values(), "test", runs[0]["tasks"], runs[0]["steps"], 0)
-    report = compared(found, reference_of(found, None), scores, ACCURACY, asked)
-    return Section(label, found, report | {"adaptation_steps": asked.steps})
+    shared, _ = shared_tasks(configs.values(), "test", runs[0]["tasks"], None, 0)
+    report = compared(found, reference_of(found, None), scores, ACCURACY, shared)
+    return Section(label, found, report)
 
 
 def kept(one: Section) -> dict[str, Any]:

@@ -61,9 +61,10 @@ def compared_runs(
 
 
 def _section(column: Setting, question: Question) -> Section:
-    from binomctl.comparison.measure import asked_of_all, measured, unfinished
+    from binomctl.comparison.measure import measured, unfinished
     from binomctl.comparison.methods import methods, reference_of
     from binomctl.comparison.report import Section, compared
+    from binomctl.comparison.shared import shared_tasks
 
     every = methods([(run.path, config) for run, config in column.runs])
     begun = [(run, config) for run, config in column.runs if run.checkpoints.steps()]
@@ -75,7 +76,7 @@ def _section(column: Setting, question: Question) -> Section:
         return Section(column.label, every, None)
     base = reference_of(ready, question.reference)
     q = question
-    asked, warnings = asked_of_all((c for _, c in begun), q.split, q.tasks, q.steps, q.seed)
+    shared, warnings = shared_tasks((c for _, c in begun), q.split, q.tasks, q.steps, q.seed)
     warnings += [f"{run.path} has saved nothing yet" for run, _ in column.runs
                  if not run.checkpoints.steps()]  # fmt: skip
     warnings += [f"{path} is not finished" for path in unfinished(r for r, _ in begun)]
@@ -84,9 +85,8 @@ def _section(column: Setting, question: Question) -> Section:
         print_note(f"{run.path} ({i} of {len(begun)})")
         if q.device is not None:
             config = config.model_copy(update={"device": q.device})
-        scores[run.path], note = measured(run, config, q.checkpoint, asked, column.data)
+        scores[run.path], note = measured(run, config, q.checkpoint, shared, column.data)
         warnings += [note] if note else []
-    report = compared(ready, base, scores, column.metric, asked)
-    report["adaptation_steps"] = asked.steps
+    report = compared(ready, base, scores, column.metric, shared)
     report["warnings"] = [*warnings, *report["warnings"]]
     return Section(column.label, every, report)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from binomctl.comparison.methods import flattened, natural
 from binomctl.comparison.report import Scored
+from binomctl.comparison.shared import SharedTasks
 from binomctl.contracts import Dataset
 from binomctl.episodes import Metric
 from binomctl.errors import ConfigError
 from binomctl.problem.build import build_problem
 from binomctl.problem.datasets import build_dataset, evaluation_dataset
 from binomctl.runs import RunDirectory
-from binomctl.runs.evaluations import Asked, kept
+from binomctl.runs.evaluations import kept
 from binomctl.runs.provenance import fingerprint
 from binomctl.runs.resuming import outcome
 from binomctl.settings.config import Config
@@ -88,24 +89,8 @@ def check_same_tasks(found: Sequence[Setting]) -> None:
     )
 
 
-def asked_of_all(
-    configs: Iterable[Config], split: str, tasks: int | None, steps: int | None, seed: int
-) -> tuple[Asked, list[str]]:
-    """One question for all runs: the fewest tasks and the most adaptation steps that any protocol
-    has, and what to tell of it."""
-    listed = list(configs)
-    counts = {c.evaluation.tasks for c in listed}
-    depths = {c.evaluation.steps or c.adaptation.K for c in listed}
-    notes = []
-    if steps is None and len(depths) > 1:
-        notes.append(f"protocols adapt for {sorted(depths)} steps: {max(depths)} are taken for all")
-    if tasks is None and len(counts) > 1:
-        notes.append(f"protocols test on {sorted(counts)} tasks: {min(counts)} are taken for all")
-    return Asked(split, tasks or min(counts), steps or max(depths), seed), notes
-
-
 def measured(
-    run: RunDirectory, config: Config, which: str | None, asked: Asked, data: str
+    run: RunDirectory, config: Config, which: str | None, shared: SharedTasks, data: str
 ) -> tuple[Scored, str]:
     """The scores of one run, and a note for the person.
 
@@ -113,6 +98,7 @@ def measured(
         data: the fingerprint of the test tasks; with scores of them in the run folder no network is
             built.
     """
+    asked = shared.of(config)
     checkpoint, _, note = chosen(run, config, which)
     found = kept(run.path, [checkpoint], asked, data)
     if found is None:
@@ -121,7 +107,7 @@ def measured(
     report: Mapping[str, object] = outcome(run.path) or {}
     seconds = report.get("seconds", checkpoint.numbers.get("seconds"))
     took = float(seconds) if isinstance(seconds, int | float) else None
-    return Scored(found.scores, took, checkpoint.step), note
+    return Scored(found.scores, took, checkpoint.step, asked.steps), note
 
 
 def unfinished(runs: Iterable[RunDirectory]) -> list[Path]:

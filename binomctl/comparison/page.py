@@ -73,9 +73,15 @@ def _section(number: int, section: Section, many: bool) -> dict[str, Any]:
             for texts, of in zip(table.rows, values, strict=True)
         ],
         "subtitle": f"{report['metric']} on {report['n']:,} {report['split']} tasks, the same for"
-        f" every run, after {report['adaptation_steps']} adaptation steps; seeds"
+        f" every run, after {_depths(report)} adaptation steps; seeds"
         f" {', '.join(map(str, report['seeds']))}; compared with {report['reference']}.",
     }  # fmt: skip
+
+
+def _depths(report: dict[str, Any]) -> str:
+    """10, or "each method's own (1 to 20)"."""
+    found = sorted({pair["adaptation_steps"] for pair in report["pairs"]})
+    return str(found[0]) if len(found) == 1 else f"each method's own ({found[0]} to {found[-1]})"
 
 
 def _run(method: Method, seed: int, path: Path) -> dict[str, Any]:

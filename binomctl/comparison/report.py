@@ -10,10 +10,10 @@ from typing import Any
 
 from binomctl.comparison.methods import Method
 from binomctl.comparison.paired import Paired, holm, paired, verdict
+from binomctl.comparison.shared import SharedTasks
 from binomctl.episodes import Metric
 from binomctl.errors import ConfigError
 from binomctl.reporting.intervals import mean_ci95, standard_error
-from binomctl.runs.evaluations import Asked
 
 SCHEMA = "binomctl/compare/1"
 SEEDS = 3
@@ -23,11 +23,13 @@ seed too. With fewer it is judged across test tasks and holds for these trained 
 
 @dataclass(frozen=True)
 class Scored:
-    """A run's scores, one a test task, and what its training took."""
+    """A run's scores, one a test task, what its training took, and the adaptation steps before the
+    scores."""
 
     scores: list[float]
     seconds: float | None
     step: int
+    adaptation_steps: int
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,16 @@ class Section:
 
 def compared(
     found: Sequence[Method], reference: Method, scores: Mapping[Path, Scored], metric: Metric,
-    asked: Asked,
+    shared: SharedTasks,
 ) -> dict[str, Any]:  # fmt: skip
     """Every method against the reference, in pairs of one seed and one test task.
 
     Returns:
         {"schema", "reference", "metric", "unit", "n", "seeds", "split", "seed", "interval_over",
-        "pairs": [{"run", "runs", "label", "estimator", "L", "mean", "ci95_of_mean",
-        "standard_error", "n", "difference", "ci95", "bootstrap95", "over", "p", "p_holm",
-        "needed", "seconds", "seconds_ratio", "effect_per_second", "verdict"}], "warnings"};
-        differences of the reference are null.
+        "pairs": [{"run", "runs", "label", "estimator", "L", "adaptation_steps", "mean",
+        "ci95_of_mean", "standard_error", "n", "difference", "ci95", "bootstrap95", "over", "p",
+        "p_holm", "needed", "seconds", "seconds_ratio", "effect_per_second", "verdict"}],
+        "warnings"}; differences of the reference are null.
     """
     warnings: list[str] = []
     raw = [None if m is reference else _differences(m, reference, scores, warnings) for m in found]
@@ -79,9 +81,9 @@ def compared(
         pairs.append(row)
     return {
         "schema": SCHEMA, "reference": reference.label, "metric": metric.name,
-        "unit": metric.unit, "higher_is_better": metric.higher_is_better, "n": asked.tasks,
-        "seeds": sorted(set().union(*(m.runs for m in found))), "split": asked.split,
-        "seed": asked.seed, "pairs": pairs, "warnings": warnings,
+        "unit": metric.unit, "higher_is_better": metric.higher_is_better, "n": shared.tasks,
+        "seeds": sorted(set().union(*(m.runs for m in found))), "split": shared.split,
+        "seed": shared.seed, "pairs": pairs, "warnings": warnings,
     }  # fmt: skip
 
 
@@ -122,6 +124,7 @@ def _summary(method: Method, reference: Method, scores: Mapping[Path, Scored]) -
         "run": str(next(iter(method.runs.values()))),
         "runs": [str(path) for path in method.runs.values()],
         "label": method.label, "estimator": chosen.name, "L": chosen.options.get("L"),
+        "adaptation_steps": runs[0].adaptation_steps,
         "mean": value.mean, "ci95_of_mean": value.ci95, "mean_over": "seeds" if over_seeds
         else "tasks", "mean_n": value.n, "standard_error": standard_error(by_task),
         "checkpoint_steps": [r.step for r in runs],

@@ -105,6 +105,20 @@ def test_what_cannot_be_compared_is_named(folder, small_run, tmp_path):
     assert "do not meet the same test tasks (evaluation.shots is " in err
 
 
+def test_every_run_adapts_for_its_own_steps_or_those_asked(folder, small_run, tmp_path):
+    own = tmp_path / "own"
+    binomctl("train", "--estimator", "fomaml", *small_run, "--set", "evaluation.steps=1",
+             "--out", own)  # fmt: skip
+    report, err = compared(folder / "maml-0", own)
+    rows = {pair["estimator"]: pair for pair in report["pairs"]}
+    assert [rows[name]["adaptation_steps"] for name in ("maml", "fomaml")] == [5, 1]
+    assert "protocols adapt for [1, 5] steps" in err
+    alone = json.loads(binomctl("eval", own, "--tasks", 40, "--seed", 0, "--json")[0])
+    assert rows["fomaml"]["mean"] == pytest.approx(alone["mean"], rel=1e-12)
+    report, _ = compared(folder / "maml-0", own, "--steps", 3)
+    assert {pair["adaptation_steps"] for pair in report["pairs"]} == {3}
+
+
 def test_the_table_fits_narrow_and_wide_terminals(folder, monkeypatch):
     for columns in (60, 80, 140):
         monkeypatch.setenv("COLUMNS", str(columns))
