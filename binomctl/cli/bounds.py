@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
-from binomctl.cli.outputs import check_outputs, picture_path
+from binomctl.cli.outputs import check_outputs, numbered, picture_path
 
 if TYPE_CHECKING:
     from binomctl.theory.bounds import Curve, Setting, Theorem
@@ -69,7 +70,7 @@ are those of Figure 2.
         print_note(f"left out: {reason}")
     found = curves(setting, chosen)
     shown = normalized(found) if normalize else found
-    findings = _certify(setting, found, seed) if certify else []
+    findings = _certify(setting, found, seed, force) if certify else []
     others = _beyond(setting, decay, change) if beyond else {}
     if csv is not None:
         write_csv(csv, csv_rows(shown))
@@ -152,22 +153,23 @@ def _theorems(name: str) -> tuple[Theorem, ...]:
     return matching
 
 
-def _certify(s: Setting, found: list[Curve], seed: int) -> list[Finding]:
+def _certify(s: Setting, found: list[Curve], seed: int, force: bool) -> list[Finding]:
     from binomctl.theory.certify import certify, save_witness, verify_witness
-    from binomctl.theory.report import witness_name
 
     if s.K > 50:
         from binomctl.errors import ConfigError
 
         raise ConfigError(f"--certify with --K {s.K}: the search is meant for K up to 50")
     print_note("searching for Hessian sequences with the largest error, d = 2 and 3 ...")
-    findings = certify(s, found, seed)
-    for f in findings:
+    findings = []
+    for f in certify(s, found, seed):
         if f.violates_paper:
-            path = Path(witness_name(f))
+            path = Path(f.name) if force else numbered(Path(f.name))
             save_witness(path, s, f)
             verify_witness(path)  # from the file, as anybody would
             print_note(f"wrote {path}, which violates the paper's bound")
+            f = replace(f, witness=path)
+        findings.append(f)
     return findings
 
 

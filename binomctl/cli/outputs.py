@@ -15,13 +15,17 @@ def picture_path(output: Path | None, default: str, force: bool) -> Path:
     """
     from binomctl.reporting.figures import check_suffix
 
-    path = Path(default)
-    if output is not None or force:
-        return check_suffix(output or path)
-    number = 1
+    if output is not None:
+        return check_suffix(output)
+    return Path(default) if force else numbered(Path(default))
+
+
+def numbered(default: Path) -> Path:
+    """A path where nothing is yet: name.npz, name-2.npz, ..."""
+    path, number = default, 1
     while path.exists():
         number += 1
-        path = path.with_stem(f"{Path(default).stem}-{number}")
+        path = default.with_stem(f"{default.stem}-{number}")
     return path
 
 

@@ -33,6 +33,12 @@ class Finding:
     paper: float
     corrected: float
     hessians: Array
+    witness: Path | None = None
+    """The file that they were saved to."""
+
+    @property
+    def name(self) -> str:
+        return f"witness-{self.theorem}-{self.method}-L{self.L}.npz"
 
     @property
     def violates_paper(self) -> bool:

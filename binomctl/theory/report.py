@@ -49,7 +49,7 @@ def report_of(
                 "corrected": f.corrected,
                 "violates_paper": f.violates_paper,
                 "violates_corrected": f.violates_corrected,
-                "witness": witness_name(f) if f.violates_paper else None,
+                "witness": f.witness and str(f.witness),
             }
             for f in findings
         ],
@@ -74,7 +74,3 @@ def _log10(value: Decimal) -> float | None:
         return None
     exponent = value.adjusted()
     return exponent + math.log10(float(value.scaleb(-exponent)))
-
-
-def witness_name(f: Finding) -> str:
-    return f"witness-{f.theorem}-{f.method}-L{f.L}.npz"

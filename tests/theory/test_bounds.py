@@ -299,7 +299,10 @@ def test_certify_writes_its_witnesses(tmp_path):
     assert not first["violates_corrected"]
     assert first["found"] == pytest.approx(2 / math.sqrt(3))
     assert verify_witness(tmp_path / first["witness"]) == first["found"]
+    before = (tmp_path / first["witness"]).read_bytes()
     shown = binomctl(*args, cwd=tmp_path)
+    assert "wrote witness-3.8-fomaml-L0-2.npz" in shown.stderr
+    assert (tmp_path / first["witness"]).read_bytes() == before
     assert "violates the paper's" in shown.stdout
     assert "VIOLATES THE CORRECTED" not in shown.stdout
 
