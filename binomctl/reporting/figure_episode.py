@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def draw_images(
     gap = 0.16
     for c, name in enumerate(names):
         y0 = 1 - (0.78 + 0.62 * (c + 1)) / height
-        figure.text((left - 0.12) / width, y0 + 0.29 / height, _short(name, widest),
+        figure.text((left - 0.12) / width, y0 + 0.29 / height, _wrapped(name, widest),
                     ha="right", va="center", fontsize=9, parse_math=False)  # fmt: skip
         for side, start in ((0, 0), (1, shown[0])):
             for i, image in enumerate(sides[side][c][: shown[side]]):
@@ -83,5 +84,6 @@ def draw_points(
     save(figure, path)
 
 
-def _short(name: str, most: int) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+def _wrapped(name: str, widest: int) -> str:
+    """On three lines at most, which a row has room for."""
+    return "\n".join(textwrap.wrap(name, widest, max_lines=3, placeholder=" …")) or name
