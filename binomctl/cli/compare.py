@@ -93,5 +93,5 @@ def _print(report: dict[str, Any]) -> None:
     console.print(Text(
         f"Compared with {report['reference']}. s.e.: standard error of the mean over {n:,} test"
         f" tasks. Differences: in pairs, Student t over {over}; p corrected by Holm for"
-        f" {len(pairs) - 1} comparison{"s" * (len(pairs) > 2)}. Bootstrap intervals: --json."
+        f" {len(pairs) - 1} comparison{'s' * (len(pairs) > 2)}. Bootstrap intervals: --json."
     ), style="dim")  # fmt: skip
