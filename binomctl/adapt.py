@@ -15,6 +15,7 @@ from binomctl.contracts import (
     Adaptation,
     Adapted,
     Curvature,
+    Descends,
     Engine,
     Estimator,
     LearnsRule,
@@ -25,6 +26,7 @@ from binomctl.contracts import (
     Support,
     Trajectory,
 )
+from binomctl.contracts.abilities import has
 from binomctl.curvature.mini_batches import SteppedCurvature
 from binomctl.episodes import EpisodeBatch
 from binomctl.starting import started, to_theta
@@ -52,14 +54,17 @@ def adapt(
     """
     how, theta = adaptation, theta.detach()
     K, S, learns = how.K, how.slots, how.m.numel() > 0
-    start = support if isinstance(how.rule, Starts) else None
+    start = support if has(how.rule, Starts) else None
     # Steps outermost: every phi^k is contiguous, written where it stays.
     path = theta.new_empty(K + 1, B, len(theta))
     path[0] = theta if start is None else started(how, theta, start, B)
     slots = theta.new_zeros(K, B, S, len(theta)) if S else None
     noise = how.noise_of(B)
     losses, gradients = [], []
-    for k in range(K):
+    one_by_one = K
+    if has(curvature, Descends) and not learns and _is_descent(how, theta):
+        losses, one_by_one = list(curvature.descend(path, how.alpha, keep)), 0
+    for k in range(one_by_one):
         phi = path[k].data  # a version of its own: writing the next step is no change of this one
         loss, gradient = curvature.gradient(phi, k, keep=k in keep)
         losses.append(loss)
@@ -70,7 +75,7 @@ def adapt(
         if learns or not how.linear:
             gradients.append(gradient)
         if how.linear:
-            assert isinstance(how.rule, Linear)
+            assert has(how.rule, Linear)
             direction = how.rule.apply(how.m, gradient, how.layout)
             torch.sub(phi, direction, alpha=how.alpha, out=path[k + 1])
             continue
@@ -89,6 +94,14 @@ def adapt(
         None if slots is None else slots.transpose(0, 1),
         start,
     )
+
+
+def _is_descent(how: Adaptation, theta: Tensor) -> bool:
+    """Whether every step is phi - alpha times the gradient of the support loss."""
+    if not how.linear or how.scale != 1 or how.proximal:
+        return False
+    assert has(how.rule, Linear)
+    return how.rule.apply(how.m, theta, how.layout) is theta  # M v is v itself
 
 
 def adapt_and_validate(
@@ -182,14 +195,14 @@ def estimate(
     how = trajectory.adaptation
     n = how.m.numel()
     if n:
-        if isinstance(estimator, RemembersAdjoints):
+        if has(estimator, RemembersAdjoints):
             before = estimator.init_state(how.layout) if state is None else state
             w, state = estimator.advance_adjoints(adapted, before)
         else:
-            assert isinstance(estimator, LearnsRule)  # check_pair has refused the others
+            assert has(estimator, LearnsRule)  # check_pair has refused the others
             w = estimator.adjoints(adapted)
         rows, m_rows = w[:, 0], adapted.rule_gradient(w[:, 1:])
-    elif isinstance(estimator, Remembers):
+    elif has(estimator, Remembers):
         before = estimator.init_state(how.layout) if state is None else state
         rows, state = estimator.advance(adapted, before)
         m_rows = how.m.new_zeros(len(rows), 0)

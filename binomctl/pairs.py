@@ -22,6 +22,7 @@ from binomctl.contracts import (
     Starts,
     Stationary,
 )
+from binomctl.contracts.abilities import has
 from binomctl.episodes import TaskNumbers
 from binomctl.errors import ConfigError
 from binomctl.noise import with_noise
@@ -35,14 +36,14 @@ def check_pair(estimator: Estimator, name: str, adaptation: Adaptation, rule_nam
     """
     update = adaptation.update
     rule = adaptation.rule
-    if isinstance(estimator, PlainOnly) and (not rule.plain or isinstance(rule, Starts)):
+    if isinstance(estimator, PlainOnly) and (not rule.plain or has(rule, Starts)):
         raise ConfigError(
             f"estimator '{name}' cannot be used under rule '{rule_name}': {estimator.plain_only}",
             "Use plain gradient descent without fixed parameters, or another estimator"
             " (binomctl plugins lists them).",
             key="rule.name",
         )
-    learns = LearnsRule if not isinstance(estimator, Remembers) else RemembersAdjoints
+    learns = LearnsRule if not has(estimator, Remembers) else RemembersAdjoints
     if adaptation.m.numel() and not isinstance(estimator, learns):
         raise ConfigError(
             f"estimator '{name}' cannot be used under rule '{rule_name}': the rule's"
@@ -86,7 +87,7 @@ def check_pair(estimator: Estimator, name: str, adaptation: Adaptation, rule_nam
 def exact_over(estimator: Estimator, K: int, alpha: float) -> int | None:
     """The last steps over which an estimator has every Hessian and before which it has none: K for
     the exact meta-gradient, 0 for first order; None where it is something else."""
-    if not isinstance(estimator, Expands) or isinstance(estimator, Remembers):
+    if not has(estimator, Expands) or has(estimator, Remembers):
         return None
     which = estimator.expansion(K, alpha)
     last = which.C if which.L else 0
@@ -94,7 +95,7 @@ def exact_over(estimator: Estimator, K: int, alpha: float) -> int | None:
 
 
 def _moves_all(how: Adaptation) -> bool:
-    if not isinstance(how.rule, Linear):
+    if not has(how.rule, Linear):
         return False
     return bool(how.rule.apply_transpose(how.m, how.m.new_ones(how.layout.d), how.layout).all())
 

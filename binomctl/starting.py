@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from binomctl.contracts import Adaptation, Regularises, Rule, Starts, Support, Trajectory
+from binomctl.contracts.abilities import has
 from binomctl.curvature.outputs import rows
 from binomctl.errors import ConfigError
 
@@ -62,7 +63,7 @@ def _rule(how: Adaptation, support: Support, b: int) -> Rule:
 
 def _start(how: Adaptation, m: Tensor, theta: Tensor, support: Support, b: int) -> Tensor:
     rule = _rule(how, support, b)
-    assert isinstance(rule, Starts)
+    assert has(rule, Starts)
     x, y = rows(support.x, b), rows(support.y, b)
     phi = rule.start(m, theta, x, y, how.layout, support.network)
     if phi.shape != theta.shape:

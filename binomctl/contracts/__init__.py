@@ -16,7 +16,7 @@ from binomctl.contracts.data import (
     MadeOfOthers,
     NamesClasses,
 )
-from binomctl.contracts.engine import Curvature, Engine, Forward
+from binomctl.contracts.engine import Curvature, Descends, Engine, Forward
 from binomctl.contracts.estimator import (
     Diagnosing,
     EstimatesError,
@@ -51,6 +51,7 @@ __all__ = [
     "Bilevel",
     "Curvature",
     "Dataset",
+    "Descends",
     "Diagnosing",
     "Directs",
     "Draws",

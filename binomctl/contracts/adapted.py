@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
+from binomctl.contracts.abilities import has
 from binomctl.contracts.engine import Curvature
 from binomctl.contracts.inner import Trajectory
 from binomctl.contracts.rule import Linear
@@ -98,7 +99,7 @@ class Adapted:
         how = self.trajectory.adaptation
         if not self.still:
             return -self._pull(ks, V, _GAMMA)
-        assert isinstance(how.rule, Linear)
+        assert has(how.rule, Linear)
         return how.rule.apply_transpose(how.m, V, how.layout)
 
     def hessian(self, ks: Sequence[int], V: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ class Adapted:
         how = self.trajectory.adaptation
         if not self.still:
             return self._pull(ks, V, _GAMMA)
-        assert isinstance(how.rule, Linear)
+        assert has(how.rule, Linear)
         return -how.alpha * how.rule.apply_transpose(how.m, V, how.layout)
 
     def rule_gradient(self, w: Tensor) -> Tensor:
@@ -124,7 +125,7 @@ class Adapted:
         assert gradients is not None
         if self.still:
             rule = how.rule
-            assert isinstance(rule, Linear)
+            assert has(rule, Linear)
 
             def weighed(m: Tensor, gradients: Tensor, w: Tensor) -> Tensor:
                 return -how.alpha * (rule.apply(m, gradients, how.layout) * w).sum()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -35,6 +35,19 @@ class Curvature(Protocol):
 
     def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p of the result is H_{ks[p]} V[:, p]: V [B, P, d] -> the same."""
+        ...
+
+
+@runtime_checkable
+class Descends(Curvature, Protocol):
+    """A curvature that makes a whole inner loop of plain gradient descent by itself."""
+
+    def descend(self, path: Tensor, alpha: float, keep: Container[int]) -> Tensor:
+        """l_trn [K, B] at phi^0 .. phi^(K-1) of path [K+1, B, d], whose phi^0 is given and whose
+        other points are filled; H_k is that of its point k from now on.
+
+        keep: the k whose H_k will be asked for later.
+        """
         ...
 
 

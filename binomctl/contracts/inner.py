@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from binomctl.contracts.abilities import has
 from binomctl.contracts.engine import Forward
 from binomctl.contracts.rule import Directs, Draws, Linear, Rule
 from binomctl.errors import ConfigError
@@ -75,7 +76,7 @@ class Adaptation:
     def __post_init__(self) -> None:
         changed = self.update or self.alphas or self.clip_value or self.clip_norm
         # Asked at every product, and a look at a protocol takes microseconds.
-        object.__setattr__(self, "linear", not changed and isinstance(self.rule, Linear))
+        object.__setattr__(self, "linear", not changed and has(self.rule, Linear))
 
     @property
     def slots(self) -> int:
@@ -90,7 +91,7 @@ class Adaptation:
         """
         if self.noise is not None:
             return self.noise
-        if isinstance(self.rule, Draws):
+        if has(self.rule, Draws):
             raise ConfigError(
                 f"the rule {type(self.rule).__name__} draws something random for every task, and"
                 " the tasks have no numbers",
@@ -100,16 +101,16 @@ class Adaptation:
 
     def rule_of(self, noise: Tensor) -> Rule:
         """The rule of a task that drew `noise` [r]."""
-        return self.rule.with_noise(noise) if isinstance(self.rule, Draws) else self.rule
+        return self.rule.with_noise(noise) if has(self.rule, Draws) else self.rule
 
     def step(self, k: int, m: Tensor, s: Tensor, gamma: Tensor, noise: Tensor) -> Tensor:
         """U_k: s' [S+1, d] of one task from s [S+1, d] and gamma_k [d]; noise [r] is its own."""
         u, rule = self._clipped(gamma), self.rule
-        if isinstance(rule, Linear):
+        if has(rule, Linear):
             u = rule.apply(m, u, self.layout)
         else:
             rule = self.rule_of(noise)
-            assert isinstance(rule, Directs)
+            assert has(rule, Directs)
             u = rule.direction(k, m, s[0], u, self.layout)
         alpha = self.alphas[k] if self.alphas else self.alpha
         if self.update is None:

@@ -13,14 +13,15 @@ class Traits:
 
     chunks: it takes a number of tasks that go together; convolves: in ways that can be chosen;
     steps_alone: its step needs no autograd of a network, so that torch can compile it or record it;
-    closed_form: nor of the loss; slower: why no faster engine computes, in words; layers: (path,
-    layer, way) of each, where it knows them.
+    closed_form: nor of the loss; native: a pass is one call of a kernel; slower: why no faster
+    engine computes, in words; layers: (path, layer, way) of each, where it knows them.
     """
 
     chunks: bool = False
     convolves: bool = False
     steps_alone: bool = False
     closed_form: bool = False
+    native: bool = False
     slower: str = ""
     layers: tuple[tuple[str, str, str], ...] = ()
 

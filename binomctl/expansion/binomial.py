@@ -130,10 +130,10 @@ def rows(
             met, below = met + 1, below - 1
             top = min(L, met)
             orders = range(max(L - below, 1), top + 1)
-            scaled = _scaled(adapted, S, orders, k, alpha)
+            products = _products(adapted, S, orders, k)
             S = _carried(adapted, S, k)
             S |= {
-                j: torch.sub(S.get(j, S[j - 1]), scaled[:, i], out=scaled[:, i])
+                j: torch.sub(S.get(j, S[j - 1]), products[:, i], alpha=alpha)
                 for i, j in enumerate(orders)
             }
         if k in adapted.sources:
@@ -142,15 +142,13 @@ def rows(
         S = {j: v for j, v in S.items() if j >= L - below}  # what lower rows still take
 
 
-def _scaled(
-    adapted: Adapted, S: dict[int, Tensor], orders: Sequence[int], k: int, alpha: float
-) -> Tensor:
-    """alpha B_k S_{j-1} for the orders j, [B, their number, D]."""
+def _products(adapted: Adapted, S: dict[int, Tensor], orders: Sequence[int], k: int) -> Tensor:
+    """B_k S_{j-1} for the orders j, [B, their number, D]."""
     if not orders:
         return adapted.g.unsqueeze(1)[:, :0]
     parts = [S[j - 1] for j in orders]
     V = torch.stack(parts, dim=1) if len(parts) > 1 else parts[0].unsqueeze(1)
-    return alpha * adapted.hvp([k] * len(orders), V)
+    return adapted.hvp([k] * len(orders), V)
 
 
 def _carried(adapted: Adapted, S: dict[int, Tensor], k: int) -> dict[int, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from binomctl.contracts import Adaptation, Dataset, Engine, Estimator, Proximal, Rule, Update
+from binomctl.contracts.abilities import has
 from binomctl.episodes import EpisodeBatch, TaskNumbers
 from binomctl.noise import with_noise
 from binomctl.problem.batch_norm import Statistics
@@ -61,7 +62,7 @@ class Problem:
         steps = K or how.K
         return Adaptation(
             steps, how.alpha, self.rule, m, self.engine.layout,
-            proximal=self.estimator.proximal if isinstance(self.estimator, Proximal) else 0.0,
+            proximal=self.estimator.proximal if has(self.estimator, Proximal) else 0.0,
             update=self.update, alphas=step_sizes(how, steps), clip_value=how.clip_value,
             clip_norm=how.clip_norm,
             weights=None if step is None else step_losses(how, steps, step),

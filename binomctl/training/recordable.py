@@ -57,6 +57,8 @@ def _obstacle(problem: Problem) -> str:
         return "only the layer algebra (engine.kind = analytic) can be compiled"
     if engine.convolves:
         return "convolutions and batch norm run in kernels that are compiled already"
+    if engine.native:
+        return "linear layers and ReLUs run in kernels that are compiled already"
     if changes := _changes(problem):
         return f"{changes}compiled"
     if problem.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from binomctl.adapt import adapt_and_validate, estimate
 from binomctl.contracts import Adaptation, Adapted, Diagnosing, HasQueryLoss, Remembers
+from binomctl.contracts.abilities import has
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.outer import OuterLossEngine
 from binomctl.curvature.unrolled import unrolled, unrolls
@@ -159,7 +160,7 @@ def _run(
     engine = engine.inner if isinstance(engine, OuterLossEngine) else engine
     last = _in_one_pass(problem, how)
     if last is not None and unrolls(engine, how, len(batch)):
-        query_loss = dataset.query_loss if isinstance(dataset, HasQueryLoss) else None
+        query_loss = dataset.query_loss if has(dataset, HasQueryLoss) else None
         assert isinstance(engine, AutogradEngine)
         rows, loss, prediction = unrolled(engine, theta, batch, how, last, query_loss)
         return Computed(None, loss, prediction, (rows, how.m.new_zeros(len(rows), 0)))
@@ -173,7 +174,7 @@ def _in_one_pass(problem: Problem, how: Adaptation) -> int | None:
     """The last steps over which the estimate is exact, where nobody but the outer optimiser sees
     what was computed; None otherwise."""
     seen = (
-        isinstance(problem.estimator, Diagnosing)
+        has(problem.estimator, Diagnosing)
         or problem.config.training.error_estimate
         or problem.config.adaptation.statistics != "batch"
         or problem.config.adaptation.batch is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,10 +10,18 @@ from torch import Tensor, nn
 
 from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.block import Block
+from binomctl.curvature.analytic.chain import Chain, Passes, chain_of
+from binomctl.curvature.analytic.chain_curvature import ChainCurvature
 from binomctl.curvature.analytic.chunks import Chunks, whole
 from binomctl.curvature.analytic.conv import Conv, Method
-from binomctl.curvature.analytic.hessian import Hessian, repeated
-from binomctl.curvature.analytic.losses import LossFunction, has_closed_form, output_loss
+from binomctl.curvature.analytic.curvature import AnalyticCurvature
+from binomctl.curvature.analytic.hessian import Hessian
+from binomctl.curvature.analytic.losses import (
+    LossFunction,
+    has_closed_form,
+    known_loss,
+    output_loss,
+)
 from binomctl.curvature.analytic.precision import Precision, check_precision
 from binomctl.curvature.analytic.program import converted
 from binomctl.curvature.analytic.programs import Programs, channels_last
@@ -92,7 +99,16 @@ class AnalyticEngine:
         layers = [n.layer for n in self.program.nodes]
         single = any(isinstance(layer, Conv) for layer in layers)
         self.convolves = single or any(isinstance(layer, Block) for layer in layers)
-        self.order: Order = order or ("rows" if on_cpu and self.convolves else "columns")
+        self._chains: dict[int, Chain | None] = {}
+        self.native = (
+            on_cpu
+            and precision == "full"
+            and known_loss(loss) is not None
+            and chain_of(self.program, self.layout) is not None
+            and native.available(first)
+        )
+        rows = self.native or (on_cpu and self.convolves)
+        self.order: Order = order or ("rows" if rows else "columns")
         few: int | None = None  # tasks of large images that go together
         alone = single or (kernels and not native.threaded())  # one thread for a call
         side_by_side = on_cpu and self.convolves and alone and conv in ("blocks", "per-task")
@@ -116,8 +132,9 @@ class AnalyticEngine:
     @property
     def traits(self) -> Traits:
         return Traits(
-            True, self.convolves, True, self.closed_form, layers=tuple(self.program.describe())
-        )
+            True, self.convolves, True, self.closed_form, self.native,
+            layers=tuple(self.program.describe()),
+        )  # fmt: skip
 
     @property
     def closed_form(self) -> bool:
@@ -130,12 +147,18 @@ class AnalyticEngine:
         model = self._model
         return PlainForward(model if isinstance(model, Network) else Network(model))
 
-    def curvature(self, x: Tensor, y: Tensor) -> AnalyticCurvature:
+    def curvature(self, x: Tensor, y: Tensor) -> AnalyticCurvature | ChainCurvature:
         """Curvature of the support loss on x [B, N, ...], y [B, N, ...]."""
+        passes = self._passes(x, x, y)
+        if passes is not None:
+            return ChainCurvature(passes, self.memory, self.order)
         return AnalyticCurvature(self, x, y)
 
     def query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss [B], gradient [B, d] and outputs [B, N, out_dim] at phi [B, d]."""
+        passes = self._passes(phi, x, y)
+        if passes is not None:
+            return passes.gradient(phi, None)
         x = channels_last(x)
         self.programs.of(x)
 
@@ -171,80 +194,15 @@ class AnalyticEngine:
         how = self.layout, self.loss, self.precision
         return loss, gradient, Hessian(*how, program, point, product, output)
 
-
-class AnalyticCurvature:
-    """Gradients and Hessian-vector products of B support losses."""
-
-    def __init__(self, engine: AnalyticEngine, x: Tensor, y: Tensor) -> None:
-        self._engine = engine
-        self._x, self._y = channels_last(x), y
-        self._program = engine.programs.of(self._x)
-        self._phi: dict[int, Tensor] = {}
-        self._kept: dict[int, list[Hessian | None]] = {}  # by step, then by chunk of tasks
-        self.order: Order = engine.order
-
-    def gradient(self, phi: Tensor, k: int, keep: bool) -> tuple[Tensor, Tensor]:
-        """l_trn [B] and its gradient [B, d] at phi^k [B, d]."""
-        store = keep and self._engine.memory == "store"
-        self.place(k, phi)
-
-        def one(rows: slice) -> tuple[Tensor, Tensor, Hessian | None]:
-            x, y = self._x[rows], self._y[rows]
-            loss, gradient, hessian = self._engine.linearise(phi[rows], x, y, keep=store)
-            return loss, gradient, hessian if store else None
-
-        losses, gradients, hessians = zip(*self._engine.chunks.map(one, self._x), strict=True)
-        if store:
-            self._kept[k] = list(hessians)
-        return whole(losses), whole(gradients)
-
-    def place(self, k: int, phi: Tensor) -> None:
-        """H_k is that of phi [B, d] from now on."""
-        self._phi[k] = phi
-        self._kept.pop(k, None)
-
-    def hvp(self, ks: Sequence[int], V: Tensor) -> Tensor:
-        """Column p is H_{ks[p]} V[:, p]; V [B, P, d] -> the same."""
-        if self.order == "columns" and len(ks) > 1:
-            return self._all_points(ks, V)
-
-        def one(rows: slice) -> Tensor:
-            columns: list[Tensor] = [V[rows, 0]] * len(ks)
-            for k in sorted(set(ks)):
-                at = self._at(k, rows)
-                for p in (p for p, kp in enumerate(ks) if kp == k):
-                    columns[p] = at.times(V[rows, p])
-                del at  # recomputed: one linearisation a thread is alive at a time
-            return torch.stack(columns, 1) if len(columns) > 1 else columns[0].unsqueeze(1)
-
-        return whole(self._engine.chunks.map(one, self._x))
-
-    def _at(self, k: int, rows: slice) -> Hessian:
-        """A chunk's Hessians at phi^k: kept by the inner loop, or made now and kept if allowed."""
-        size, count = self._engine.chunks.size(self._x), len(self._x)
-        chunk = rows.start // size
-        kept = self._kept[k][chunk] if k in self._kept else None
-        if kept is None:
-            x, y = self._x[rows], self._y[rows]
-            _, _, kept = self._engine.linearise(self._phi[k][rows], x, y, keep=True)
-            if self._engine.memory == "store":
-                empty: list[Hessian | None] = [None] * -(-count // size)
-                self._kept.setdefault(k, empty)[chunk] = kept
-        return kept
-
-    def _all_points(self, ks: Sequence[int], V: Tensor) -> Tensor:
-        """All points of a level in one pass, a chunk of tasks at a time: depth L, not L P."""
-        P = len(ks)
-
-        def one(rows: slice) -> Tensor:
-            x, y = self._x[rows], self._y[rows]
-            if self._engine.memory == "store":
-                at = Hessian.joined([self._at(k, rows) for k in ks], y)
-            else:
-                points = torch.cat([self._phi[k][rows] for k in ks])
-                seen = x if self._program.shares_input else repeated(P, x)
-                _, _, at = self._engine.linearise(points, seen, repeated(P, y), keep=True)
-            v = V[rows].transpose(0, 1)
-            return at.times(v.flatten(0, 1)).view_as(v).transpose(0, 1)
-
-        return whole(self._engine.chunks.map(one, self._x))
+    def _passes(self, phi: Tensor, x: Tensor, y: Tensor) -> Passes | None:
+        """The passes at points like phi as native calls, where the network is of that kind."""
+        loss = known_loss(self.loss)
+        if loss is None or self.precision != "full":
+            return None
+        program = self.programs.of(channels_last(x))
+        if id(program) not in self._chains:  # `programs` keeps them all
+            self._chains[id(program)] = chain_of(program, self.layout)
+        chain = self._chains[id(program)]
+        if chain is None or not chain.takes(loss, phi, x, y):
+            return None
+        return Passes(chain, loss, x, y)

@@ -33,7 +33,7 @@ class OutputLoss(Protocol):
 
 def output_loss(loss: LossFunction, o: Tensor, y: Tensor) -> OutputLoss:
     """The closed form of a loss where there is one for such outputs and targets."""
-    known = _known(loss)
+    known = known_loss(loss)
     labels = y.dtype == torch.long and o.dim() > 2 and y.shape == o.shape[:2] + o.shape[3:]
     if isinstance(known, CrossEntropy) and labels:
         return known
@@ -44,10 +44,10 @@ def output_loss(loss: LossFunction, o: Tensor, y: Tensor) -> OutputLoss:
 
 def has_closed_form(loss: LossFunction) -> bool:
     """Whether `output_loss` knows the derivatives of a loss (at the usual outputs and targets)."""
-    return _known(loss) is not None
+    return known_loss(loss) is not None
 
 
-def _known(loss: LossFunction) -> CrossEntropy | SquaredError | None:
+def known_loss(loss: LossFunction) -> CrossEntropy | SquaredError | None:
     """The closed form of a function of torch's, of one with options, or of a module."""
     options: dict[str, Any] = {}
     if isinstance(loss, partial) and not loss.args:

@@ -26,11 +26,14 @@ from binomctl.errors import ResourceError
 
 SWITCH = "BINOMCTL_NATIVE"
 FOLDER = Path(__file__).with_name("kernels")
-SOURCE = FOLDER / "block.c"
+SOURCES = tuple(sorted(FOLDER.glob("*.c")))
 # Without traps, comparisons of floats become vector instructions; values stay what they are.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-fPIC")
 REALS = {torch.float32: "float", torch.float64: "double"}
 _LOG = logging.getLogger("binomctl")
+
+
+Argument = Tensor | int | ctypes.Structure | ctypes.Array[ctypes.c_double] | None
 
 
 class Shape(ctypes.Structure):
@@ -135,6 +138,25 @@ def call(name: str, shape: Shape, **tensors: Tensor | None) -> None:
         raise ResourceError(f"no memory left for {name}", "Lower training.meta_batch.")
 
 
+def integer(name: str, like: Tensor, *arguments: Argument) -> int:
+    """What a kernel of chain.c returns; like: a tensor of the type it is to be of. Tensors become
+    their addresses, None a null pointer."""
+    library = _library(REALS[like.dtype])
+    assert library is not None  # `available` has been asked
+    function = getattr(library, name)
+    function.restype = ctypes.c_int64
+    return int(function(*[_word(a) for a in arguments]))
+
+
+def _word(argument: Argument) -> object:
+    """One machine word, which a pointer and an int64 both are."""
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, int):
+        return ctypes.c_int64(argument)
+    return None if argument is None else ctypes.byref(argument)
+
+
 def packed(t: Tensor) -> Tensor:
     """t [T, ...] with every task's part in one piece of memory, without a copy where it is so."""
     return t if t[0].is_contiguous() else t.contiguous()
@@ -170,11 +192,11 @@ def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        compiled, made = Path(folder) / "kernels.o", Path(folder) / path.name
-        for command in (
-            [compiler, *flags, "-c", str(SOURCE), "-o", str(compiled)],
-            [compiler, "-shared", str(compiled), "-o", str(made), "-lm"],
-        ):
+        made = Path(folder) / path.name
+        objects = {source: Path(folder) / f"{source.stem}.o" for source in SOURCES}
+        commands = [[compiler, *flags, "-c", str(s), "-o", str(o)] for s, o in objects.items()]
+        commands.append([compiler, "-shared", *map(str, objects.values()), "-o", str(made), "-lm"])
+        for command in commands:
             subprocess.run(command, check=True, capture_output=True, timeout=120)
         os.replace(made, path)
 

@@ -13,7 +13,8 @@
 #define INLINE static inline __attribute__((always_inline))
 
 /* Vectors as wide as the machine's registers; every pointer may be one, aligned or not. */
-#if defined(__AVX512F__)
+#if defined(VECTOR)
+#elif defined(__AVX512F__)
 #define VECTOR 64
 #elif defined(__AVX__)
 #define VECTOR 32

@@ -1,0 +1,24 @@
+"""Whether a plugin has an ability: the members of a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import cache
+from inspect import get_annotations
+from typing import TypeGuard, TypeVar, cast
+
+A = TypeVar("A")
+
+
+def has(plugin: object, ability: type[A]) -> TypeGuard[A]:
+    """What isinstance says of a runtime protocol, which takes microseconds for it before Python
+    3.12; a meta-step of a small network asks twenty times."""
+    return all(hasattr(plugin, name) for name in _members(cast("Hashable", ability)))
+
+
+@cache
+def _members(protocol: Hashable) -> tuple[str, ...]:
+    assert isinstance(protocol, type)
+    protocols = (base for base in protocol.__mro__ if getattr(base, "_is_protocol", False))
+    names = (vars(base).keys() | get_annotations(base).keys() for base in protocols)
+    return tuple(sorted(n for n in set().union(*names) if not n.startswith("_")))
