@@ -9,6 +9,7 @@ import pytest
 import torch
 from command import in_a_process
 
+from binomctl.curvature.analytic import native
 from binomctl.errors import ConfigError
 from binomctl.machine.allocator import tune_allocator
 from binomctl.problem.build import build_problem
@@ -17,6 +18,15 @@ from binomctl.training.recordable import PAYS_FROM, compiles
 from binomctl.training.step import step_function
 
 TINY = {"dataset.name": "sinusoid", "training.meta_batch": 3, "model.width": 6}
+
+
+@pytest.fixture(autouse=True)
+def without_kernels(monkeypatch):
+    """A perceptron whose passes are not native, which alone is compiled."""
+    monkeypatch.setenv(native.SWITCH, "0")
+    native._library.cache_clear()
+    yield
+    native._library.cache_clear()
 
 
 def problem(**overrides):
@@ -54,6 +64,14 @@ def test_a_long_run_is_compiled_and_says_so():
     assert f"{PAYS_FROM:,} meta-steps pay for it" in compiles(problem(training__steps=PAYS_FROM))
     assert compiles(problem(training__steps=PAYS_FROM, engine__compile="off")) == ""
     assert "as asked" in compiles(problem(engine__compile="on"))
+
+
+def test_native_passes_are_not_compiled(monkeypatch):
+    monkeypatch.delenv(native.SWITCH)
+    native._library.cache_clear()
+    with pytest.raises(ConfigError, match="ReLUs run in kernels that are compiled already"):
+        compiles(problem(engine__compile="on"))
+    assert compiles(problem(training__steps=PAYS_FROM)) == ""
 
 
 @pytest.mark.parametrize(

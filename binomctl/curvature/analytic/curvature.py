@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from binomctl.curvature.analytic.chunks import whole
+from binomctl.curvature.analytic.chunks import Chunks, whole
 from binomctl.curvature.analytic.hessian import Hessian, repeated
-from binomctl.curvature.analytic.programs import channels_last
-from binomctl.curvature.autograd_curvature import Order
+from binomctl.curvature.analytic.programs import Programs, channels_last
+from binomctl.curvature.autograd_curvature import Memory, Order
 
-if TYPE_CHECKING:
-    from binomctl.curvature.analytic.engine import AnalyticEngine
+
+class Linearises(Protocol):
+    """What a curvature needs of its engine, which says what each is."""
+
+    memory: Memory
+    order: Order
+    chunks: Chunks
+    programs: Programs
+
+    def linearise(
+        self, phi: Tensor, x: Tensor, y: Tensor, *, keep: bool
+    ) -> tuple[Tensor, Tensor, Hessian]: ...
 
 
 class AnalyticCurvature:
     """Gradients and Hessian-vector products of B support losses."""
 
-    def __init__(self, engine: AnalyticEngine, x: Tensor, y: Tensor) -> None:
+    def __init__(self, engine: Linearises, x: Tensor, y: Tensor) -> None:
         self._engine = engine
         self._x, self._y = channels_last(x), y
         self._program = engine.programs.of(self._x)

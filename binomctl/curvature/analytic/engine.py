@@ -196,8 +196,8 @@ class AnalyticEngine:
 
     def _passes(self, phi: Tensor, x: Tensor, y: Tensor) -> Passes | None:
         """The passes at points like phi as native calls, where the network is of that kind."""
-        loss = known_loss(self.loss)
-        if loss is None or self.precision != "full":
+        loss = known_loss(self.loss) if self.native else None
+        if loss is None:
             return None
         program = self.programs.of(channels_last(x))
         if id(program) not in self._chains:  # `programs` keeps them all
