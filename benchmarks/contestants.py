@@ -16,6 +16,7 @@ from binomctl.adapt import adapt_and_validate, estimate
 from binomctl.contracts import Adaptation
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.engine import AnalyticEngine
+from binomctl.curvature.traits import threads_for
 from binomctl.episodes import EpisodeBatch
 from binomctl.flat import Layout, initial_parameters
 from binomctl.images.learn2learn import load as load_learn2learn
@@ -90,7 +91,12 @@ class Case:
             return estimate(estimator, adapted).theta
 
         step = torch.compile(run, options={"cpp_wrapper": True}) if compiled else run
-        return lambda: step(self.theta, self.batch)
+
+        def alone() -> Tensor:
+            with threads_for(engine, self.B):
+                return step(self.theta, self.batch)
+
+        return alone
 
     def learn2learn(self, first_order: bool) -> Callable[[], Tensor]:
         learner = load_learn2learn().algorithms.MAML(

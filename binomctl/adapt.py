@@ -122,7 +122,7 @@ def adapt_and_validate(
         [B, N_val, out_dim].
     """
     curvature = support_curvature(engine, batch)
-    support = support_of(engine, batch)
+    support = support_of(engine, batch) if has(adaptation.rule, Starts) else None
     trajectory = adapt(curvature, theta, adaptation, len(batch), keep, support)
     return validate(query or engine, trajectory, curvature, batch)
 

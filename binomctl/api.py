@@ -20,6 +20,7 @@ from binomctl.curvature.criterion import Loss, check_outside
 from binomctl.curvature.handed_in import Part, batches, numbered
 from binomctl.curvature.outputs import rows
 from binomctl.curvature.prepared import Prepared
+from binomctl.curvature.traits import threads_for
 from binomctl.curvature.unrolled import unrolled, unrolls
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, NonFiniteError, unknown
@@ -187,10 +188,11 @@ class MetaGradient:
             assert isinstance(engine, AutogradEngine)
             rows, loss, outputs = unrolled(engine, theta, batch, how, last)
             return rows, how.m.new_zeros(len(batch), 0), loss, outputs, engine.layout
-        adapted, loss, outputs = adapt_and_validate(
-            engine, theta, batch, how, self._asked.steps, query=outer
-        )
-        found = estimate(self._asked.made, adapted, self.state)
+        with threads_for(engine, len(batch)):
+            adapted, loss, outputs = adapt_and_validate(
+                engine, theta, batch, how, self._asked.steps, query=outer
+            )
+            found = estimate(self._asked.made, adapted, self.state)
         self.state = found.state
         return found.theta, found.m, loss, outputs, engine.layout
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from binomctl.contracts import Engine
+from binomctl.machine.op_threads import kernels_alone
+
+FEW = 2**19
+"""Numbers in the vectors of all tasks on which torch's operations take one thread a fraction of a
+millisecond."""
 
 
 @dataclass(frozen=True)
@@ -30,3 +36,10 @@ def traits_of(engine: Engine) -> Traits:
     """An engine's traits; those of a plain one where it says nothing."""
     found: Traits = getattr(engine, "traits", Traits())
     return found
+
+
+def threads_for(engine: Engine, tasks: int) -> AbstractContextManager[None]:
+    """A context for meta-steps of so many tasks: torch's operations on one thread where native
+    passes do the work and the vectors are short."""
+    few = traits_of(engine).native and tasks * engine.layout.d <= FEW
+    return kernels_alone() if few else nullcontext()

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from binomctl.curvature.traits import threads_for
 from binomctl.errors import BinomctlError, Interrupted, NonFiniteError
 from binomctl.machine.memory import out_of_memory_in_words
 from binomctl.machine.ranks import ALONE, Ranks
@@ -105,7 +106,8 @@ class _Training:
 
     def loop(self) -> None:
         """Steps until the last, a stop or a deadline."""
-        with StopRequest() as stop:
+        problem = self.problem
+        with StopRequest() as stop, threads_for(problem.engine, problem.config.training.meta_batch):
             # Nothing of a step that is being compiled needs to be finished; but of several ranks
             # none may leave while another waits for it.
             stop.at_once = self.ranks.world == 1 and bool(compiles(self.problem))

@@ -22,6 +22,7 @@ from binomctl.curvature.analytic.losses import CrossEntropy, SquaredError
 from binomctl.curvature.analytic.program import Program
 from binomctl.errors import ConfigError, ResourceError
 from binomctl.flat import Layout
+from binomctl.machine.op_threads import kernel_threads
 
 LAYERS = 16
 WIDEST = 512
@@ -118,7 +119,7 @@ class Passes:
         return out
 
     def _call(self, name: str, *arguments: native.Argument) -> None:
-        code = native.integer(name, self._x, self._given, *arguments)
+        code = native.integer(name, self._x, self._given, kernel_threads(), *arguments)
         if code == 2:
             low, high, classes = int(self._y.min()), int(self._y.max()), self._chain.widths[-1]
             raise ConfigError(

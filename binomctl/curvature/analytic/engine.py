@@ -110,7 +110,7 @@ class AnalyticEngine:
         rows = self.native or (on_cpu and self.convolves)
         self.order: Order = order or ("rows" if rows else "columns")
         few: int | None = None  # tasks of large images that go together
-        alone = single or (kernels and not native.threaded())  # one thread for a call
+        alone = single or (kernels and not native.available(first))  # one thread for a call
         side_by_side = on_cpu and self.convolves and alone and conv in ("blocks", "per-task")
         if side_by_side:
             few = 1

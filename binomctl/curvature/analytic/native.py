@@ -23,12 +23,14 @@ import torch
 from torch import Tensor
 
 from binomctl.errors import ResourceError
+from binomctl.machine.op_threads import kernel_threads
 
 SWITCH = "BINOMCTL_NATIVE"
 FOLDER = Path(__file__).with_name("kernels")
 SOURCES = tuple(sorted(FOLDER.glob("*.c")))
 # Without traps, comparisons of floats become vector instructions; values stay what they are.
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-fPIC",
+         "-pthread")  # fmt: skip
 REALS = {torch.float32: "float", torch.float64: "double"}
 _LOG = logging.getLogger("binomctl")
 
@@ -43,6 +45,7 @@ class Shape(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("T", "N", "H", "W", "I", "C", "k", "X")),
         ("eps", ctypes.c_double),
         ("slope", ctypes.c_double),
+        ("threads", ctypes.c_int64),
     )
 
 
@@ -102,12 +105,6 @@ def lanes() -> int:
     return 0 if library is None else int(library.lanes())
 
 
-def threaded() -> bool:
-    """Whether the kernels share the tasks out among torch's threads."""
-    library = _library("float")
-    return library is not None and bool(library.threaded())
-
-
 def identity() -> str:
     """Which kernels these are; "" without."""
     library = _library("float")
@@ -127,6 +124,7 @@ def call(name: str, shape: Shape, **tensors: Tensor | None) -> None:
     if len(types) != 1 or not types <= set(REALS) or any(not t.is_cpu for t in there.values()):
         raise TypeError(f"{name} wants tensors of one type on a CPU, not {sorted(map(str, types))}")
     real = REALS[types.pop()]
+    shape.threads = kernel_threads()
     data = _Tensors()
     for n, t in there.items():
         setattr(data, n, t.data_ptr())
@@ -173,29 +171,26 @@ def _library(real: str) -> ctypes.CDLL | None:
     sources = [path.read_bytes() for path in sorted(FOLDER.iterdir())]
     about = repr((FLAGS, _machine(), compiler, torch.__version__)).encode()
     key = hashlib.sha256(b"\0".join([*sources, about]))
-    for threads in (("-fopenmp",), ()):  # without where the compiler or torch has no OpenMP
-        name = f"kernels-{real}-{key.hexdigest()[:16]}{'-threads' if threads else ''}.so"
-        path = Path(platformdirs.user_cache_dir("binomctl")) / name
-        try:
-            if not path.exists():
-                _compile(compiler, (*FLAGS, *threads, f"-DREAL={real}"), path)
-            return ctypes.CDLL(str(path), mode=os.RTLD_NOW)
-        except (OSError, subprocess.SubprocessError) as error:
-            _LOG.debug("the kernels could not be compiled or loaded: %s", error)
-    return None
+    name = f"kernels-{real}-{key.hexdigest()[:16]}.so"
+    path = Path(platformdirs.user_cache_dir("binomctl")) / name
+    try:
+        if not path.exists():
+            _compile(compiler, (*FLAGS, f"-DREAL={real}"), path)
+        return ctypes.CDLL(str(path), mode=os.RTLD_NOW)
+    except (OSError, subprocess.SubprocessError) as error:
+        _LOG.debug("the kernels could not be compiled or loaded: %s", error)
+        return None
 
 
 def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> None:
-    """Write beside the target, then rename: other processes see all of it or nothing.
-
-    Linked without an OpenMP library: torch's is in the process, whose threads are to be shared.
-    """
+    """Write beside the target, then rename: other processes see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
         objects = {source: Path(folder) / f"{source.stem}.o" for source in SOURCES}
         commands = [[compiler, *flags, "-c", str(s), "-o", str(o)] for s, o in objects.items()]
-        commands.append([compiler, "-shared", *map(str, objects.values()), "-o", str(made), "-lm"])
+        linked = [*map(str, objects.values()), "-o", str(made), "-lm", "-pthread"]
+        commands.append([compiler, "-shared", *linked])
         for command in commands:
             subprocess.run(command, check=True, capture_output=True, timeout=120)
         os.replace(made, path)

@@ -468,10 +468,3 @@ int backward(const Shape* s, const Tensors* d) { return both_backward(s, d, 0); 
 int tangent_backward(const Shape* s, const Tensors* d) { return both_backward(s, d, 1); }
 
 int lanes(void) { return LANES; }
-int threaded(void) {
-#ifdef _OPENMP
-  return 1;
-#else
-  return 0;
-#endif
-}

@@ -18,6 +18,7 @@
 #define VECTOR 32
 #endif
 #include "common.h"
+#include "pool.h"
 
 #include <tgmath.h>
 
@@ -363,28 +364,37 @@ typedef struct {
   REAL *phi, *kept, *losses, *output, *g;
   const REAL *x, *v;
   const void* y;
-  int64_t phi_step, v_step, g_step, v_column, g_column, columns, K, first;
+  int64_t phi_step, v_step, g_step, v_column, g_column, columns, K, first, threads;
   REAL alpha;
 } Call;
 
 typedef int (*Pass)(const Call* a, int64_t t, REAL* work);
 
-/* pass(a, 0 .. T - 1), each with zeroed work space that its thread's tasks share. */
-static int64_t run(Pass pass, const Call* a, int products) {
+typedef struct {
+  Pass pass;
+  const Call* a;
+  int64_t reals;
+} Passes;
+
+static int some(const void* arg, Units* units) {
+  const Passes* p = arg;
   int failed = 0;
-  const int64_t reals = work_size(a->c, products) + a->c->d + a->c->N * padded(a->c->fan[a->c->layers]);
-#pragma omp parallel if (a->c->T > 1) reduction(max : failed)
-  {
-    REAL* work = calloc(reals, sizeof(REAL));
-    if (!work) failed = 1;
-#pragma omp for schedule(static)
-    FOR(t, a->c->T) if (work) {
-      const int code = pass(a, t, work);
-      failed = code > failed ? code : failed;
-    }
-    free(work);
+  REAL* work = calloc(p->reals, sizeof(REAL));
+  if (!work) return 1;
+  for (int64_t t; (t = next_unit(units)) >= 0;) {
+    const int code = p->pass(p->a, t, work);
+    failed = code > failed ? code : failed;
   }
+  free(work);
   return failed;
+}
+
+/* pass(a, 0 .. T - 1), each with work space that its thread's tasks share. */
+static int64_t run(Pass pass, const Call* a, int products) {
+  const Chain* c = a->c;
+  const int64_t descent = c->d + c->N * padded(c->fan[c->layers]);
+  const Passes p = {pass, a, work_size(c, products) + descent};
+  return share(a->threads, c->T, some, &p);
 }
 
 /* The gradient of task t at phi, with what it leaves. */
@@ -440,27 +450,27 @@ static int product_pass(const Call* a, int64_t t, REAL* work) {
  * [T, N]; kept [T, chain_kept], or NULL. */
 
 /* Losses [T], gradients [T, d] and outputs [T, N, out] at phi, whose tasks lie phi_step apart. */
-int64_t chain_gradient(const Chain* c, REAL* phi, int64_t phi_step, const REAL* x, const void* y,
+int64_t chain_gradient(const Chain* c, int64_t threads, REAL* phi, int64_t phi_step, const REAL* x, const void* y,
                        REAL* losses, REAL* g, REAL* output, REAL* kept) {
-  const Call a = {.c = c, .phi = phi, .phi_step = phi_step, .x = x, .y = y, .losses = losses,
+  const Call a = {.c = c, .threads = threads, .phi = phi, .phi_step = phi_step, .x = x, .y = y, .losses = losses,
                   .g = g, .output = output, .kept = kept};
   return run(gradient_pass, &a, 0);
 }
 
 /* K steps of gradient descent along path [K + 1, T, d], whose first point is given: losses [K, T],
  * and kept [K - first, T, chain_kept] from step `first` on, or NULL. */
-int64_t chain_descend(const Chain* c, REAL* path, int64_t K, const double* alpha, const REAL* x,
+int64_t chain_descend(const Chain* c, int64_t threads, REAL* path, int64_t K, const double* alpha, const REAL* x,
                       const void* y, REAL* losses, REAL* kept, int64_t first) {
-  const Call a = {.c = c, .phi = path, .K = K, .alpha = (REAL)*alpha, .x = x, .y = y,
+  const Call a = {.c = c, .threads = threads, .phi = path, .K = K, .alpha = (REAL)*alpha, .x = x, .y = y,
                   .losses = losses, .kept = kept, .first = first};
   return run(descent_pass, &a, 0);
 }
 
 /* H v for v [T, columns, d] at the phi and x of the gradients that left `kept`: Hv of the same
  * shape, one task behind the other; tasks of v lie v_step apart, their columns v_column. */
-int64_t chain_product(const Chain* c, REAL* phi, int64_t phi_step, const REAL* x, REAL* kept,
+int64_t chain_product(const Chain* c, int64_t threads, REAL* phi, int64_t phi_step, const REAL* x, REAL* kept,
                       const REAL* v, int64_t columns, int64_t v_step, int64_t v_column, REAL* Hv) {
-  const Call a = {.c = c, .phi = phi, .phi_step = phi_step, .x = x, .kept = kept, .v = v,
+  const Call a = {.c = c, .threads = threads, .phi = phi, .phi_step = phi_step, .x = x, .kept = kept, .v = v,
                   .columns = columns, .v_step = v_step, .v_column = v_column, .g = Hv,
                   .g_step = columns * c->d, .g_column = c->d};
   return run(product_pass, &a, 1);

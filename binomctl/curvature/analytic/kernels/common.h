@@ -30,6 +30,7 @@ enum { LANES = VECTOR / sizeof(REAL) };
 typedef struct {
   int64_t T, N, H, W, I, C, k, X;
   double eps, slope;
+  int64_t threads; /* that may share the work */
 } Shape;
 
 /* Every tensor of the four maps, named as in block.c; NULL where one is not there. A task's own

@@ -1,10 +1,11 @@
-/* How the work of a call is cut: every task's images go in at most PARTS parts, which torch's own
- * OpenMP threads take one after the other. The cut depends on the shape alone and sums over parts
+/* How the work of a call is cut: every task's images go in at most PARTS parts, which threads
+ * take one after the other. The cut depends on the shape alone and sums over parts
  * are added up in their order, so that the numbers do not depend on how many threads there are. */
 #ifndef BINOMCTL_PARTS_H
 #define BINOMCTL_PARTS_H
 
 #include "conv.h"
+#include "pool.h"
 
 enum { PARTS = 8, PIXELS_AT_LEAST = 1024 };
 
@@ -39,34 +40,54 @@ static Call begin(const Shape* s, const Tensors* d, int gradients) {
 
 static void end(Call* c) { free(c->sums); }
 
+typedef struct {
+  Phase phase;
+  const Call* c;
+  int64_t reals;
+} Phases;
+
+static int some(const void* arg, Units* units) {
+  const Phases* p = arg;
+  REAL* work = calloc(p->reals + 1, sizeof(REAL));
+  if (!work) return 1;
+  for (int64_t u; (u = next_unit(units)) >= 0;) p->phase(p->c, u, work);
+  free(work);
+  return 0;
+}
+
 /* phase(c, 0 .. units - 1), each with zeroed work space that its thread's phases share. */
 static int run(Phase phase, const Call* c, int64_t units, int64_t reals) {
-  int failed = 0;
-#pragma omp parallel if (units > 1) reduction(| : failed)
-  {
-    REAL* work = calloc(reals + 1, sizeof(REAL));
-    failed = work == NULL;
-#pragma omp for schedule(dynamic)
-    for (int64_t u = 0; u < units; u++)
-      if (work) phase(c, u, work);
-    free(work);
-  }
-  return failed;
+  const Phases p = {phase, c, reals};
+  return share(c->s->threads, units, some, &p);
 }
 
 INLINE const REAL* pack_of(const Call* c, int which, int64_t t) {
   return c->packs[which] + t * c->steps[which];
 }
 
+typedef struct {
+  const Shape* s;
+  const REAL* w;
+  int64_t step;
+  int transposed;
+  REAL* to;
+} Packing;
+
+static int pack_some(const void* arg, Units* units) {
+  const Packing* p = arg;
+  const int64_t I = p->s->I, C = p->s->C;
+  for (int64_t t; (t = next_unit(units)) >= 0;)
+    pack(p->w + t * p->step, C, I, p->transposed, p->to + t * 9 * I * C);
+  return 0;
+}
+
 /* Packs the weights of all tasks, or the one that all share; nothing without weights. */
 static void pack_all(Call* c, int which, const REAL* w, int64_t step, int transposed) {
   const Shape* s = c->s;
-  const int64_t kernel = 9 * s->I * s->C, count = step ? s->T : 1;
   if (!s->I || !w) return;
-  c->steps[which] = step ? kernel : 0;
-#pragma omp parallel for if (count > 1)
-  for (int64_t t = 0; t < count; t++)
-    pack(w + t * step, s->C, s->I, transposed, c->packs[which] + t * kernel);
+  c->steps[which] = step ? 9 * s->I * s->C : 0;
+  const Packing p = {s, w, step, transposed, c->packs[which]};
+  share(s->threads, step ? s->T : 1, pack_some, &p);
 }
 
 static void empty(REAL* restrict sums, REAL* restrict total, int64_t size) {
