@@ -39,7 +39,10 @@ def keys(
 
 def show(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE|RUN]...", help="YAML files, or a run.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE|RUN]...", help="YAML files, their names in configs/, or a run."
+        ),
     ] = None,
     dataset: flags.DATASET = None,
     model: flags.MODEL = None,

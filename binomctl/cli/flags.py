@@ -99,7 +99,11 @@ REACH = Annotated[int | None, typer.Option("--C", help="Reach of the hybrid; def
 
 CONFIG = Annotated[
     list[Path] | None,
-    typer.Option(help="YAML file, over the defaults; repeatable, later over earlier."),
+    typer.Option(
+        metavar="FILE|NAME",
+        help="YAML file, or the name of one in configs/ (binom2026, methods/anil), over the"
+        " defaults; repeatable, later over earlier.",
+    ),
 ]
 ASSIGN = Annotated[
     list[str] | None,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from binomctl.errors import ConfigError
 from binomctl.files.yaml_source import DEEPEST, LARGEST, parse_value, read_yaml, shown
 from binomctl.options import NAMING
-from binomctl.settings import registry
+from binomctl.settings import named, registry
 from binomctl.settings.config import AdaptationSection, Config
 from binomctl.settings.section import Choice
 
@@ -38,8 +38,8 @@ def load_config(
     """The configuration of a run.
 
     Args:
-        file: a YAML file, several of them (a later one wins), or None; among several, keys with
-            dots and their values stand for a file.
+        file: a YAML file, or the name of one that comes with binomctl; several of them (a later
+            one wins), or None; among several, keys with dots and their values stand for a file.
         overrides: values by dotted key, from named command-line options; None values are skipped.
         assignments: "key.path=value" strings, from --set.
         below: a layer under the file, for commands with defaults of their own.
@@ -56,7 +56,7 @@ def load_config(
         if isinstance(path, Mapping):
             layers += [_nested(key, path[key]) for key in sorted(path, key=_names_first)]
             continue
-        data, found = read_yaml(path)
+        data, found = read_yaml(named.find(path))
         layers.append(data)
         places.update(found)
     for key, (value, place) in _typed(overrides or {}, assignments or []).items():
