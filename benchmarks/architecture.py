@@ -52,6 +52,7 @@ WORDS = {
     "flat": "parameters as a vector",
     "machine": "devices, memory, threads",
     "options": "a plugin's fields",
+    "dotted": "package.module:Class",
     "ranges": "numbers that are allowed",
     "reporting": "intervals, pictures",
     "errors": "sentences, exit codes",
