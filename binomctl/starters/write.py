@@ -48,7 +48,7 @@ def written(kind: str, name: str, folder: Path) -> list[Path]:
     chosen = next(k for k in KINDS if k == kind)
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"'{name}' is no name: lower-case letters and digits, words joined by '-'",
+            f"'{name}' is no name: lower-case letters and numbers, words joined by '-'",
             "For example: my-estimator",
         )
     if name in registry.names(chosen):
