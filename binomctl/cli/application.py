@@ -17,6 +17,7 @@ from binomctl.cli.doctor import doctor
 from binomctl.cli.error_analysis import error_analysis
 from binomctl.cli.evaluate import evaluate
 from binomctl.cli.export import export
+from binomctl.cli.init import init
 from binomctl.cli.plot import plot
 from binomctl.cli.plugins import plugins_app
 from binomctl.cli.predict import predict
@@ -55,6 +56,7 @@ def common(
     show_notes()
 
 
+app.command()(init)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(predict)
