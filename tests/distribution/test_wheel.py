@@ -138,7 +138,12 @@ def test_the_commands_work_from_an_empty_folder(run):
     assert json.loads(run("binomctl", "train", "--config", "sinusoid", *quick))["steps"] == 2
     listed = json.loads(run("binomctl", "plugins", "--json"))["plugins"]
     assert not [p for p in listed if p["failure"]]
-    run("binomctl", "sweep", "table1-glyphs-quick", "--dry-run")
+    run("binomctl", "init", "--dataset", "sinusoid", "--budget", 2)
+    assert json.loads(run("binomctl", "train", "--config", "binomctl.yaml", *quick))["steps"] == 2
+    run("binomctl", "plugins", "new", "estimator", "my-own")
+    (run.folder / "binomctl-my-own" / "binomctl_my_own.py").rename(run.folder / "my_own.py")
+    own = ["--dataset", "sinusoid", "--estimator", "my_own:MyOwn"]
+    assert json.loads(run("binomctl", "train", *own, *quick))["steps"] == 2
 
 
 QUIET = """
