@@ -26,6 +26,7 @@ WORDS = {
     "analysis": "errors, spectra",
     "comparison": "runs in pairs",
     "sweeps": "grids of runs",
+    "starters": "a plugin to begin with",
     "profiling": "time, memory, plans",
     "testing": "checks for plugin authors",
     "api": "meta_gradient",
@@ -52,6 +53,7 @@ WORDS = {
     "flat": "parameters as a vector",
     "machine": "devices, memory, threads",
     "options": "a plugin's fields",
+    "dotted": "package.module:Class",
     "ranges": "numbers that are allowed",
     "reporting": "intervals, pictures",
     "errors": "sentences, exit codes",
@@ -64,6 +66,8 @@ def rooms_and_arrows() -> Graph:
     graph: Graph = {}
     for folder, plugin in ((ROOT / "binomctl", False), (ROOT / "plugins", True)):
         for path in sorted(folder.rglob("*.py")):
+            if "tests" in path.parts[len(folder.parts) :]:  # of an outside distribution
+                continue
             room = "plugins" if plugin else path.relative_to(folder).parts[0].removesuffix(".py")
             if room in ("__init__", "__main__"):
                 continue

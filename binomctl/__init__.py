@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from binomctl.learner.learner import load
     from binomctl.models.imported import model
 
+    __version__: str
+
 _DOORS = {
     "Hypergradient": "bilevel",
     "MetaGradient": "api",
@@ -31,8 +33,25 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """The doors beside what is there already: they are imported on first use."""
+    return sorted({*globals(), *_DOORS, "__version__"})
+
+
 def __getattr__(name: str) -> Any:
     """Import the library's door on first use: `binomctl --help` must not wait for torch."""
     if name in _DOORS:
         return getattr(import_module(f"binomctl.{_DOORS[name]}"), name)
+    if name == "__version__":
+        return _version()
     raise AttributeError(f"module 'binomctl' has no attribute '{name}'")
+
+
+def _version() -> str:
+    """Of the installed distribution; AttributeError where none is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("binomctl")
+    except PackageNotFoundError as error:
+        raise AttributeError("binomctl has no version: it is not installed") from error

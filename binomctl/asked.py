@@ -29,8 +29,8 @@ class Asked:
     """An estimator and an inner loop, by names or constructed.
 
     Args:
-        estimator: a registered estimator, whose options are estimator_options, or one constructed
-            with options of its own.
+        estimator: a registered estimator or "package.module:Class", as rule and optimizer, with
+            its estimator_options; or one constructed with options of its own.
         K: inner gradient steps, at least 1.
         alpha: inner step size, positive; alphas: the K steps' own.
         rule: a registered adaptation rule, or one constructed with options of its own.
@@ -130,6 +130,7 @@ class Asked:
 def _made(kind: Literal["estimator", "rule"], one: Any, options: Mapping[str, Any]) -> Any:
     """A plugin by its name, or one that was constructed already."""
     if isinstance(one, str):
+        registry.ask(kind, one)
         return registry.create(kind, one, dict(options))
     if options:
         raise ConfigError(
@@ -147,6 +148,7 @@ def _name(one: Any) -> str:
 
 def _update(one: str | Update, options: Mapping[str, Any]) -> Update | None:
     if isinstance(one, str):
+        registry.ask("update", one)
         made: Update | None = registry.create_update(one, dict(options))
         return made
     if options:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
+    "init",
     "train",
     "eval",
     "predict",
@@ -35,7 +36,8 @@ COMMANDS = [
     "runs rm",
     "verify",
     "doctor",
-    "plugins",
+    "plugins list",
+    "plugins new",
     "config diff",
     "config keys",
     "config show",

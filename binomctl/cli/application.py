@@ -17,8 +17,9 @@ from binomctl.cli.doctor import doctor
 from binomctl.cli.error_analysis import error_analysis
 from binomctl.cli.evaluate import evaluate
 from binomctl.cli.export import export
+from binomctl.cli.init import init
 from binomctl.cli.plot import plot
-from binomctl.cli.plugins import plugins
+from binomctl.cli.plugins import plugins_app
 from binomctl.cli.predict import predict
 from binomctl.cli.profile import profile
 from binomctl.cli.report import report
@@ -55,6 +56,7 @@ def common(
     show_notes()
 
 
+app.command()(init)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.command()(predict)
@@ -67,8 +69,8 @@ app.command()(error_analysis)
 app.command()(profile)
 app.command()(bounds)
 app.command()(verify)
-app.command()(plugins)
 app.command()(doctor)
+app.add_typer(plugins_app, name="plugins")
 app.add_typer(sweep_app, name="sweep")
 app.add_typer(runs_app, name="runs")
 app.add_typer(data_app, name="data")

@@ -25,7 +25,10 @@ def _group() -> None:
 
 @config_app.command()
 def diff(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A YAML file or a run folder.")],
+    first: Annotated[
+        Path,
+        typer.Argument(metavar="A", help="A YAML file, its name in configs/, or a run folder."),
+    ],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
     json_output: flags.JSON = False,
 ) -> None:

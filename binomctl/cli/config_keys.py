@@ -39,7 +39,10 @@ def keys(
 
 def show(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE|RUN]...", help="YAML files, or a run.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE|RUN]...", help="YAML files, their names in configs/, or a run."
+        ),
     ] = None,
     dataset: flags.DATASET = None,
     model: flags.MODEL = None,
@@ -56,7 +59,8 @@ def show(
     from binomctl.settings.layers import flat, load_config, recommended
 
     given = flags.given("training", dataset=dataset, model=model, estimator=estimator, rule=rule)
-    settings, places = load_config([_file(path) for path in files or []], given, assign)
+    asked = not any(path.is_dir() for path in files or [])  # a run's plugins are not imported
+    settings, places = load_config([_file(p) for p in files or []], given, assign, asked=asked)
     advice = flat(recommended(settings.dataset.name, settings.estimator.name))
     rows = []
     for key, value in flat(resolved(settings).model_dump(mode="json")).items():

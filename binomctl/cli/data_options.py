@@ -44,4 +44,7 @@ def _has(name: str, option: str) -> bool:
     from binomctl.options import has_option
     from binomctl.settings import registry
 
-    return has_option(registry.load("dataset", name.partition(":")[0]), option)
+    registry.ask("dataset", name)
+    return has_option(
+        registry.load("dataset", registry.split_name("dataset", name)["name"]), option
+    )

@@ -36,13 +36,16 @@ def _keys(incomplete: str) -> list[str]:
 ESTIMATOR = Annotated[
     str | None,
     typer.Option(
-        help="Meta-gradient estimator; see 'binomctl plugins'.",
+        help="Meta-gradient estimator; see 'binomctl plugins'; your own: MODULE:CLASS.",
         autocompletion=_plugins("estimator"),
     ),
 ]
 DATASET = Annotated[
     str | None,
-    typer.Option(help="Data set; see 'binomctl plugins'.", autocompletion=_plugins("dataset")),
+    typer.Option(
+        help="Data set; see 'binomctl plugins'; your own: MODULE:CLASS.",
+        autocompletion=_plugins("dataset"),
+    ),
 ]
 PROBLEM = Annotated[
     str | None,
@@ -63,7 +66,10 @@ INIT = Annotated[
 ]
 RULE = Annotated[
     str | None,
-    typer.Option(help="Adaptation rule; see 'binomctl plugins'.", autocompletion=_plugins("rule")),
+    typer.Option(
+        help="Adaptation rule; see 'binomctl plugins'; your own: MODULE:CLASS.",
+        autocompletion=_plugins("rule"),
+    ),
 ]
 WAYS = Annotated[int | None, typer.Option(help="Classes per task; default 5.")]
 SHOTS = Annotated[
@@ -99,7 +105,11 @@ REACH = Annotated[int | None, typer.Option("--C", help="Reach of the hybrid; def
 
 CONFIG = Annotated[
     list[Path] | None,
-    typer.Option(help="YAML file, over the defaults; repeatable, later over earlier."),
+    typer.Option(
+        metavar="FILE|NAME",
+        help="YAML file, or the name of one in configs/ (binom2026, methods/anil), over the"
+        " defaults; repeatable, later over earlier.",
+    ),
 ]
 ASSIGN = Annotated[
     list[str] | None,
@@ -135,11 +145,12 @@ TEST_SEED = Annotated[int, typer.Option(min=0, help="Seed of the test tasks, of 
 
 # Of commands that may import a run's own network.
 TRUST = Annotated[
-    bool, typer.Option("--trust", help="Import the network that a folder from elsewhere names.")
+    bool,
+    typer.Option("--trust", help="Import what a folder from elsewhere names: network, plugins."),
 ]
 IMPORT = Annotated[
     str | None,
-    typer.Option("--import", metavar="MODULE:CLASS", help="The run's own network, by name."),
+    typer.Option("--import", metavar="MODULE:CLASS", help="What the run imports, by name."),
 ]
 
 # Of commands that read a user's own pictures.
@@ -220,7 +231,9 @@ def _problem_or(problem: str | None, dataset: str | None) -> str | None:
             f"--problem {problem} and --dataset {dataset}: a problem has its own data",
             "Say what it draws from by --set dataset.data=NAME.",
         )
-    if problem not in registry.names("problem"):
+    if registry.is_own("problem", problem):
+        registry.ask("problem", problem)
+    elif problem not in registry.names("problem"):
         raise ConfigError(unknown("problem", problem, registry.names("problem")))
     return problem
 

@@ -46,13 +46,17 @@ def follow(ranks: Ranks, trust: bool, deadline: float | None) -> None:
     if said is None:
         return
     from binomctl.cli.datasets import ensure_prepared
+    from binomctl.runs import RunDirectory
     from binomctl.settings.config import Config
+    from binomctl.settings.own import ask_all
     from binomctl.training.opening import following
     from binomctl.training.run import train
 
     path, config = Path(said["run"]), Config.model_validate(said["config"])
     if said["again"]:
-        import_asked(path, config, trust)
+        import_asked(path, RunDirectory.open(path).config(), trust)
+    else:
+        ask_all(said["config"])
     ensure_prepared(config)
     opened = following(path, config, said["step"], ranks.world)
     ranks.start(opened.problem.device)

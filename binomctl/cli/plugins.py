@@ -1,14 +1,39 @@
-"""`binomctl plugins`."""
+"""`binomctl plugins`, which is `binomctl plugins list`."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import typer
+from typer.core import TyperGroup
+
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
+from binomctl.cli.plugins_new import new
 
 
-def plugins(
+class ListFirst(TyperGroup):
+    """`plugins` and `plugins --json` are `plugins list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return list(super().parse_args(ctx, args))
+
+
+plugins_app = typer.Typer(
+    cls=ListFirst, help="List plugins with their options, or begin a new one."
+)
+plugins_app.command(name="new")(new)
+
+
+@plugins_app.callback()
+def _group() -> None:
+    """List plugins with their options, or begin a new one."""
+
+
+@plugins_app.command(name="list")
+def listed(
     json_output: flags.JSON = False,
 ) -> None:
     """List estimators, data sets and rules with their options, and what failed to load."""
@@ -18,8 +43,8 @@ def plugins(
 
     infos = describe()
     if json_output:
-        listed = [dataclasses.asdict(info) for info in infos]
-        print_json({"schema": "binomctl/plugins/1", "plugins": listed})
+        every = [dataclasses.asdict(info) for info in infos]
+        print_json({"schema": "binomctl/plugins/1", "plugins": every})
         return
 
     from rich import box

@@ -39,7 +39,7 @@ def _group() -> None:
 
 @sweep_app.command()
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The grid, a YAML file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The grid: a YAML file or a name.")],
     out: Annotated[
         Path | None, typer.Option(help="The sweep's folder; default sweeps/<name of FILE>.")
     ] = None,

@@ -145,13 +145,14 @@ def _trained(
 
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.cli.progress import Progress
+    from binomctl.runs import RunDirectory
     from binomctl.training.opening import checked, going_on, new
     from binomctl.training.recordable import compiles
     from binomctl.training.run import train as run_training
 
     try:
         if path is not None:
-            import_asked(path, settings, trust)
+            import_asked(path, RunDirectory.open(path).config(), trust)
         ensure_prepared(settings)
         if dry_run:
             from binomctl.cli.layers import print_layers

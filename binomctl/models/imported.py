@@ -6,16 +6,14 @@ configuration of a run folder passes binomctl/settings/trust.py first.
 
 from __future__ import annotations
 
-import importlib
-import importlib.machinery
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
+from binomctl import dotted
 from binomctl.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., nn.Module])
@@ -97,22 +95,7 @@ def find_network(target: str, folder: Path | None = None) -> Callable[..., nn.Mo
     Raises:
         ConfigError: as `build_imported`.
     """
-    module_name, colon, name = target.partition(":")
-    words = module_name.split(".")
-    if not colon or not all(word.isidentifier() for word in (*words, name)):
-        raise ConfigError(
-            f"import '{target}' is not of the form package.module:Class", key="model.import"
-        )
-    if words[0] in sys.stdlib_module_names:  # told before its import: some act when imported
-        raise ConfigError(
-            f"import '{target}': {words[0]} is a part of Python, which has no networks",
-            "Name a class derived from torch.nn.Module.",
-            key="model.import",
-        )
-    module = _imported(module_name, folder or Path.cwd())
-    found = getattr(module, name, None)
-    if found is None:
-        raise ConfigError(f"module '{module_name}' has no '{name}'", key="model.import")
+    found = dotted.imported(target, folder, "model.import", "network")
     if isinstance(found, type) and issubclass(found, nn.Module):
         return found
     if inspect.isfunction(found) and getattr(found, _MARK, False):
@@ -126,31 +109,3 @@ def find_network(target: str, folder: Path | None = None) -> Callable[..., nn.Mo
         " returns one.",
         key="model.import",
     )
-
-
-def _imported(name: str, folder: Path) -> Any:
-    """A module, the folder searched first for it alone: kept in front of the path, a file of the
-    folder would stand in for whatever is imported later."""
-    here, before = str(folder), list(sys.path)
-    own = importlib.machinery.PathFinder.find_spec(name.partition(".")[0], [here]) is not None
-    try:
-        if own:
-            sys.path.insert(0, here)
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"cannot import '{name}': {error}",
-            "Install it, or run in the folder that holds it.",
-            key="model.import",
-        ) from error
-    except Exception as error:
-        raise ConfigError(
-            f"'{name}' fails when imported: {type(error).__name__}: {error}",
-            "--debug shows where.",
-            key="model.import",
-        ) from error
-    finally:
-        if own:
-            sys.path.remove(here)
-            if here not in before:  # for what the network imports when it is called
-                sys.path.append(here)

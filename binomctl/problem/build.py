@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from binomctl import dotted
 from binomctl.contracts import (
     Adaptation,
     Engine,
@@ -41,6 +42,7 @@ from binomctl.problem.record import Problem as Problem
 from binomctl.problem.tasks import Tasks
 from binomctl.settings import registry
 from binomctl.settings.config import Config
+from binomctl.settings.own import own
 from binomctl.settings.section import Choice
 
 _NOTES = logging.getLogger("binomctl.notes")
@@ -195,7 +197,10 @@ def _written_out(choice: Choice, part: Any) -> dict[str, Any]:
 
 
 def resolved(config: Config) -> Config:
-    """The configuration with every plugin's and the model's defaults written out."""
+    """The configuration with every plugin's and the model's defaults written out; as it stands
+    where it is a run's with plugins that were not imported: there, everything is."""
+    if not all(dotted.loaded(target) for _, target in own(config.model_dump(mode="json"))):
+        return config
     parts: dict[str, Any] = {
         "dataset": build_dataset(config),
         "estimator": registry.create("estimator", config.estimator.name, config.estimator.options),

@@ -22,6 +22,7 @@ from binomctl.settings import registry
 from binomctl.settings.config import AnalysisSection, Config, ProfileSection
 from binomctl.settings.measured import SectionName
 from binomctl.settings.orders import orders
+from binomctl.settings.own import variant_name
 from binomctl.settings.section import Choice
 
 
@@ -103,7 +104,7 @@ def variant(entry: str, key: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ConfigError: a part that is no option=value; at that key.
     """
-    name, *parts = (part.strip() for part in entry.split(":"))
+    name, parts = variant_name(entry)
     given: dict[str, Any] = {}
     for part in parts:
         option, equals, value = part.partition("=")

@@ -21,6 +21,7 @@ import psutil
 from binomctl.machine.allocator import release_freed
 from binomctl.machine.devices import is_out_of_memory
 from binomctl.settings.config import Config
+from binomctl.settings.own import ask_all
 
 STEPS = 2
 
@@ -57,6 +58,7 @@ def main() -> None:
     from binomctl.training.step import step_function
 
     config = Config.model_validate_json(sys.stdin.read())
+    ask_all(config.model_dump(mode="json"))  # whoever started this process had asked
     problem = build_problem(config)
     whole = step_function(problem) if compiles(problem) else None
     state, B = MetaState(problem), config.training.meta_batch

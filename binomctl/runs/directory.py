@@ -160,7 +160,7 @@ class RunDirectory:
                 "Restore it, or train again with the values you want.",
             )
         try:
-            return load_config(path)[0]
+            return load_config(path, asked=False)[0]
         except ConfigError as error:
             raise CheckpointError(f"the run's configuration is unusable: {error}") from error
 

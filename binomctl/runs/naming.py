@@ -31,6 +31,6 @@ def claim(config: Config, root: Path = Path("runs")) -> Path:
 
 def default_path(config: Config, root: Path = Path("runs")) -> Path:
     """The folder named after the run."""
-    parts = [config.dataset.name, config.estimator.name]
+    parts = [name.replace(":", "-") for name in (config.dataset.name, config.estimator.name)]
     parts += [f"{k}{v}" for k, v in config.estimator.options.items() if isinstance(v, int)]
     return root / "-".join([*parts, f"seed{config.seed}"])

@@ -62,6 +62,7 @@ def _choice(place: str, name: str, field: FieldInfo) -> list[Key]:
             raise ConfigError(unknown("model", name, list(MODELS)), key="model.name")
         cls: type = MODELS[name]
     else:
+        registry.ask(PLUGINS[place], name)
         cls = registry.load(PLUGINS[place], name)
     doc = field.description or f"see 'binomctl plugins'; options are {name}'s"
     own = [Key(f"{place}.{o.name}", o.type, o.default, o.doc, name) for o in describe_options(cls)]

@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from binomctl import dotted
 from binomctl.errors import ConfigError
 from binomctl.files.yaml_source import DEEPEST, LARGEST, parse_value, read_yaml, shown
 from binomctl.options import NAMING
-from binomctl.settings import registry
+from binomctl.settings import named, registry
 from binomctl.settings.config import AdaptationSection, Config
+from binomctl.settings.own import ask_all
 from binomctl.settings.section import Choice
 
 
@@ -34,15 +36,19 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     assignments: list[str] | None = None,
     below: Mapping[str, Any] | None = None,
+    *,
+    asked: bool = True,
 ) -> tuple[Config, Places]:
     """The configuration of a run.
 
     Args:
-        file: a YAML file, several of them (a later one wins), or None; among several, keys with
-            dots and their values stand for a file.
+        file: a YAML file, or the name of one that comes with binomctl; several of them (a later
+            one wins), or None; among several, keys with dots and their values stand for a file.
         overrides: values by dotted key, from named command-line options; None values are skipped.
         assignments: "key.path=value" strings, from --set.
         below: a layer under the file, for commands with defaults of their own.
+        asked: whether the files are the user's, who asks for what they name by a dotted path;
+            what a run folder or `below` names is imported by nobody here.
 
     Returns:
         The validated configuration and where its keys came from.
@@ -56,7 +62,7 @@ def load_config(
         if isinstance(path, Mapping):
             layers += [_nested(key, path[key]) for key in sorted(path, key=_names_first)]
             continue
-        data, found = read_yaml(path)
+        data, found = read_yaml(named.find(path))
         layers.append(data)
         places.update(found)
     for key, (value, place) in _typed(overrides or {}, assignments or []).items():
@@ -66,6 +72,8 @@ def load_config(
     for layer in layers:
         user = merge(user, layer)
     try:
+        if asked:
+            ask_all(user)
         user = merge(below or {}, user)
         advice = recommended(_chosen("dataset", user), _chosen("estimator", user))
         return _validate(merge(advice, user)), places
@@ -76,8 +84,11 @@ def load_config(
 def recommended(dataset: str, estimator: str) -> dict[str, Any]:
     """What the two plugins recommend, laid under a user's own; the estimator over the data set."""
     out: dict[str, Any] = {}
-    for plugin in (registry.load("dataset", dataset), registry.load("estimator", estimator)):
-        out = merge(out, getattr(plugin, "recommended", {}))
+    chosen: tuple[tuple[registry.Kind, str], ...] = (("dataset", dataset), ("estimator", estimator))
+    for kind, name in chosen:
+        if registry.is_own(kind, name) and dotted.loaded(name) is None:
+            continue  # of a run, whose configuration says all that was recommended
+        out = merge(out, getattr(registry.load(kind, name), "recommended", {}))
     return out
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal
 
+from binomctl import dotted
 from binomctl.errors import ConfigError, unknown
 from binomctl.options import OptionInfo, build, describe_options
+from binomctl.settings.promised import check_contract
 
 Kind = Literal["estimator", "dataset", "problem", "rule", "update", "tracker"]
 KINDS: tuple[Kind, ...] = ("estimator", "dataset", "problem", "rule", "update", "tracker")
@@ -46,12 +50,56 @@ def distributions() -> dict[str, str]:
     return {point.dist.name: point.dist.version for point in points if point.dist is not None}
 
 
+def is_own(kind: Kind, name: str) -> bool:
+    """Whether a name is the dotted path of a class, "package.module:Class", and no registered
+    plugin's name with what that one takes after a colon."""
+    if not dotted.is_target(name):
+        return False
+    known = names(kind) + (names("problem") if kind == "dataset" else [])
+    return name.partition(":")[0] not in known
+
+
+def ask(kind: Kind, name: str, folder: Path | None = None) -> None:
+    """Import a class that the user named by its dotted path; a registered name needs nothing.
+
+    Args:
+        folder: searched first; None: the working folder.
+
+    Raises:
+        ConfigError: no such module or class, or one that does not meet the contract.
+    """
+    if is_own(kind, name):
+        key = f"{PLACES.get(kind, kind)}.name"
+        try:
+            found = dotted.imported(name, folder, key, kind)
+        except ConfigError as error:
+            near = difflib.get_close_matches(name.partition(":")[0], names(kind), n=1, cutoff=0.7)
+            guess = f" Or did you mean '{near[0]}', which is registered?" if near else ""
+            raise ConfigError(f"{kind} '{name}': {error}", error.hint + guess, key=key) from error
+        check_contract(kind, name, found, key)
+
+
+def _asked(kind: Kind, name: str) -> type:
+    """The class of a dotted path, once it was asked for: nothing is imported here."""
+    key = f"{PLACES.get(kind, kind)}.name"
+    found = dotted.loaded(name)
+    if found is None:
+        raise ConfigError(
+            f"{kind} '{name}' is code of somebody's own, and was not imported",
+            "Where it is a run's that you trust, say --trust.",
+            key=key,
+        )
+    return check_contract(kind, name, found, key)
+
+
 def load(kind: Kind, name: str) -> type:
-    """The class registered under a name.
+    """The class registered under a name, or one asked for by its dotted path.
 
     Raises:
         ConfigError: no such name, two distributions claim it, or its import fails.
     """
+    if is_own(kind, name):
+        return _asked(kind, name)
     found = [p for p in _points(kind) if p.name == name]
     known = names(kind)
     if kind == "dataset":  # a bilevel problem is one
@@ -80,7 +128,7 @@ def split_name(kind: Kind, name: str) -> dict[str, str]:
     """A name as the options it stands for: "plugin:rest" sets the option of the plugin that its
     `after_colon` names."""
     head, colon, rest = name.partition(":")
-    if not colon:
+    if not colon or is_own(kind, name):
         return {"name": name}
     option = getattr(load(kind, head), "after_colon", None)
     if option is None:

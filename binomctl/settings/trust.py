@@ -1,8 +1,8 @@
-"""Whether a run folder may have its network imported.
+"""Whether a run folder may have its network and its plugins imported.
 
 Importing a module runs its code, and a run folder somebody sent may name any. Training leaves a
-note in the folder that says which network was imported from where, signed with a secret that only
-this user has; a folder without such a note needs the user's word.
+note in the folder that says what was imported from where, signed with a secret that only this user
+has; a folder without such a note needs the user's word.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,29 +23,25 @@ from binomctl.errors import CheckpointError, ConfigError
 from binomctl.files.atomic import write_json
 from binomctl.files.small import read_object
 from binomctl.options import IMPORT
+from binomctl.settings import registry
 from binomctl.settings.config import Config
+from binomctl.settings.own import own
+from binomctl.settings.registry import Kind
 
 NOTE = "origin.json"
-SCHEMA = "binomctl/origin/1"
+SCHEMA = "binomctl/origin/2"
 LONGEST = 2**20  # bytes of a note
+REACHED = ("model", "dataset", "estimator", "rule", "trackers", "analysis", "profile")
+"""Sections whose options reach a class that may have been imported."""
 
 
 def sign(run: Path, config: Config) -> None:
-    """Leave the note in a run folder whose network was imported; nothing for any other run."""
-    target = imported_by(config)
-    if target is None:
-        return
-    source = _source(target)
-    # The folder to search: one up for every dot, and one more from a package's own file.
-    up = target.partition(":")[0].count(".") + (source is not None and source.stem == "__init__")
-    note = {
-        "import": target,
-        "folder": str(source.parents[up]) if source else None,
-        "source": str(source) if source else None,
-        "sha256": _sha256(source),
-    }
-    secret = _secret(make=True)
+    """Leave the note in a run folder whose network or plugins were imported by their dotted paths;
+    nothing for any other run."""
+    targets = [target for _, target in _imports(config)]
+    secret = _secret(make=True) if targets else None
     if secret is not None:
+        note = {"imports": [_origin(target) for target in targets]}
         signature = _signature(secret, note, config)
         write_json(run / NOTE, {"schema": SCHEMA, **note, "hmac": signature})
 
@@ -52,62 +49,94 @@ def sign(run: Path, config: Config) -> None:
 def require_trust(
     run: Path, config: Config, *, trust: bool = False, named: str | None = None
 ) -> str | None:
-    """Refuse to import a run's network unless that was asked for; import it otherwise.
+    """Refuse to import a run's network and plugins unless that was asked for; else import them.
 
-    To be called before a problem is built from a configuration that lay in a run folder.
+    To be called before anything is made from a configuration that lay in a run folder.
 
     Args:
         run: the run folder.
         config: its configuration.
         trust: whether the user said that they trust the folder (--trust).
-        named: the network as the user named it, "package.module:Class", or None.
+        named: what the run imports, as the user named it, "package.module:Class", or None.
 
     Returns:
-        A warning where the network's source is not what it was in training, or None.
+        A warning where a source is not what it was in training, or None.
 
     Raises:
-        CheckpointError: the run imports a network, was not made here by this user, and nobody
+        CheckpointError: the run imports something, was not made here by this user, and nobody
             asked for the import; nothing was imported.
-        ConfigError: the network named is not the run's, or cannot be imported.
+        ConfigError: what was named is not the run's, or cannot be imported.
     """
-    target = imported_by(config)
-    if named is not None and named != target:
-        raise ConfigError(
-            f"the run's network is {target or config.model.name}, not {named}",
-            "Leave --import out." if target is None else f"Give --import {target}.",
-        )
-    if target is None:
-        return None
-    from binomctl.models.imported import find_network
-
     note = _note(run, config)
-    if note is None and not trust and named is None:
-        raise CheckpointError(
-            f"{run} asks for the import of '{target}', which runs code, and was not made by you on"
-            " this machine",
-            f"If you know where it is from: --trust, or --import {target}. Nothing was imported.",
+    origins = {} if note is None else {one["import"]: one for one in note["imports"]}
+    if named is not None and named not in (seen := [target for _, target in _imports(config)]):
+        imports = ", ".join(seen) if seen else f"nothing: its network is {config.model.name}"
+        raise ConfigError(
+            f"the run imports {imports}, not {named}",
+            f"Give --import {seen[0]}." if seen else "Leave --import out.",
         )
-    folder = None if named is not None or note is None else note["folder"]
+    changed = []
+    for kind, target in _imports(config):
+        origin = origins.get(target)
+        if origin is None and not trust and target != named:
+            raise CheckpointError(
+                f"{run} asks for the import of '{target}', which runs code, and was not made by you"
+                " on this machine",
+                f"If you know where it is from: --trust, or --import {target}. Nothing was"
+                " imported.",
+            )
+        folder = None if target == named or origin is None else origin["folder"]
+        _import(kind, target, folder)
+        now = _source(target)
+        if origin is not None and origin["sha256"] not in (None, _sha256(now)):
+            changed.append(str(now))
+    if not changed:
+        return None
+    return f"{', '.join(changed)} is not what it was when {run} was trained"
+
+
+def signed(run: Path, config: Config) -> bool:
+    """Whether this user made a run that imports something, with this configuration."""
+    return _note(run, config) is not None
+
+
+def _imports(config: Config) -> Iterator[tuple[Kind | None, str]]:
+    """Kind and path of each, None for the network; a data set is to be imported before the next."""
+    if config.model.name == IMPORT:
+        yield None, str(config.model.options.get(IMPORT, ""))
+    yield from own(config.model_dump(mode="json"))
+
+
+def _import(kind: Kind | None, target: str, folder: str | None) -> None:
+    """ConfigError, with the next step where a run's own source has moved."""
+    where = Path(folder) if folder else None
     try:
-        find_network(target, Path(folder) if folder else None)
+        if kind is None:
+            from binomctl.models.imported import find_network
+
+            find_network(target, where)
+        else:
+            registry.ask(kind, target, where)
     except ConfigError as error:
         moved = f"If it has moved from {folder}: run in its folder with --import {target}."
         raise ConfigError(str(error), moved if folder else error.hint, key=error.key) from error
-    now = _source(target)
-    if note is not None and note["sha256"] not in (None, _sha256(now)):
-        return f"{now} is not what it was when {run} was trained"
-    return None
 
 
-def imported_by(config: Config) -> str | None:
-    """The network a configuration imports, "package.module:Class"; None where it imports none."""
-    if config.model.name != IMPORT:
-        return None
-    return str(config.model.options.get(IMPORT, ""))
+def _origin(target: str) -> dict[str, Any]:
+    """Where a module was imported from, and what it was."""
+    source = _source(target)
+    # The folder to search: one up for every dot, and one more from a package's own file.
+    up = target.partition(":")[0].count(".") + (source is not None and source.stem == "__init__")
+    return {
+        "import": target,
+        "folder": str(source.parents[up]) if source else None,
+        "source": str(source) if source else None,
+        "sha256": _sha256(source),
+    }
 
 
 def _note(run: Path, config: Config) -> dict[str, Any] | None:
-    """The note of a run, None where there is none of this user's for this very network."""
+    """The note of a run, None where there is none of this user's for this very configuration."""
     secret = _secret(make=False)
     try:
         note = read_object(run / NOTE, LONGEST)
@@ -121,8 +150,11 @@ def _note(run: Path, config: Config) -> dict[str, Any] | None:
 
 
 def _signature(secret: bytes, note: dict[str, Any], config: Config) -> str:
-    """Over the note and the network's options: they reach the class that it names."""
-    said = json.dumps([note, config.model.model_dump(mode="json")], sort_keys=True)
+    """Over the note and the options of what it names: they reach the classes."""
+    data = config.model_dump(mode="json")
+    chosen = {key: data[key] for key in REACHED}
+    stages = [data["adaptation"]["optimizer"], data["training"]["order_annealing"]]
+    said = json.dumps([note, chosen, stages], sort_keys=True)
     return hmac.new(secret, said.encode(), hashlib.sha256).hexdigest()
 
 
@@ -148,7 +180,7 @@ def _secret(make: bool) -> bytes | None:
 
 
 def _source(target: str) -> Path | None:
-    """The file that an imported network's module came from."""
+    """The file that an imported module came from."""
     name = getattr(sys.modules.get(target.partition(":")[0]), "__file__", None)
     return Path(name).absolute() if isinstance(name, str) else None
 

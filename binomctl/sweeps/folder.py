@@ -132,7 +132,7 @@ class SweepFolder:
 
     def _state(self, name: str, event: dict[str, Any]) -> CellState:
         run = self.path / name
-        steps = load_config(self.config(name))[0].training.steps
+        steps = load_config(self.config(name), asked=False)[0].training.steps
         logged = metrics.read(run / "metrics.jsonl")
         step = logged[-1]["step"] if logged else 0
         seconds = float(logged[-1].get("seconds") or 0.0) if logged else 0.0
@@ -167,7 +167,7 @@ def _differing(file: Path, config: Config) -> list[str]:
     lacks keys that have come since: they have their defaults."""
     if not file.exists() or file.read_text(encoding="utf-8") == config.to_yaml():
         return []
-    return list(changes(load_config(file)[0], config))
+    return list(changes(load_config(file, asked=False)[0], config))
 
 
 def remaining(states: Sequence[CellState], jobs: int) -> float | None:

@@ -1,6 +1,7 @@
 """A grid file: which configurations, each a cell with a folder of its own.
 
-    base: FILE or [FILE, ...]        configuration files under every cell, beside the grid file
+    base: FILE or [FILE, ...]        configuration files under every cell, beside the grid file,
+                                     or names of those that come with binomctl
     common: {KEY: VALUE}             keys of every cell
     cross: {KEY: [VALUE, ...]}       every combination with every method
     methods: [{KEY: VALUE or [VALUE, ...]}, ...]   each a grid of its own
@@ -20,6 +21,7 @@ from typing import Any
 
 from binomctl.errors import ConfigError, unknown
 from binomctl.files.yaml_source import read_yaml, shown
+from binomctl.settings import named
 from binomctl.settings.config import Config
 from binomctl.settings.layers import load_config
 
@@ -36,12 +38,13 @@ class Cell:
 
 
 def read_grid(path: Path) -> list[Cell]:
-    """The cells of a grid file, in its order.
+    """The cells of a grid file, or of a grid that comes with binomctl, in its order.
 
     Raises:
         ConfigError: an unknown key, a value that does not fit, two cells with one name; the grid
             file and the place are named.
     """
+    path = named.find(path, grid=True)
     data, places = read_yaml(path, dots=True)
     for key in data:
         if key not in SECTIONS:
@@ -82,8 +85,8 @@ def _cell(path: Path, layers: list[Any], where: str) -> Cell:
     except ConfigError as error:
         said = ", ".join(f"{k}={v}" for k, v in varied.items())
         raise ConfigError(f"{where} ({said}): {error}", error.hint) from error
-    named = [_files(path, part.get(FILES, [])) for part in (rest[-1], rest[-2])]
-    stems = [file.stem for part in named for file in part]
+    listed = [_files(path, part.get(FILES, [])) for part in (rest[-1], rest[-2])]
+    stems = [file.stem for part in listed for file in part]
     return Cell(name_of(config, varied, stems), config)
 
 
@@ -115,7 +118,12 @@ def _files(path: Path, value: Any) -> list[Path]:
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         raise ConfigError(f"{path}: {shown(repr(value))} is no file nor a list of files")
-    return [path.parent / one for one in listed]
+    return [_file(path.parent / one, Path(one)) for one in listed]
+
+
+def _file(beside: Path, said: Path) -> Path:
+    """A file beside the grid, or what comes with binomctl under a name."""
+    return beside if said.suffix or beside.is_file() else named.find(said)
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from binomctl.runs.naming import claim
 from binomctl.runs.provenance import fingerprint, provenance
 from binomctl.runs.resuming import begin, changes, check_changes
 from binomctl.settings.config import Config
-from binomctl.settings.trust import sign
+from binomctl.settings.trust import sign, signed
 from binomctl.training.recordable import captures, compiles
 from binomctl.training.state import constants
 from binomctl.training.step import check_chunks, check_ranks
@@ -90,7 +90,10 @@ def going_on(
                 "Give it the same files, or start a new run.",
             )
         if found:
+            mine = signed(path, own)
             run.amend(asked)
+            if mine:
+                sign(path, asked)
     except BaseException:
         run.close()
         raise

@@ -137,11 +137,11 @@ def test_a_user_s_word_is_enough(own):
     mark.unlink()
     assert trust.require_trust(run, config(), named="trusted_net:Net") is None
     assert mark.exists()
-    with pytest.raises(ConfigError, match="the run's network is trusted_net:Net, not"):
+    with pytest.raises(ConfigError, match="the run imports trusted_net:Net, not"):
         trust.require_trust(run, config(), named="trusted_net:Other")
     plain = load_config()[0]
     assert trust.require_trust(run, plain) is None
-    with pytest.raises(ConfigError, match="the run's network is conv4"):
+    with pytest.raises(ConfigError, match="its network is conv4"):
         trust.require_trust(run, plain, named="trusted_net:Net")
 
 
