@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import math
 from collections.abc import Callable
 from typing import Any
@@ -60,14 +61,15 @@ class Case:
         self.spec, self.K = spec, K
         self.B, self.alpha = spec.get("B", 4), spec.get("alpha", 0.01)
         self.regression = spec["model"] == "mlp"
-        out = 1 if self.regression else 5
+        ways = spec.get("ways", 5)
+        out = 1 if self.regression else ways
         model = build_model(spec["model"], spec.get("options", {}), spec["shape"], out, 0)
         self.model: nn.Module = model
         self._plain: nn.Module = model
         self.loss = F.mse_loss if self.regression else F.cross_entropy
         random = torch.Generator().manual_seed(0)
         sizes = (10, 10) if self.regression else (
-            5 * spec["shots"], 5 * spec.get("queries", 15))  # fmt: skip
+            ways * spec["shots"], ways * spec.get("queries", 15))  # fmt: skip
         parts = []
         for n in sizes:
             x = torch.rand(self.B, n, *spec["shape"], generator=random)
@@ -75,7 +77,7 @@ class Case:
                 x = 10 * x - 5
                 parts += [x, x.sin()]
             else:
-                parts += [x, torch.arange(5).repeat_interleave(n // 5).expand(self.B, -1)]
+                parts += [x, torch.arange(ways).repeat_interleave(n // ways).expand(self.B, -1)]
         self.batch = EpisodeBatch(*parts)
         self.layout = Layout.of(model)
         self.theta = initial_parameters(model)
@@ -191,6 +193,12 @@ class Case:
             "binomctl Binom(2)": self.ours(fast, "binom", L=L),
             "binomctl MAML, autograd": self.ours(AutogradEngine(self.model, self.loss), "maml"),
         }
+        if importlib.util.find_spec("jax") and self.spec["model"] in ("mlp", "conv4"):
+            import jax_contestants
+
+            found |= jax_contestants.contestants(
+                self.spec["model"], self.model, self.batch, self.K, self.alpha
+            )
         if self.regression:
             found["binomctl MAML, compiled"] = self.ours(fast, "maml", compiled=True)
             found["binomctl Binom(2), compiled"] = self.ours(fast, "binom", compiled=True, L=L)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch
 from jax import Array
 
 Parameters = list[Array]
@@ -51,7 +52,7 @@ def meta_gradient(
     kind: str, named: list[np.ndarray], batch: list[np.ndarray], K: int, alpha: float,
     *, first_order: bool, form: str,
 ) -> Callable[[], Any]:  # fmt: skip
-    """A step: the mean of the tasks' meta-gradients, flat.
+    """A step: the sum of the tasks' meta-gradients, flat.
 
     Args:
         kind: "mlp" under squared error, or "conv4" under cross-entropy.
@@ -82,7 +83,23 @@ def meta_gradient(
             rows = jax.vmap(gradient, (None, 0, 0, 0, 0))(theta, *data)
         else:
             rows = jax.lax.map(lambda task: gradient(theta, *task), tuple(data))
-        return jnp.concatenate([r.mean(0).reshape(-1) for r in rows])
+        return jnp.concatenate([r.sum(0).reshape(-1) for r in rows])
 
     compiled = jax.jit(step)
     return lambda: compiled(theta, data).block_until_ready()
+
+
+def contestants(kind: str, model: Any, batch: Any, K: int, alpha: float) -> dict[str, Any]:
+    """Steps by label, as torch tensors."""
+    named = [p.detach().numpy() for p in model.parameters()]
+    data = [t.numpy() for t in (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)]
+
+    def step(first_order: bool, form: str) -> Callable[[], torch.Tensor]:
+        made = meta_gradient(kind, named, data, K, alpha, first_order=first_order, form=form)
+        return lambda: torch.from_dlpack(made())
+
+    return {
+        f"JAX {'FOMAML' if first_order else 'MAML'}, {form}": step(first_order, form)
+        for form in FORMS
+        for first_order in (False, True)
+    }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -30,13 +31,14 @@ from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.machine.allocator import tune_allocator
 from binomctl.machine.environment import environment
-from binomctl.profiling import peak_allocated
 
 ROOT = Path(__file__).parents[1]
 RESULT, FIGURE = ROOT / "benchmarks/results/speed.json", ROOT / "docs/figures/speed.svg"
 PAGE = ROOT / "docs/speed.md"
 PRODUCTS = {"binomctl FOMAML": 0, "binomctl MAML": K, "binomctl Binom(2)": L * (K - L + 1)}
 BASE = "learn2learn MAML"
+BUSY_ROUNDS = 15
+DISTURBED = ("sinusoid MLP, B = 25", "Conv4-32 28x28x1, 1-shot")
 
 
 def worker(name: str, rounds: int) -> dict[str, Any]:
@@ -123,34 +125,30 @@ def alone(name: str, rounds: int) -> dict[str, Any]:
     return {"times": {"binomctl MAML": times[1:]}, "resident": resident, "before": before}
 
 
-def sweeps() -> dict[str, list[dict[str, Any]]]:
-    """How time and peak memory of our steps grow with K, L, B and shots; Conv4-32 28x28x1."""
-    tune_allocator()
-    base = WORKLOADS["Conv4-32 28x28x1, 1-shot"]
-
-    def measure(spec: dict[str, Any], K: int, name: str, **options: Any) -> dict[str, Any]:
-        case = Case(base | spec, K)
-        step = case.ours(AnalyticEngine(case.model, case.loss), name, **options)
-        step()
-        ms = []
-        for _ in range(7):
-            start = time.perf_counter()
-            step()
-            ms.append(1e3 * (time.perf_counter() - start))
-        # The record of allocations is one thread's: counted with the tasks one after the other.
-        one_by_one = AnalyticEngine(case.model, case.loss, threads=1)
-        peak = peak_allocated(case.ours(one_by_one, name, **options))
-        return {"ms": round(statistics.median(ms), 1), "peak_mib": round(peak / 2**20, 1)}
-
+def busy(name: str) -> dict[str, Any]:
+    """What another process on every core does to each contestant: medians, and their ratios."""
+    quiet = in_a_process(name, "tuned", BUSY_ROUNDS)
+    others = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in os.sched_getaffinity(0)
+    ]
+    try:
+        disturbed = in_a_process(name, "tuned", BUSY_ROUNDS)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    medians = [
+        {label: statistics.median(ms) for label, ms in run["times"].items()}
+        for run in (quiet, disturbed)
+    ]
     return {
-        "MAML against K": [{"K": k} | measure({}, k, "maml") for k in (1, 2, 5, 10)],
-        "Binom(L) against L, K = 5": [
-            {"L": order} | measure({}, 5, "binom", L=order) for order in range(6)
-        ],
-        "MAML against B": [{"B": b} | measure({"B": b}, 5, "maml") for b in (1, 2, 4, 8)],
-        "MAML against shots": [
-            {"shots": s} | measure({"shots": s}, 5, "maml") for s in (1, 2, 5, 10)
-        ],
+        label: {
+            "quiet_ms": round(medians[0][label], 2),
+            "busy_ms": round(medians[1][label], 2),
+            "times_as_long": round(medians[1][label] / medians[0][label], 2),
+        }
+        for label in medians[0]
     }
 
 
@@ -208,6 +206,19 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def busy_table(found: dict[str, Any]) -> str:
+    """Medians on a quiet machine and beside a process that keeps every core busy."""
+    lines = ["| workload | step | quiet, ms | busy, ms | times as long |", "|---|---|---|---|---|"]
+    for name, rows in found.items():
+        for label, row in rows.items():
+            lines.append(
+                f"| {name} | {label} | {row['quiet_ms']:g} | {row['busy_ms']:g}"
+                f" | {row['times_as_long']:.1f} |"
+            )
+            name = ""
+    return "\n".join(lines)
+
+
 def draw(report: dict[str, Any]) -> None:
     from binomctl.reporting.figures import caption, new_figure, save
     from binomctl.reporting.look import COLOURS, tint
@@ -220,6 +231,7 @@ def draw(report: dict[str, Any]) -> None:
         "torch": COLOURS[7],
         "vmap": COLOURS[7],
         "binomctl": COLOURS[1],
+        "JAX": COLOURS[3],
     }
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
@@ -266,6 +278,7 @@ def main() -> None:
     parser.add_argument("--allocator", choices=["system", "tuned"], default="system")
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--only", help="a part of a workload's name: measured anew, others kept")
+    parser.add_argument("--busy", action="store_true", help="with --only: beside others, too")
     parser.add_argument("--draw", action="store_true", help="draw again from the kept JSON")
     args = parser.parse_args()
     if args.draw:
@@ -294,9 +307,12 @@ def main() -> None:
         print(name, flush=True)
         print(json.dumps(report["workloads"][name]["tuned"]["contestants"], indent=1))
     if not args.only:
-        report["allocators"], report["sweeps"] = allocators(), sweeps()
+        report["allocators"] = allocators()
+    if not args.only or args.busy:
+        report["busy"] = {name: busy(name) for name in DISTURBED}
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     put(PAGE, "table", table(report))
+    put(PAGE, "busy", busy_table(report["busy"]))
     draw(report)
 
 
