@@ -69,7 +69,7 @@ class Chain:
             fits = y.dtype == x.dtype and y.shape == (*rows, self.widths[-1])
         same = x.dtype == phi.dtype and (x.dim() > 3) == self.flattens and x.dim() > 2
         same = same and math.prod(x.shape[2:]) == self.widths[0]
-        return fits and same and native.available(x) and native.available(phi)
+        return fits and same and native.available(x, "chain") and native.available(phi, "chain")
 
 
 class Passes:

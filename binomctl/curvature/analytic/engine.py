@@ -105,12 +105,13 @@ class AnalyticEngine:
             and precision == "full"
             and known_loss(loss) is not None
             and chain_of(self.program, self.layout) is not None
-            and native.available(first)
+            and native.available(first, "chain")
         )
         rows = self.native or (on_cpu and self.convolves)
         self.order: Order = order or ("rows" if rows else "columns")
         few: int | None = None  # tasks of large images that go together
-        alone = single or (kernels and not native.available(first))  # one thread for a call
+        blocks = kernels and self.convolves
+        alone = single or (blocks and not native.available(first))  # one thread for a call
         side_by_side = on_cpu and self.convolves and alone and conv in ("blocks", "per-task")
         if side_by_side:
             few = 1

@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 import torch
@@ -27,7 +29,8 @@ from binomctl.machine.op_threads import kernel_threads
 
 SWITCH = "BINOMCTL_NATIVE"
 FOLDER = Path(__file__).with_name("kernels")
-SOURCES = tuple(sorted(FOLDER.glob("*.c")))
+Part = Literal["block", "chain"]
+"""What a library is of: convolutional blocks (block.c), or perceptrons (chain.c)."""
 # Without traps, comparisons of floats become vector instructions; values stay what they are.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-fPIC",
          "-pthread")  # fmt: skip
@@ -94,20 +97,21 @@ class _Tensors(ctypes.Structure):
     )
 
 
-def available(x: Tensor) -> bool:
+def available(x: Tensor, part: Part = "block") -> bool:
     """Whether the kernels can work on tensors like x: on a CPU, of a type they know, compiled."""
-    return x.device.type == "cpu" and x.dtype in REALS and _library(REALS[x.dtype]) is not None
+    known = x.device.type == "cpu" and x.dtype in REALS
+    return known and _library(REALS[x.dtype], part) is not None
 
 
 def lanes() -> int:
     """Channels a vector of floats holds; 0 without kernels."""
-    library = _library("float")
+    library = _library("float", "block")
     return 0 if library is None else int(library.lanes())
 
 
 def identity() -> str:
     """Which kernels these are; "" without."""
-    library = _library("float")
+    library = _library("float", "block")
     return "" if library is None else Path(library._name).stem
 
 
@@ -129,7 +133,7 @@ def call(name: str, shape: Shape, **tensors: Tensor | None) -> None:
     for n, t in there.items():
         setattr(data, n, t.data_ptr())
         setattr(data, f"{n}_step", t.stride(0))
-    library = _library(real)
+    library = _library(real, "block")
     if library is None:
         raise ResourceError(f"the kernels for {real} could not be compiled", f"Set {SWITCH}=0.")
     if getattr(library, name)(ctypes.byref(shape), ctypes.byref(data)):
@@ -139,7 +143,7 @@ def call(name: str, shape: Shape, **tensors: Tensor | None) -> None:
 def integer(name: str, like: Tensor, *arguments: Argument) -> int:
     """What a kernel of chain.c returns; like: a tensor of the type it is to be of. Tensors become
     their addresses, None a null pointer."""
-    library = _library(REALS[like.dtype])
+    library = _library(REALS[like.dtype], "chain")
     assert library is not None  # `available` has been asked
     function = getattr(library, name)
     function.restype = ctypes.c_int64
@@ -160,34 +164,34 @@ def packed(t: Tensor) -> Tensor:
     return t if t[0].is_contiguous() else t.contiguous()
 
 
-@functools.lru_cache(maxsize=2)
-def _library(real: str) -> ctypes.CDLL | None:
+@functools.lru_cache(maxsize=4)
+def _library(real: str, part: Part) -> ctypes.CDLL | None:
     if os.environ.get(SWITCH, "1") == "0":
         return None
     compiler = next(filter(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang")), None)
     if compiler is None or sys.platform == "win32":
-        _LOG.debug("no C compiler: batch-norm blocks run as torch operations")
+        _LOG.debug("no C compiler: torch operations take the place of kernels")
         return None
     sources = [path.read_bytes() for path in sorted(FOLDER.iterdir())]
     about = repr((FLAGS, _machine(), compiler, torch.__version__)).encode()
     key = hashlib.sha256(b"\0".join([*sources, about]))
-    name = f"kernels-{real}-{key.hexdigest()[:16]}.so"
+    name = f"{part}-{real}-{key.hexdigest()[:16]}.so"
     path = Path(platformdirs.user_cache_dir("binomctl")) / name
     try:
         if not path.exists():
-            _compile(compiler, (*FLAGS, f"-DREAL={real}"), path)
+            _compile(compiler, (*FLAGS, f"-DREAL={real}"), [f"{part}.c", "pool.c"], path)
         return ctypes.CDLL(str(path), mode=os.RTLD_NOW)
     except (OSError, subprocess.SubprocessError) as error:
         _LOG.debug("the kernels could not be compiled or loaded: %s", error)
         return None
 
 
-def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> None:
+def _compile(compiler: str, flags: Sequence[str], sources: list[str], path: Path) -> None:
     """Write beside the target, then rename: other processes see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        objects = {source: Path(folder) / f"{source.stem}.o" for source in SOURCES}
+        objects = {FOLDER / s: Path(folder) / f"{s}.o" for s in sources}
         commands = [[compiler, *flags, "-c", str(s), "-o", str(o)] for s, o in objects.items()]
         linked = [*map(str, objects.values()), "-o", str(made), "-lm", "-pthread"]
         commands.append([compiler, "-shared", *linked])
