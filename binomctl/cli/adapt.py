@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_table
+from binomctl.cli.loading import load_torch
 
 
 def adapt(
@@ -26,6 +27,7 @@ def adapt(
     json_output: flags.JSON = False,
 ) -> None:
     """Learn new classes from a few examples and keep the network: for 'predict' and 'export'."""
+    load_torch()
     from binomctl.cli.adapting import Support, adapted_run
     from binomctl.errors import ConfigError
     from binomctl.learner.answers import shots_in_words

@@ -12,6 +12,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, numbered, picture_path
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def _theorems(name: str) -> tuple[Theorem, ...]:
 
 
 def _certify(s: Setting, found: list[Curve], seed: int, force: bool) -> list[Finding]:
+    load_torch()
     from binomctl.theory.certify import certify, save_witness, verify_witness
 
     if s.K > 50:

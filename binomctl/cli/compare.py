@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.loading import load_torch
 
 
 def compare(
@@ -31,6 +32,7 @@ def compare(
     Runs that differ in their seeds alone are one method. With three seeds and more a difference is
     judged across seeds, with fewer across test tasks; p values are corrected for their number.
     """
+    load_torch()
     from binomctl.cli.comparing import Question, compared_runs
     from binomctl.comparison.methods import opened
     from binomctl.errors import ConfigError

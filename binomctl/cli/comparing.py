@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_note
+from binomctl.cli.loading import load_torch
 from binomctl.cli.trust import import_asked
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def compared_runs(
     Args:
         one: whether runs of several settings are refused.
     """
+    load_torch()
     from binomctl.cli.datasets import ensure_all_prepared
     from binomctl.comparison.measure import check_same_tasks, settings
     from binomctl.comparison.methods import check_reference

@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
+from binomctl.cli.loading import load_torch
 
 if TYPE_CHECKING:
     from binomctl.settings.config import Config
@@ -75,6 +76,7 @@ def diff(
 
 
 def _read(path: Path) -> Config:
+    load_torch()
     from binomctl.problem.build import resolved
     from binomctl.runs import RunDirectory
     from binomctl.settings.layers import load_config

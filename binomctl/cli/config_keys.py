@@ -10,6 +10,7 @@ import typer
 import binomctl.cli.flags as flags
 from binomctl.cli.config import worded
 from binomctl.cli.console import print_json
+from binomctl.cli.loading import load_torch
 
 
 def keys(
@@ -25,6 +26,7 @@ def keys(
     """List every key of a configuration with its type, its default and what it means."""
     from dataclasses import asdict
 
+    load_torch()
     from binomctl.settings.keys import keys as every
 
     named = {"dataset": dataset, "model": model, "estimator": estimator, "rule": rule}
@@ -52,6 +54,7 @@ def show(
     json_output: flags.JSON = False,
 ) -> None:
     """Print the configuration that a training would have, and where each key comes from."""
+    load_torch()
     from binomctl.problem.build import resolved
     from binomctl.settings.layers import flat, load_config, recommended
 

@@ -12,6 +12,7 @@ import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
 from binomctl.cli.data_options import Assign, Name, Root, Size, dataset_of
 from binomctl.cli.data_verify import verify
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.cli.prepared import described, next_command, rows_of, state_of
 
@@ -45,6 +46,7 @@ def prepare(
     json_output: flags.JSON = False,
 ) -> None:
     """Convert a data set's files once, from any of the usual layouts, so that it opens at once."""
+    load_torch()
     from binomctl.cli.datasets import Conversion
     from binomctl.errors import ConfigError
     from binomctl.images.acquire import acquire
@@ -76,6 +78,7 @@ def prepare(
 @data_app.command(name="list")
 def list_(root: Root = None, json_output: flags.JSON = False) -> None:
     """List the data sets, and what of them is under a folder."""
+    load_torch()
     from binomctl.errors import BinomctlError
     from binomctl.settings import registry
 
@@ -128,6 +131,7 @@ def show(
     """Draw one episode: its support and its query set, images as they are, functions as curves."""
     import dataclasses
 
+    load_torch()
     from binomctl.contracts import NamesClasses
     from binomctl.options import has_option
     from binomctl.reporting.figure_episode import draw_images, draw_points

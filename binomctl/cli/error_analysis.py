@@ -10,6 +10,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.cli.trust import import_asked
 from binomctl.reporting.labels import named
@@ -86,6 +87,7 @@ def error_analysis(
     picture = picture_path(output, "errors.png", force) if plot or output or bare else None
     check_outputs(picture, csv, force=force)
 
+    load_torch()
     from binomctl.analysis.report import csv_rows, joined
     from binomctl.analysis.setup import measurable, starts
     from binomctl.cli.datasets import ensure_prepared

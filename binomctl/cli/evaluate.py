@@ -18,6 +18,7 @@ from binomctl.cli.eval_grid import (
     words,
 )
 from binomctl.cli.evaluating import COLUMNS, Evaluation
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
 from binomctl.cli.trust import import_asked
 
@@ -72,6 +73,7 @@ def evaluate(
     json_output: flags.JSON = False,
 ) -> None:
     """Adapt a trained model to unseen tasks and report its accuracy or error with a 95% CI."""
+    load_torch()
     from binomctl.cli.console import hush
     from binomctl.errors import ConfigError
     from binomctl.machine.ranks import joined

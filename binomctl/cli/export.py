@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
 
 
@@ -32,6 +33,7 @@ def export(
     json_output: flags.JSON = False,
 ) -> None:
     """Write a network as a file for plain PyTorch or ONNX, with a card and how it is loaded."""
+    load_torch()
     from typing import get_args
 
     from binomctl.errors import ConfigError, unknown

@@ -6,6 +6,7 @@ from typing import Any
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
+from binomctl.cli.loading import load_torch
 
 
 def plugins(
@@ -14,6 +15,7 @@ def plugins(
     """List estimators, data sets and rules with their options, and what failed to load."""
     import dataclasses
 
+    load_torch()
     from binomctl.settings.registry import describe
 
     infos = describe()

@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def predict(
     json_output: flags.JSON = False,
 ) -> None:
     """Learn new classes from a few examples and label others: no training data are needed."""
+    load_torch()
     from binomctl.cli.adapting import Support, given
     from binomctl.reporting.figures import check_suffix
 

@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.reporting.labels import options_text
 
@@ -84,6 +85,7 @@ tells which estimator, L and schedule fit a budget.
         raise ConfigError("--plan draws no picture and writes no CSV", "Use --json.")
     check_outputs(picture, csv, trace, force=force)
 
+    load_torch()
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.problem.build import build_problem
     from binomctl.problem.cases import cases_of, check_used

@@ -10,6 +10,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_note
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, results_among
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def report(
         )
     sections: list[Section] = []
     if folders:
+        load_torch()
         from binomctl.cli.comparing import Question, compared_runs
         from binomctl.comparison.methods import opened
 

@@ -120,7 +120,7 @@ def _state(one: RunInfo) -> str:
 
 
 def _value(one: RunInfo) -> str:
-    from binomctl.episodes import Metric
+    from binomctl.metric import Metric
 
     if one.value is None:
         return "none yet"

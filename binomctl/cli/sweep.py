@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note
+from binomctl.cli.loading import load_torch
 
 if TYPE_CHECKING:
     from binomctl.sweeps.folder import CellState, SweepFolder
@@ -75,6 +76,7 @@ def run(
     from binomctl.sweeps.folder import SweepFolder
     from binomctl.sweeps.grid import read_grid
 
+    load_torch()
     cluster = check_cluster(executor)
     if gpus is None and processes > 1:
         gpus = processes
@@ -215,7 +217,7 @@ def _table(states: list[CellState], jobs: int, width: int) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from binomctl.episodes import Metric
+    from binomctl.metric import Metric
     from binomctl.settings.durations import worded
     from binomctl.sweeps.folder import remaining
 

@@ -10,6 +10,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.loading import load_torch
 from binomctl.cli.trust import import_asked
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def train(
     Options on the command line win over the --config file, the file over what the data set \
 recommends, that over the defaults.
     """
+    load_torch()
     from binomctl.cli.follow import follow
     from binomctl.cli.resume import deadline
     from binomctl.machine.ranks import joined
@@ -186,7 +188,7 @@ def _print(report: dict[str, Any], json_output: bool) -> None:
     if json_output:
         print_json(report)
         return
-    from binomctl.episodes import Metric
+    from binomctl.metric import Metric
     from binomctl.problem.batch_norm import MEANING
     from binomctl.reporting.labels import with_options
 

@@ -145,9 +145,9 @@ class RunDirectory:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def config(self) -> Config:
+    def config(self, *, advised: bool = True) -> Config:
         """The run's resolved configuration; raises CheckpointError when it cannot be used or is
-        not what the run was started with."""
+        not what the run was started with. advised: as for `load_config`."""
         path = self.path / "config.yaml"
         try:
             data = path.read_bytes()
@@ -160,7 +160,7 @@ class RunDirectory:
                 "Restore it, or train again with the values you want.",
             )
         try:
-            return load_config(path)[0]
+            return load_config(path, advised=advised)[0]
         except ConfigError as error:
             raise CheckpointError(f"the run's configuration is unusable: {error}") from error
 

@@ -34,6 +34,8 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     assignments: list[str] | None = None,
     below: Mapping[str, Any] | None = None,
+    *,
+    advised: bool = True,
 ) -> tuple[Config, Places]:
     """The configuration of a run.
 
@@ -43,6 +45,8 @@ def load_config(
         overrides: values by dotted key, from named command-line options; None values are skipped.
         assignments: "key.path=value" strings, from --set.
         below: a layer under the file, for commands with defaults of their own.
+        advised: whether plugins are asked for what they recommend, which imports them; a file in
+            which every key is written out needs no advice.
 
     Returns:
         The validated configuration and where its keys came from.
@@ -67,7 +71,9 @@ def load_config(
         user = merge(user, layer)
     try:
         user = merge(below or {}, user)
-        advice = recommended(_chosen("dataset", user), _chosen("estimator", user))
+        advice: dict[str, Any] = {}
+        if advised:
+            advice = recommended(_chosen("dataset", user), _chosen("estimator", user))
         return _validate(merge(advice, user)), places
     except ConfigError as error:
         raise places.locate(error) from error
