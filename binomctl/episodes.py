@@ -135,4 +135,4 @@ def mini_batches(seed: int, split: str, indices: range, N: int, size: int, K: in
 def check_split(split: str, splits: tuple[str, ...]) -> None:
     """Refuse a split the data set does not have."""
     if split not in splits:
-        raise DataError(unknown("split", split, splits))
+        raise DataError(unknown("split", split, splits), "Give one of them as --split.")

@@ -56,7 +56,8 @@ def prepare(
     dataset = dataset_of(name, root, size, assign)
     if not isinstance(dataset, FromFiles):
         raise ConfigError(
-            f"'{name}' has no files to prepare", f"Use it as it is: binomctl train --dataset {name}"
+            f"NAME: '{name}' has no files to prepare",
+            f"Use it as it is: binomctl train --dataset {name}",
         )
     folder = dataset.folder()
     with closing(Conversion()) as progress:

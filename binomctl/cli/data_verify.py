@@ -35,7 +35,10 @@ def verify(
 
     dataset = dataset_of(name, root, size, assign)
     if not isinstance(dataset, FromFiles):
-        raise ConfigError(f"'{name}' has no files to check")
+        raise ConfigError(
+            f"NAME: '{name}' has no files to check",
+            f"'binomctl data show {name}' draws an episode.",
+        )
     store = open_prepared(dataset.recipe, dataset.folder())
     with closing(Conversion()) as progress:
         progress.start(f"hashing {store.path}", store.index.total)

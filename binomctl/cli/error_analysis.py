@@ -70,7 +70,10 @@ def error_analysis(
     from binomctl.errors import ConfigError
 
     if checkpoint and along:
-        raise ConfigError("--checkpoint and --along exclude each other")
+        raise ConfigError(
+            "--checkpoint and --along exclude each other",
+            "--checkpoint measures at the best checkpoint, --along at every one: give one of them.",
+        )
     if (trust or imported) and not (checkpoint or along):
         raise ConfigError(
             "--trust and --import are about a run's folder, and none is given",

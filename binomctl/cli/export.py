@@ -44,7 +44,10 @@ def export(
     kinds: tuple[Format, ...] = get_args(Format)
     kind = next((k for k in kinds if k == format_), None)
     if kind is None:
-        raise ConfigError(unknown("format", format_, kinds))
+        raise ConfigError(
+            f"--format: {unknown('format', format_, kinds)}",
+            "safetensors and state-dict are weights; onnx has the whole network.",
+        )
     flags.check_checkpoint(checkpoint)
     what = subject(network, checkpoint=checkpoint, trust=trust)
     check_outputs(*places(output, kind, what.config), force=force)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from binomctl.settings.layers import Given
 
 
 def _plugins(kind: Any) -> Callable[[str], list[str]]:
@@ -174,6 +177,10 @@ KEYS = {
 """Option -> the key it sets."""
 
 
+_OPTIONS = {"trackers": "--tracker"}
+"""Names of `given` that are not what is typed."""
+
+
 def check_checkpoint(which: str | None) -> None:
     """Refuse a --checkpoint that is neither.
 
@@ -183,18 +190,24 @@ def check_checkpoint(which: str | None) -> None:
     from binomctl.errors import ConfigError, unknown
 
     if which not in (None, "best", "last"):
-        raise ConfigError(unknown("checkpoint", which, ["best", "last"]))
+        raise ConfigError(
+            f"--checkpoint: {unknown('checkpoint', which, ['best', 'last'])}",
+            "Leave it out for the one that the run's protocol says.",
+        )
 
 
-def given(section: str, **options: Any) -> dict[str, Any]:
-    """Values by configuration key, None where an option was not given.
+def given(section: str, **options: Any) -> Given:
+    """Values by configuration key, None where an option was not given; and what was typed.
 
     Args:
         section: where options belong that no other command has: "training" for --steps, say.
         options: by name, as typed but for the dashes.
     """
-    options["dataset"] = _problem_or(options.pop("problem", None), options.get("dataset"))
-    out = {}
+    from binomctl.settings.layers import Given
+
+    problem = options.pop("problem", None)
+    options["dataset"] = _problem_or(problem, options.get("dataset"))
+    out, typed = {}, {}
     for name, value in options.items():
         if isinstance(value, Path):
             path = value.expanduser().absolute()
@@ -204,8 +217,11 @@ def given(section: str, **options: Any) -> dict[str, Any]:
         # Of an analysis: orders to measure and not the estimator's, how theta is drawn and not a
         # file of weights.
         own = name in ("L", "init") and section != "training"
-        out[f"{section}.{name}" if own else KEYS.get(name, f"{section}.{name}")] = value
-    return out
+        key = f"{section}.{name}" if own else KEYS.get(name, f"{section}.{name}")
+        out[key], typed[key] = value, _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    if problem is not None:
+        typed[KEYS["dataset"]] = "--problem"
+    return Given(out, typed)
 
 
 def _problem_or(problem: str | None, dataset: str | None) -> str | None:
@@ -221,7 +237,10 @@ def _problem_or(problem: str | None, dataset: str | None) -> str | None:
             "Say what it draws from by --set dataset.data=NAME.",
         )
     if problem not in registry.names("problem"):
-        raise ConfigError(unknown("problem", problem, registry.names("problem")))
+        raise ConfigError(
+            f"--problem: {unknown('problem', problem, registry.names('problem'))}",
+            "'binomctl plugins' says what each is.",
+        )
     return problem
 
 

@@ -16,8 +16,8 @@ PATIENCE = 1.0  # seconds of silence: whoever waits longer is told what for
 def load_torch() -> None:
     """Import torch, which commands do before they build anything; at once where it is there.
 
-    While modules are made nothing becomes garbage, but the collector looks through hundreds of thousands of
-    objects again and again: it rests meanwhile, and what was imported is not looked through later.
+    While modules are made nothing becomes garbage, but the collector looks through all of them
+    again and again: it rests meanwhile, and what was imported is not looked through later.
     """
     if "torch" in sys.modules:
         return

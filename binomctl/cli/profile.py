@@ -78,7 +78,7 @@ tells which estimator, L and schedule fit a budget.
     bare = not (json_output or plan or any(v is not None for v in (*given.values(), *others)))
     picture = picture_path(output, "profile.png", force) if plot or output or bare else None
     if (memory_budget or time_budget) and not plan:
-        raise ConfigError("--memory-budget and --time-budget are for --plan")
+        raise ConfigError("--memory-budget and --time-budget are for --plan", "Add --plan.")
     if trace is not None and (plan or picture or csv or json_output):
         raise ConfigError("--trace writes one step's trace alone", "Leave the other outputs out.")
     if plan and (picture or csv):

@@ -53,7 +53,10 @@ def report(
     from binomctl.errors import ConfigError, unknown
 
     if form not in (PAGE, *FORMATS):
-        raise ConfigError(unknown("format", form, [PAGE, *FORMATS]), key="format")
+        raise ConfigError(
+            f"--format: {unknown('format', form, [PAGE, *FORMATS])}",
+            "html is a page; the others are its tables.",
+        )
     if output is None and form == PAGE:
         output = Path("report.html")
     check_outputs(output, force=force)

@@ -21,8 +21,11 @@ ROOT = Annotated[Path, typer.Argument(metavar="[FOLDER]", help="The folder that 
 @runs_app.command(name="ls")
 def list_runs(root: ROOT = Path("runs"), json_output: flags.JSON = False) -> None:
     """Every run in a folder: its state, estimator, data set, best validation, age and size."""
+    from binomctl.errors import ConfigError
     from binomctl.runs.listing import runs_in
 
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"FOLDER: {root} is a file", "Give the folder that holds your runs.")
     found = runs_in(root)
     if json_output:
         print_json({"schema": "binomctl/runs/1", "runs": [one.record() for one in found]})

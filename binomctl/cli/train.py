@@ -135,12 +135,17 @@ def _trained(
 ) -> dict[str, Any] | None:
     """The report of the run, on the rank that writes it; None after a dry run."""
     from binomctl.cli.follow import NOTHING, told
-    from binomctl.cli.resume import asked
+    from binomctl.cli.resume import asked, check_unchanged
     from binomctl.errors import ConfigError
     from binomctl.runs.resuming import outcome
 
+    if allowed and resume is None:
+        raise ConfigError(
+            "--allow-change is about a run that goes on, and none is named", "Give it by --resume."
+        )
     path, settings, places = asked(config, overrides, assign, out, resume)
     if path is not None and not allowed and (report := outcome(path)) is not None:
+        check_unchanged(path, settings)
         print_note(f"{path} is finished")
         ranks.tell(NOTHING)
         return report

@@ -31,8 +31,9 @@ def verify(
     load_torch()
     from binomctl.cli.console import hush
     from binomctl.machine.ranks import joined
+    from binomctl.settings.layers import Places
 
-    with joined() as ranks, ranks.alike():
+    with joined() as ranks, ranks.alike(), Places({"dataset.root": "--root"}).naming():
         if not ranks.first:
             hush()
         _verify(ranks, path, steps, root, trust, json_output)

@@ -90,7 +90,10 @@ class RunDirectory:
                 lock.release()
             if isinstance(error, OSError) and not isinstance(error, BinomctlError):
                 why = error.strerror or str(error)
-                raise ConfigError(f"cannot write to {path}: {why}", key="out") from error
+                raise ConfigError(
+                    f"--out: cannot write to {path}: {why}",
+                    "Name a folder that is new, where you may write.",
+                ) from error
             raise
         return cls(path, record, lock)
 
@@ -131,7 +134,9 @@ class RunDirectory:
         except OSError as error:
             run.close()
             why = error.strerror or str(error)
-            raise ConfigError(f"cannot write to {path}: {why}", key="resume") from error
+            raise ConfigError(
+                f"cannot write to {path}: {why}", "A run goes on where it may be written to."
+            ) from error
         return run
 
     def close(self) -> None:

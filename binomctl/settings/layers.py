@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from binomctl.errors import ConfigError
+from binomctl.errors import ConfigError, expected
 from binomctl.files.yaml_source import DEEPEST, LARGEST, parse_value, read_yaml, shown
 from binomctl.options import NAMING
 from binomctl.settings import registry
@@ -20,13 +21,35 @@ from binomctl.settings.section import Choice
 class Places(dict[str, str]):
     """Where each dotted key of a configuration came from: "file.yaml:12", "--L", "--set ..."."""
 
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Errors of configuration from here are told with the place of their key."""
+        try:
+            yield
+        except ConfigError as error:
+            raise self.locate(error) from error
+
     def locate(self, error: ConfigError) -> ConfigError:
         """The error with the place of its key in front, when it has one."""
         key = error.key
         while key and key not in self:  # a part of a choice stands where the choice does
             key = key.rpartition(".")[0]
         place = self.get(key)
-        return ConfigError(f"{place}: {error}", error.hint) if place else error
+        if not place or str(error).startswith(place):
+            return error
+        return ConfigError(f"{place}: {error}", error.hint)
+
+
+class Given(dict[str, Any]):
+    """Values by dotted key, None where nothing was given.
+
+    Args:
+        typed: by key what it was given by, "--engine" say; errors begin with it.
+    """
+
+    def __init__(self, values: Mapping[str, Any], typed: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self.typed = typed
 
 
 def load_config(
@@ -42,7 +65,8 @@ def load_config(
     Args:
         file: a YAML file, several of them (a later one wins), or None; among several, keys with
             dots and their values stand for a file.
-        overrides: values by dotted key, from named command-line options; None values are skipped.
+        overrides: values by dotted key, `Given` those of named command-line options; None values
+            are skipped.
         assignments: "key.path=value" strings, from --set.
         below: a layer under the file, for commands with defaults of their own.
         advised: whether plugins are asked for what they recommend, which imports them; a file in
@@ -122,10 +146,6 @@ def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "name" in new and old.get("name", new["name"]) != new["name"]
 
 
-_OPTIONS = {
-    "engine.kind": "engine",
-    "dataset.image_size": "size",
-}  # keys whose option is not their last part
 _INNER = "adaptation.optimizer"
 _CHOICES = {name for name, f in Config.model_fields.items() if f.annotation is Choice} | {_INNER}
 
@@ -134,15 +154,15 @@ def _typed(overrides: Mapping[str, Any], assignments: list[str]) -> dict[str, tu
     values: dict[str, tuple[Any, str]] = {}
     for key, value in overrides.items():
         if value is not None:
-            option = _OPTIONS.get(key, key.removesuffix(".name").rpartition(".")[2])
-            option = option.replace("_", "-")
+            typed = overrides.typed if isinstance(overrides, Given) else {}
+            option = typed.get(key, key)
             if isinstance(value, int) and abs(value) > LARGEST:
                 raise ConfigError(
-                    f"--{option} {shown(str(value))}: a number of more than 64 bits",
+                    f"{option} {shown(str(value))}: a number of more than 64 bits",
                     f"The largest is {LARGEST}.",
                     key=key,
                 )
-            values[key] = (value, f"--{option}")
+            values[key] = (value, option)
     for text in assignments:
         key, equals, value = text.partition("=")
         said = f"--set {shown(text)}"
@@ -200,9 +220,20 @@ def _validate(data: dict[str, Any]) -> Config:
         first = invalid.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise ConfigError(_unknown_key(key), key=key) from invalid
+            raise ConfigError(_unknown_key(key), _LISTED, key=key) from invalid
         value = shown(repr(first["input"]))
-        raise ConfigError(f"{shown(key)} is {value}: {first['msg']}.", key=key) from invalid
+        words = expected(first["msg"], first["input"])
+        hint = f"'binomctl config keys {key}' says what it is." if _is_key(key) else _LISTED
+        raise ConfigError(f"{shown(key)} is {value}: {words}", hint, key=key) from invalid
+
+
+_LISTED = "'binomctl config keys' lists every key with its default."
+
+
+def _is_key(key: str) -> bool:
+    section, _, name = key.rpartition(".")
+    field = Config.model_fields.get(section)
+    return name in (_fields_of(field.annotation) if field else Config.model_fields)
 
 
 def _unknown_key(key: str) -> str:
@@ -212,7 +243,7 @@ def _unknown_key(key: str) -> str:
     if not valid:  # within a list, a choice or a value: nothing there has keys
         return f"unknown key '{shown(key)}': nothing of a configuration stands there."
     elsewhere = [f"'{s}.{name}'" for s, names in fields.items() if name in names]
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     guess = f" Did you mean '{f'{section}.' if section else ''}{near[0]}'?" if near else ""
     if not near and elsewhere:
         guess = f" Did you mean {' or '.join(elsewhere)}?"
