@@ -18,7 +18,9 @@ def adapt(
         Path,
         typer.Option(help="What to learn from: class folders of pictures; regression: a CSV file."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to keep the network in.")],
+    output: Annotated[
+        Path, typer.Option("--out", "--output", "-o", help="Folder to keep the network in.")
+    ],
     steps: flags.STEPS = None,
     invert: flags.INVERT = None,
     checkpoint: flags.CHECKPOINT = None,

@@ -10,6 +10,7 @@ import typer
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
 from binomctl.cli.loading import load_torch
+from binomctl.cli.panels import Command
 
 if TYPE_CHECKING:
     from binomctl.settings.config import Config
@@ -24,7 +25,7 @@ def _group() -> None:
     """Keys, effective values and differences of configurations."""
 
 
-@config_app.command()
+@config_app.command(cls=Command)
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="A YAML file or a run folder.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],

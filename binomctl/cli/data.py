@@ -14,13 +14,14 @@ from binomctl.cli.data_options import Assign, Name, Root, Size, dataset_of
 from binomctl.cli.data_verify import verify
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
+from binomctl.cli.panels import Command
 from binomctl.cli.prepared import described, next_command, rows_of, state_of
 
 if TYPE_CHECKING:
     pass
 
 data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
-data_app.command()(verify)
+data_app.command(cls=Command)(verify)
 
 
 @data_app.callback()
@@ -28,7 +29,7 @@ def _group() -> None:
     """Prepare, check and look at data sets."""
 
 
-@data_app.command()
+@data_app.command(cls=Command)
 def prepare(
     name: Name,
     root: Root = None,
@@ -76,7 +77,7 @@ def prepare(
     print_table(f"{name} is prepared", rows)
 
 
-@data_app.command(name="list")
+@data_app.command(name="list", cls=Command)
 def list_(root: Root = None, json_output: flags.JSON = False) -> None:
     """List the data sets, and what of them is under a folder."""
     load_torch()
@@ -111,7 +112,7 @@ def list_(root: Root = None, json_output: flags.JSON = False) -> None:
     Console().print(table)
 
 
-@data_app.command()
+@data_app.command(cls=Command)
 def show(
     name: Name,
     output: Annotated[

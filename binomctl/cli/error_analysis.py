@@ -36,9 +36,11 @@ def error_analysis(
     init: Annotated[
         str | None, typer.Option(help="model: its own weights; a number: N(0, number^2).")
     ] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Measure at a run's best checkpoint.")
+    at: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="RUN", help="Measure at a run's best checkpoint."),
     ] = None,
+    at_: Annotated[Path | None, typer.Option("--checkpoint", hidden=True)] = None,
     along: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Measure at every checkpoint a run kept.")
     ] = None,
@@ -69,15 +71,16 @@ def error_analysis(
     """
     from binomctl.errors import ConfigError
 
+    checkpoint = at or at_  # --checkpoint was the name, which elsewhere is best or last
     if checkpoint and along:
         raise ConfigError(
-            "--checkpoint and --along exclude each other",
-            "--checkpoint measures at the best checkpoint, --along at every one: give one of them.",
+            "--run and --along exclude each other",
+            "--run measures at the best checkpoint, --along at every one: give one of them.",
         )
     if (trust or imported) and not (checkpoint or along):
         raise ConfigError(
             "--trust and --import are about a run's folder, and none is given",
-            "Give it with --checkpoint or --along; a network of yours is --set model.import=...",
+            "Give it with --run or --along; a network of yours is --set model.import=...",
         )
     given = flags.given(
         "analysis", dataset=dataset, problem=bilevel,

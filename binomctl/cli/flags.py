@@ -119,7 +119,7 @@ CSV = Annotated[Path | None, typer.Option(help="Write the values as CSV.")]
 PLOT = Annotated[bool, typer.Option("--plot", help="Draw the picture.")]
 OUTPUT = Annotated[
     Path | None,
-    typer.Option(help="The picture: .png, .svg or .pdf; implies --plot."),
+    typer.Option("--output", "-o", help="The picture: .png, .svg or .pdf; implies --plot."),
 ]
 FORCE = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 

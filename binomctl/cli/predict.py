@@ -31,7 +31,7 @@ def predict(
         typer.Option(help="What a run learns from: class folders of pictures; regression: a CSV."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The predictions as CSV.")
+        Path | None, typer.Option("--csv", "--output", "-o", help="The predictions as CSV.")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="A contact sheet: .png, .svg or .pdf.")] = None,
     steps: flags.STEPS = None,

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note
 from binomctl.cli.loading import load_torch
+from binomctl.cli.panels import Command
 
 if TYPE_CHECKING:
     from binomctl.sweeps.folder import CellState, SweepFolder
@@ -38,11 +39,12 @@ def _group() -> None:
     """Run a grid of configurations: sweep FILE."""
 
 
-@sweep_app.command()
+@sweep_app.command(cls=Command)
 def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The grid, a YAML file.")],
     out: Annotated[
-        Path | None, typer.Option(help="The sweep's folder; default sweeps/<name of FILE>.")
+        Path | None,
+        typer.Option("--out", "-o", help="The sweep's folder; default sweeps/<name of FILE>."),
     ] = None,
     executor: Annotated[str, typer.Option(help="local or slurm.")] = "local",
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time.")] = 1,
@@ -59,7 +61,8 @@ def run(
         int | None, typer.Option(min=0, help="GPUs of a job; default: one for each process.")
     ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="CPUs of a job.")] = None,
-    memory: Annotated[int | None, typer.Option(min=1, help="GB of a job.")] = None,
+    ram: Annotated[int | None, typer.Option(min=1, help="GB of memory of a job.")] = None,
+    memory: Annotated[int | None, typer.Option("--memory", min=1, hidden=True)] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--slurm", metavar="KEY=VALUE", help="Any option of sbatch; repeatable."),
@@ -80,7 +83,7 @@ def run(
     cluster = check_cluster(executor)
     if gpus is None and processes > 1:
         gpus = processes
-    given = _options(partition, minutes, gpus, cpus, memory, option)
+    given = _options(partition, minutes, gpus, cpus, ram or memory, option)
     cells = read_grid(file)
     where = out or Path("sweeps") / file.stem
     # What was built when this sweep began is not built again, so that it goes on at once.
@@ -105,7 +108,7 @@ def run(
         )
 
 
-@sweep_app.command()
+@sweep_app.command(cls=Command)
 def status(
     path: Annotated[Path, typer.Argument(metavar="SWEEP", help="The folder of a sweep.")],
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, for the time left.")] = 1,

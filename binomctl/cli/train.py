@@ -46,7 +46,8 @@ def train(
     config: flags.CONFIG = None,
     assign: flags.ASSIGN = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; default runs/<data>-<estimator>-seed<N>.")
+        Path | None,
+        typer.Option("--out", "-o", help="Run folder; default runs/<data>-<estimator>-seed<N>."),
     ] = None,
     resume: Annotated[
         str | None,
