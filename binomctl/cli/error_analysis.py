@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.counting import Counting
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.cli.trust import import_asked
@@ -138,8 +138,6 @@ def error_analysis(
 
 
 def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str, Any]:
-    from tqdm import tqdm
-
     from binomctl.analysis.errors import analyse, matching_bounds, unbounded
     from binomctl.analysis.report import report_of
 
@@ -155,9 +153,9 @@ def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str
         problem, start.theta, start.m, cases, batches, step=at, with_spectrum=looking,
         with_estimates=problem.config.analysis.estimates, cost=cost,
     )  # fmt: skip
-    hidden = not sys.stderr.isatty()
-    bar = tqdm(steps, total=batches, unit="batch", dynamic_ncols=True, disable=hidden)
-    errors, spectra = list(bar)[-1]  # the same growing records every time
+    with Counting("measuring errors", batches, "batch") as counting:
+        for errors, spectra in steps:  # the same growing records every time  # noqa: B007
+            counting.advance()
     summary, bounds = matching_bounds(problem, spectra, M) if looking else (None, [])
     return report_of(problem, start.step, errors, summary, bounds, cost)
 

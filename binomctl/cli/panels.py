@@ -33,7 +33,8 @@ class Command(TyperCommand):
 
     def __init__(self, name: str | None, **settings: Any) -> None:
         super().__init__(name, **settings)
-        options: list[Any] = [p for p in self.params if p.opts[0].startswith("-") and not p.hidden]
+        every: list[Any] = list(self.params)
+        options = [p for p in every if p.opts[0].startswith("-") and not p.hidden]
         if len(options) > FEW:
             for option in options:
                 option.rich_help_panel = _PANEL_OF.get(option.name)

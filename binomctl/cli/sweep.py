@@ -118,9 +118,11 @@ def status(
     """Every cell of a sweep: how far it is, its best validation, the time left."""
     import time
 
+    load_torch()
     from binomctl.sweeps.folder import SweepFolder
 
     folder = SweepFolder.open(path)
+    print_note(f"looking at {len(folder.names)} cells of {path}")
     if watch and not json_output:
         with _Live(folder, jobs) as live:
             while any(s.state in ("queued", "running", "stopped") for s in folder.states()):
