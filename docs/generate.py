@@ -1,6 +1,6 @@
 """Writes what the documentation says of the commands and plugins from the program itself.
 
-python docs/generate.py            rewrite docs/commands.md and docs/configuration.md, the
+python docs/generate.py            rewrite docs/commands.md, configuration.md, json.md, the
                                    README's help and methods
 python docs/generate.py --check    exit 1 when either is out of date (a test runs this)
 """
@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from json_page import page as page_of_json
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
@@ -149,6 +151,7 @@ def main() -> None:
     wanted = {
         page: commands_page(),
         keys: configuration_page(),
+        ROOT / "docs" / "json.md": page_of_json(),
         front: with_methods(readme(front.read_text(encoding="utf-8"))),
     }
     stale = [p for p, t in wanted.items() if not p.exists() or p.read_text(encoding="utf-8") != t]
