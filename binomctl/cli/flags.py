@@ -2,63 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import binomctl.cli.completion as completion
+
 if TYPE_CHECKING:
     from binomctl.settings.layers import Given
-
-
-def _plugins(kind: Any) -> Callable[[str], list[str]]:
-    """What a shell completes an option with."""
-
-    def found(incomplete: str) -> list[str]:
-        from binomctl.settings.registry import names
-
-        head, comma, last = incomplete.rpartition(",")
-        return [f"{head}{comma}{name}" for name in names(kind) if name.startswith(last)]
-
-    return found
-
-
-def _networks(incomplete: str) -> list[str]:
-    from binomctl.models import MODELS
-
-    return [name for name in MODELS if name.startswith(incomplete)]
-
-
-def _keys(incomplete: str) -> list[str]:
-    from binomctl.settings.keys import keys
-
-    return [f"{key.name}=" for key in keys() if key.name.startswith(incomplete)]
 
 
 ESTIMATOR = Annotated[
     str | None,
     typer.Option(
         help="Meta-gradient estimator; see 'binomctl plugins'.",
-        autocompletion=_plugins("estimator"),
+        autocompletion=completion.plugins("estimator"),
     ),
 ]
 DATASET = Annotated[
     str | None,
-    typer.Option(help="Data set; see 'binomctl plugins'.", autocompletion=_plugins("dataset")),
+    typer.Option(
+        help="Data set; see 'binomctl plugins'.", autocompletion=completion.plugins("dataset")
+    ),
 ]
 PROBLEM = Annotated[
     str | None,
     typer.Option(
         "--problem",
         help="Bilevel problem, in place of a data set; see 'binomctl plugins'.",
-        autocompletion=_plugins("problem"),
+        autocompletion=completion.plugins("problem"),
     ),
 ]
 ROOT = Annotated[Path | None, typer.Option(help="Folder of the data set's files; $BINOMCTL_DATA.")]
 MODEL = Annotated[
     str | None,
-    typer.Option(help="Network; timm's: --set model.timm=NAME.", autocompletion=_networks),
+    typer.Option(
+        help="Network; timm's: --set model.timm=NAME.", autocompletion=completion.networks
+    ),
 ]
 INIT = Annotated[
     Path | None,
@@ -66,7 +47,9 @@ INIT = Annotated[
 ]
 RULE = Annotated[
     str | None,
-    typer.Option(help="Adaptation rule; see 'binomctl plugins'.", autocompletion=_plugins("rule")),
+    typer.Option(
+        help="Adaptation rule; see 'binomctl plugins'.", autocompletion=completion.plugins("rule")
+    ),
 ]
 WAYS = Annotated[int | None, typer.Option(help="Classes per task; default 5.")]
 SHOTS = Annotated[
@@ -94,7 +77,7 @@ ESTIMATORS = Annotated[
     str | None,
     typer.Option(
         help="Names with commas, imaml:lam=50 for a variant; see 'binomctl plugins'.",
-        autocompletion=_plugins("estimator"),
+        autocompletion=completion.plugins("estimator"),
     ),
 ]
 ORDERS = Annotated[str | None, typer.Option("--L", help="Orders: 0-5, 2 or 1,3,5.")]
@@ -110,7 +93,7 @@ ASSIGN = Annotated[
         "--set",
         metavar="KEY.PATH=VALUE",
         help="Any key, over the file; repeatable; see 'binomctl config keys'.",
-        autocompletion=_keys,
+        autocompletion=completion.keys,
     ),
 ]
 

@@ -12,6 +12,7 @@ import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note
 from binomctl.cli.loading import load_torch
 from binomctl.cli.panels import Command
+from binomctl.cli.slurm import slurm_options
 
 if TYPE_CHECKING:
     from binomctl.sweeps.folder import CellState, SweepFolder
@@ -83,7 +84,7 @@ def run(
     cluster = check_cluster(executor)
     if gpus is None and processes > 1:
         gpus = processes
-    given = _options(partition, minutes, gpus, cpus, ram or memory, option)
+    given = slurm_options(partition, minutes, gpus, cpus, ram or memory, option)
     cells = read_grid(file)
     where = out or Path("sweeps") / file.stem
     # What was built when this sweep began is not built again, so that it goes on at once.
@@ -150,28 +151,6 @@ def _build_all(cells: list[tuple[str, Any]]) -> None:
             checked(config)
         except ConfigError as error:
             raise ConfigError(f"cell {name}: {error}", error.hint) from error
-
-
-def _options(
-    partition: str | None, minutes: int | None, gpus: int | None, cpus: int | None,
-    memory: int | None, more: list[str] | None,
-) -> dict[str, Any]:  # fmt: skip
-    """By submitit's names; None are left to it."""
-    from binomctl.errors import ConfigError
-
-    out: dict[str, Any] = {
-        "timeout_min": minutes, "gpus_per_node": gpus, "cpus_per_task": cpus, "mem_gb": memory,
-        "slurm_partition": partition,
-    }  # fmt: skip
-    extra: dict[str, str] = {}
-    for text in more or []:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--slurm {text}: expected KEY=VALUE", "For example account=lab.")
-        extra[key.lstrip("-")] = value
-    if extra:
-        out["slurm_additional_parameters"] = extra
-    return {key: value for key, value in out.items() if value is not None}
 
 
 class _Live:
