@@ -49,6 +49,7 @@ WORDS = {
     "images": "files to episodes",
     "models": "networks",
     "episodes": "a task, a batch",
+    "metric": "what tasks are scored by",
     "files": "atomic, archives, pickles",
     "flat": "parameters as a vector",
     "machine": "devices, memory, threads",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,23 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from binomctl.errors import DataError, unknown
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a data set scores tasks by.
-
-    unit: "share", in [0, 1] and shown in percent, or "number".
-    """
-
-    name: str
-    unit: Literal["share", "number"]
-    higher_is_better: bool
-
-    def worded(self, value: float) -> str:
-        """One value, "accuracy 81.3%" or "mse 0.3101"."""
-        return f"{self.name} {value:.1%}" if self.unit == "share" else f"{self.name} {value:.4g}"
-
+from binomctl.metric import Metric as Metric
 
 ACCURACY = Metric("accuracy", "share", True)
 MSE = Metric("mse", "number", False)
@@ -152,4 +135,4 @@ def mini_batches(seed: int, split: str, indices: range, N: int, size: int, K: in
 def check_split(split: str, splits: tuple[str, ...]) -> None:
     """Refuse a split the data set does not have."""
     if split not in splits:
-        raise DataError(unknown("split", split, splits))
+        raise DataError(unknown("split", split, splits), "Give one of them as --split.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -104,8 +105,40 @@ def cannot_write(path: Path, why: str | None) -> ConfigError:
 def unknown(what: str, value: str, choices: Iterable[str], where: str = "") -> str:
     """Word an unknown name: the value, the nearest valid one and the whole list."""
     names = sorted(choices)
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
-    guess = f" Did you mean '{near[0]}'?" if near else ""
+    guess = nearest(value, names)
     listed = ", ".join(names) if names else "none"
     place = f" {where}" if where else ""
     return f"unknown {what} '{value}'{place}.{guess} Valid: {listed}."
+
+
+def nearest(value: str, choices: Iterable[str]) -> str:
+    """ " Did you mean '...'?", empty where no choice is near."""
+    names = list(choices)
+    same = [name for name in names if name.lower() == value.lower()]
+    near = same or difflib.get_close_matches(value, names, n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+_WORDS = (
+    (r"Input should be a valid integer.*", "expected a whole number"),
+    (r"Input should be a valid number.*", "expected a number"),
+    (r"Input should be a valid string.*", "expected a word"),
+    (r"Input should be a valid boolean.*", "expected true or false"),
+    (r"Input should be a valid (list|tuple).*", "expected a list"),
+    (r"Input should be a valid dictionary.*", "expected keys and values"),
+    (r"Input should be greater than or equal to (.*)", r"expected at least \1"),
+    (r"Input should be less than or equal to (.*)", r"expected at most \1"),
+    (r"Input should be greater than (.*)", r"expected more than \1"),
+    (r"Input should be less than (.*)", r"expected less than \1"),
+    (r"Input should be (.*)", r"expected \1"),
+)
+
+
+def expected(said: str, value: object) -> str:
+    """What a validator says of a value, in our words, with the nearest valid choice."""
+    for pattern, words in _WORDS:
+        if re.fullmatch(pattern, said):
+            said = re.sub(pattern, words, said)
+            break
+    choices = re.findall(r"'([^']*)'", said)
+    return f"{said}.{nearest(value, choices) if isinstance(value, str) else ''}"

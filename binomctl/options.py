@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from binomctl.errors import ConfigError, unknown
+from binomctl.errors import ConfigError, expected, unknown
 
 T = TypeVar("T")
 
 IMPORT = "import"
 """In the model section: "package.module:Class", a user's own network in place of a name."""
+LISTED = "'binomctl plugins' and 'binomctl config keys' list options with their defaults."
 NAMING = (IMPORT, "timm", "torchvision")
 """Options of the model section that say its name as well: {timm: resnet18}."""
 
@@ -66,7 +67,9 @@ def build(cls: type[T], options: Mapping[str, Any], what: str, key: str = "") ->
     try:
         return cls(**checked)
     except ConfigError as error:
-        raise ConfigError(f"{what}: {error}", error.hint, key=error.key or key) from error
+        first = str(error).partition(" ")[0]  # "ways = 1 must be ..." is about the option `ways`
+        at = f"{key}.{first}".lstrip(".") if has_option(cls, first) else key
+        raise ConfigError(f"{what}: {error}", error.hint or LISTED, key=error.key or at) from error
 
 
 def check_shares(options: Any, *names: str, key: str) -> None:
@@ -110,7 +113,7 @@ def _checked(cls: type, options: Mapping[str, Any], what: str, key: str) -> dict
     for name, value in options.items():
         place = f"{key}.{name}" if key else name
         if name not in names:
-            raise ConfigError(unknown("option", name, names, f"of {what}"), key=place)
+            raise ConfigError(unknown("option", name, names, f"of {what}"), LISTED, key=place)
         adapter: TypeAdapter[Any] = TypeAdapter(
             hints[name], config=ConfigDict(strict=True, allow_inf_nan=False)
         )
@@ -119,9 +122,11 @@ def _checked(cls: type, options: Mapping[str, Any], what: str, key: str) -> dict
                 tuple(value) if isinstance(value, list) else value
             )
         except ValidationError as error:
+            said = expected(error.errors()[0]["msg"], value)
             raise ConfigError(
-                f"option '{name}' of {what} is {value!r}: expected {type_name(hints[name])}"
-                f" ({error.errors()[0]['msg']}).",
+                f"option '{name}' of {what} is {value!r}: {said} Its type is"
+                f" {type_name(hints[name])}.",
+                LISTED,
                 key=place,
             ) from error
     return checked
@@ -145,6 +150,8 @@ def type_name(hint: Any) -> str:
         return " | ".join(repr(value) for value in args)
     if origin in (Union, UnionType):
         return " | ".join("None" if a is type(None) else type_name(a) for a in args)
+    if origin is tuple and args[1:] == (...,):  # YAML knows lists only
+        return f"list[{type_name(args[0])}]"
     if origin is not None and args:
         listed = ", ".join("..." if a is ... else type_name(a) for a in args)
         return f"{getattr(origin, '__name__', origin)}[{listed}]"

@@ -62,6 +62,7 @@ def initial(problem: Problem, how: str) -> Tensor:
     if not 0 < std < float("inf"):
         raise ConfigError(
             f"init = '{how}' is neither 'model' nor a positive standard deviation",
+            "Leave it out, or give 0.01, say, for weights from N(0, 0.01^2).",
             key="analysis.init",
         )
     random = torch.Generator().manual_seed(problem.config.seed)

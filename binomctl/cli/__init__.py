@@ -7,8 +7,11 @@ import signal
 import sys
 from contextlib import suppress
 
+import typer
+
 from binomctl.cli.application import app
-from binomctl.cli.console import print_error
+from binomctl.cli.console import print_error, print_note
+from binomctl.cli.usage import UsageError, in_words, is_help
 from binomctl.errors import BinomctlError, ResourceError
 
 
@@ -19,9 +22,15 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         try:
-            app(prog_name="binomctl")
+            code = app(prog_name="binomctl", standalone_mode=False)
+        except UsageError as refused:
+            if is_help(refused):  # a group of commands typed alone: its help was shown
+                sys.exit(refused.exit_code)
+            raise in_words(refused) from refused
         finally:
             sys.stdout.flush()
+        if code:
+            sys.exit(code)
     except BinomctlError as error:
         if "--debug" in sys.argv:
             raise
@@ -30,6 +39,9 @@ def main() -> None:
         if not error.quiet:
             print_error(error)
         sys.exit(error.exit_code)
+    except typer.Abort:
+        print_note("nothing was done: there was no answer")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_table
+from binomctl.cli.loading import load_torch
 
 
 def adapt(
@@ -17,7 +18,9 @@ def adapt(
         Path,
         typer.Option(help="What to learn from: class folders of pictures; regression: a CSV file."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to keep the network in.")],
+    output: Annotated[
+        Path, typer.Option("--out", "--output", "-o", help="Folder to keep the network in.")
+    ],
     steps: flags.STEPS = None,
     invert: flags.INVERT = None,
     checkpoint: flags.CHECKPOINT = None,
@@ -26,6 +29,7 @@ def adapt(
     json_output: flags.JSON = False,
 ) -> None:
     """Learn new classes from a few examples and keep the network: for 'predict' and 'export'."""
+    load_torch()
     from binomctl.cli.adapting import Support, adapted_run
     from binomctl.errors import ConfigError
     from binomctl.learner.answers import shots_in_words

@@ -57,12 +57,12 @@ def given(run: Path, asked: Support, *, device: str | None, trust: bool) -> Give
     from binomctl.learner.kept import is_adapted, open_adapted
     from binomctl.learner.pictures import shape_for
 
-    flags.check_checkpoint(asked.checkpoint)
     if is_adapted(run):
         named = {"--support": asked.path, "--steps": asked.steps, "--checkpoint": asked.checkpoint}
         if said := [name for name, value in named.items() if value is not None]:
             raise ConfigError(
-                f"{run} is adapted already: {', '.join(said)} is for a run", "Leave it out."
+                f"{run} is adapted already: {', '.join(said)} is for a run",
+                "Leave it out, or give the run itself.",
             )
         adapted, record = open_adapted(run, device=device, trust=trust)
         about = {name: record[name] for name in ("checkpoint_step", "steps", "head", "shots")}
@@ -74,12 +74,20 @@ def given(run: Path, asked: Support, *, device: str | None, trust: bool) -> Give
 def adapted_run(run: Path, asked: Support, *, device: str | None, trust: bool) -> Given:
     """A run's network after adaptation to a support set."""
     from binomctl.errors import ConfigError
+    from binomctl.learner.kept import is_adapted
     from binomctl.runs import RunDirectory
 
+    flags.check_checkpoint(asked.checkpoint)
+    if is_adapted(run):
+        raise ConfigError(
+            f"{run} is adapted already", "Give the run of 'binomctl train' that it is from."
+        )
     directory = RunDirectory.open(run)
     import_asked(run, directory.config(), trust)
     if asked.path is None:
-        raise ConfigError("a run learns from a support set", "Give --support DIR.")
+        raise ConfigError(
+            "a run learns from a support set", "Give --support DIR, or FILE.csv in regression."
+        )
 
     from binomctl.learner.learner import load
 

@@ -18,6 +18,7 @@ from binomctl.cli.error_analysis import error_analysis
 from binomctl.cli.evaluate import evaluate
 from binomctl.cli.export import export
 from binomctl.cli.init import init
+from binomctl.cli.panels import Command
 from binomctl.cli.plot import plot
 from binomctl.cli.plugins import plugins_app
 from binomctl.cli.predict import predict
@@ -56,24 +57,24 @@ def common(
     show_notes()
 
 
-app.command()(init)
-app.command()(train)
-app.command(name="eval")(evaluate)
-app.command()(predict)
-app.command()(adapt)
-app.command()(export)
-app.command()(compare)
-app.command()(report)
-app.command()(plot)
-app.command()(error_analysis)
-app.command()(profile)
-app.command()(bounds)
-app.command()(verify)
-app.command()(doctor)
+app.command(cls=Command)(init)
+app.command(cls=Command)(train)
+app.command(name="eval", cls=Command)(evaluate)
+app.command(cls=Command)(predict)
+app.command(cls=Command)(adapt)
+app.command(cls=Command)(export)
+app.command(cls=Command)(compare)
+app.command(cls=Command)(report)
+app.command(cls=Command)(plot)
+app.command(cls=Command)(error_analysis)
+app.command(cls=Command)(profile)
+app.command(cls=Command)(bounds)
+app.command(cls=Command)(verify)
 app.add_typer(plugins_app, name="plugins")
+app.command(cls=Command)(doctor)
 app.add_typer(sweep_app, name="sweep")
 app.add_typer(runs_app, name="runs")
 app.add_typer(data_app, name="data")
-config_app.command()(keys)
-config_app.command()(show)
+config_app.command(cls=Command)(keys)
+config_app.command(cls=Command)(show)
 app.add_typer(config_app, name="config")

@@ -12,6 +12,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, numbered, picture_path
 
 if TYPE_CHECKING:
@@ -104,9 +105,12 @@ def _check(s: Setting) -> None:
     check_positive("--alpha", s.alpha)
     check_positive("--H", s.H)
     if s.a < Decimal("1e-30"):
-        raise ConfigError(f"alpha H = {s.a:.3g} is too small to be told from 0 with 50 digits")
+        raise ConfigError(
+            f"--alpha, --H: alpha H = {s.a:.3g} is too small to be told from 0 with 50 digits",
+            "Choose a larger one.",
+        )
     if not math.isfinite(s.h):
-        raise ConfigError(f"--h {s.h}: must be finite")
+        raise ConfigError(f"--h {s.h}: must be finite", "Give a number up to H.")
 
 
 def _beyond(s: Setting, decay: float, change: float) -> dict[str, list[float]]:
@@ -115,11 +119,13 @@ def _beyond(s: Setting, decay: float, change: float) -> dict[str, list[float]]:
 
     for name, value in (("decay", decay), ("change", change)):
         if not 0 <= value <= 1:
-            raise ConfigError(f"--{name} {value}: must be a share of H, from 0 to 1")
+            raise ConfigError(
+                f"--{name} {value}: must be a share of H, from 0 to 1", "Give 0.5, say."
+            )
     if s.K > LARGEST or s.a > 10:
         raise ConfigError(
-            f"--beyond with K = {s.K}, alpha H = {float(s.a):g}: the numbers leave the doubles",
-            f"Choose K up to {LARGEST} and alpha H up to 10.",
+            f"--beyond with --K {s.K}, alpha H = {float(s.a):g}: the numbers leave the doubles",
+            f"Choose --K up to {LARGEST} and alpha H up to 10.",
         )
     return beyond_curves(Path(s.K, s.alpha, s.H, decay, change))
 
@@ -149,17 +155,23 @@ def _theorems(name: str) -> tuple[Theorem, ...]:
         return THEOREMS
     matching = tuple(t for t in THEOREMS if t == name)
     if not matching:
-        raise ConfigError(unknown("theorem", name, ["all", *THEOREMS]))
+        raise ConfigError(
+            f"--theorem: {unknown('theorem', name, ['all', *THEOREMS])}",
+            "Leave it out for all three.",
+        )
     return matching
 
 
 def _certify(s: Setting, found: list[Curve], seed: int, force: bool) -> list[Finding]:
+    load_torch()
     from binomctl.theory.certify import certify, save_witness, verify_witness
 
     if s.K > 50:
         from binomctl.errors import ConfigError
 
-        raise ConfigError(f"--certify with --K {s.K}: the search is meant for K up to 50")
+        raise ConfigError(
+            f"--certify with --K {s.K}: the search is meant for K up to 50", "Lower --K."
+        )
     print_note("searching for Hessian sequences with the largest error, d = 2 and 3 ...")
     findings = []
     for f in certify(s, found, seed):

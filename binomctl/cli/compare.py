@@ -9,6 +9,8 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.loading import load_torch
+from binomctl.cli.outputs import check_outputs
 
 
 def compare(
@@ -24,6 +26,7 @@ def compare(
     device: flags.DEVICE = None,
     trust: flags.TRUST = False,
     csv: flags.CSV = None,
+    force: flags.FORCE = False,
     json_output: flags.JSON = False,
 ) -> None:
     """Compare trained methods on the same test tasks, pair by pair, with 95% intervals.
@@ -31,6 +34,8 @@ def compare(
     Runs that differ in their seeds alone are one method. With three seeds and more a difference is
     judged across seeds, with fewer across test tasks; p values are corrected for their number.
     """
+    check_outputs(csv, force=force)
+    load_torch()
     from binomctl.cli.comparing import Question, compared_runs
     from binomctl.comparison.methods import opened
     from binomctl.errors import ConfigError
@@ -41,7 +46,7 @@ def compare(
     report = section.report
     if report is None:
         raise ConfigError(
-            f"{len(found)} runs of one method: nothing to compare",
+            f"{len(found)} run{'s' * (len(found) > 1)} of one method: nothing to compare",
             "Give runs of two methods at least.",
         )
     for warning in report["warnings"]:

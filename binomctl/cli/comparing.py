@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_note
+from binomctl.cli.counting import Counting
+from binomctl.cli.loading import load_torch
 from binomctl.cli.trust import import_asked
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def compared_runs(
     Args:
         one: whether runs of several settings are refused.
     """
+    load_torch()
     from binomctl.cli.datasets import ensure_all_prepared
     from binomctl.comparison.measure import check_same_tasks, settings
     from binomctl.comparison.methods import check_reference
@@ -81,12 +83,16 @@ def _section(column: Setting, question: Question) -> Section:
                  if not run.checkpoints.steps()]  # fmt: skip
     warnings += [f"{path} is not finished" for path in unfinished(r for r, _ in begun)]
     scores = {}
-    for i, (run, config) in enumerate(begun, 1):
-        print_note(f"{run.path} ({i} of {len(begun)})")
-        if q.device is not None:
-            config = config.model_copy(update={"device": q.device})
-        scores[run.path], note = measured(run, config, q.checkpoint, shared, column.data)
-        warnings += [note] if note else []
+    with Counting("comparing", len(begun) * shared.tasks, "task") as counting:
+        for i, (run, config) in enumerate(begun, 1):
+            counting.doing(f"{run.path} ({i} of {len(begun)})")
+            if q.device is not None:
+                config = config.model_copy(update={"device": q.device})
+            scores[run.path], note = measured(
+                run, config, q.checkpoint, shared, column.data, counting.advance
+            )
+            counting.reach(i * shared.tasks)
+            warnings += [note] if note else []
     report = compared(ready, base, scores, column.metric, shared)
     report["warnings"] = [*warnings, *report["warnings"]]
     return Section(column.label, every, report)

@@ -9,6 +9,8 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
+from binomctl.cli.loading import load_torch
+from binomctl.cli.panels import Command
 
 if TYPE_CHECKING:
     from binomctl.settings.config import Config
@@ -23,7 +25,7 @@ def _group() -> None:
     """Keys, effective values and differences of configurations."""
 
 
-@config_app.command()
+@config_app.command(cls=Command)
 def diff(
     first: Annotated[
         Path,
@@ -78,6 +80,7 @@ def diff(
 
 
 def _read(path: Path) -> Config:
+    load_torch()
     from binomctl.problem.build import resolved
     from binomctl.runs import RunDirectory
     from binomctl.settings.layers import load_config

@@ -10,6 +10,7 @@ import typer
 import binomctl.cli.flags as flags
 from binomctl.cli.config import worded
 from binomctl.cli.console import print_json
+from binomctl.cli.loading import load_torch
 
 
 def keys(
@@ -25,10 +26,13 @@ def keys(
     """List every key of a configuration with its type, its default and what it means."""
     from dataclasses import asdict
 
+    load_torch()
     from binomctl.settings.keys import keys as every
+    from binomctl.settings.layers import Places
 
     named = {"dataset": dataset, "model": model, "estimator": estimator, "rule": rule}
-    found = every({k: v for k, v in named.items() if v is not None})
+    with Places({f"{name}.name": f"--{name}" for name in named}).naming():
+        found = every({k: v for k, v in named.items() if v is not None})
     found = [k for k in found if all(w.lower() in f"{k.name} {k.doc}".lower() for w in words or [])]
     if json_output:
         print_json({"schema": "binomctl/config-keys/1", "keys": [asdict(key) for key in found]})
@@ -55,15 +59,18 @@ def show(
     json_output: flags.JSON = False,
 ) -> None:
     """Print the configuration that a training would have, and where each key comes from."""
+    load_torch()
     from binomctl.problem.build import resolved
     from binomctl.settings.layers import flat, load_config, recommended
 
     given = flags.given("training", dataset=dataset, model=model, estimator=estimator, rule=rule)
     asked = not any(path.is_dir() for path in files or [])  # a run's plugins are not imported
     settings, places = load_config([_file(p) for p in files or []], given, assign, asked=asked)
+    with places.naming():
+        full = resolved(settings)
     advice = flat(recommended(settings.dataset.name, settings.estimator.name))
     rows = []
-    for key, value in flat(resolved(settings).model_dump(mode="json")).items():
+    for key, value in flat(full.model_dump(mode="json")).items():
         origin = _origin(key, value, places, advice)
         if not (changed and origin == DEFAULT):
             rows.append((key, value, origin))
@@ -88,7 +95,10 @@ def _origin(key: str, value: Any, places: dict[str, str], advice: dict[str, Any]
 
 
 def _file(path: Path) -> Path:
-    return path / "config.yaml" if path.is_dir() else path
+    """A YAML file, or that of a run."""
+    from binomctl.runs import RunDirectory
+
+    return RunDirectory.open(path).path / "config.yaml" if path.is_dir() else path
 
 
 def _plain(value: Any) -> Any:

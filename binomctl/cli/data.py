@@ -12,14 +12,16 @@ import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
 from binomctl.cli.data_options import Assign, Name, Root, Size, dataset_of
 from binomctl.cli.data_verify import verify
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
+from binomctl.cli.panels import Command
 from binomctl.cli.prepared import described, next_command, rows_of, state_of
 
 if TYPE_CHECKING:
     pass
 
 data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
-data_app.command()(verify)
+data_app.command(cls=Command)(verify)
 
 
 @data_app.callback()
@@ -27,7 +29,7 @@ def _group() -> None:
     """Prepare, check and look at data sets."""
 
 
-@data_app.command()
+@data_app.command(cls=Command)
 def prepare(
     name: Name,
     root: Root = None,
@@ -45,6 +47,7 @@ def prepare(
     json_output: flags.JSON = False,
 ) -> None:
     """Convert a data set's files once, from any of the usual layouts, so that it opens at once."""
+    load_torch()
     from binomctl.cli.datasets import Conversion
     from binomctl.errors import ConfigError
     from binomctl.images.acquire import acquire
@@ -54,7 +57,8 @@ def prepare(
     dataset = dataset_of(name, root, size, assign)
     if not isinstance(dataset, FromFiles):
         raise ConfigError(
-            f"'{name}' has no files to prepare", f"Use it as it is: binomctl train --dataset {name}"
+            f"NAME: '{name}' has no files to prepare",
+            f"Use it as it is: binomctl train --dataset {name}",
         )
     folder = dataset.folder()
     with closing(Conversion()) as progress:
@@ -73,9 +77,10 @@ def prepare(
     print_table(f"{name} is prepared", rows)
 
 
-@data_app.command(name="list")
+@data_app.command(name="list", cls=Command)
 def list_(root: Root = None, json_output: flags.JSON = False) -> None:
     """List the data sets, and what of them is under a folder."""
+    load_torch()
     from binomctl.errors import BinomctlError
     from binomctl.settings import registry
 
@@ -107,7 +112,7 @@ def list_(root: Root = None, json_output: flags.JSON = False) -> None:
     Console().print(table)
 
 
-@data_app.command()
+@data_app.command(cls=Command)
 def show(
     name: Name,
     output: Annotated[
@@ -128,6 +133,7 @@ def show(
     """Draw one episode: its support and its query set, images as they are, functions as curves."""
     import dataclasses
 
+    load_torch()
     from binomctl.contracts import NamesClasses
     from binomctl.options import has_option
     from binomctl.reporting.figure_episode import draw_images, draw_points

@@ -30,14 +30,39 @@ def dataset_of(
 ) -> Dataset:
     """The data set of a name with its options, not prepared."""
     from binomctl.problem.datasets import build_dataset
-    from binomctl.settings.layers import load_config
+    from binomctl.settings.layers import Given, Places, load_config
 
     overrides: dict[str, Any] = {"dataset.name": name, **(more or {})}
-    if root is not None and _has(name, "root"):
-        overrides["dataset.root"] = str(root.expanduser().absolute())
+    check_of_dataset(assign)
+    places = Places(_TYPED)
+    with places.naming():
+        if root is not None and _has(name, "root"):
+            overrides["dataset.root"] = str(root.expanduser().absolute())
     if size is not None:
         overrides["dataset.image_size"] = size
-    return build_dataset(load_config(overrides=overrides, assignments=assign)[0])
+    config, found = load_config(overrides=Given(overrides, _TYPED), assignments=assign)
+    with found.naming():
+        return build_dataset(config)
+
+
+_TYPED = {"dataset.name": "NAME", "dataset.root": "--root", "dataset.image_size": "--size",
+          "dataset.ways": "--ways", "dataset.shots": "--shots"}  # fmt: skip
+
+
+def check_of_dataset(assign: list[str] | None) -> None:
+    """Refuse a --set of anything but the data set.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    from binomctl.errors import ConfigError
+
+    for one in assign or []:
+        if not one.startswith("dataset."):
+            raise ConfigError(
+                f"--set {one} is no option of the data set",
+                "Write --set dataset.KEY=VALUE; 'binomctl plugins' lists the keys.",
+            )
 
 
 def _has(name: str, option: str) -> bool:

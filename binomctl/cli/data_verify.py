@@ -10,6 +10,7 @@ import typer
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_table
 from binomctl.cli.data_options import Assign, Name, Root, Size, dataset_of
+from binomctl.cli.loading import load_torch
 from binomctl.cli.prepared import described, rows_of
 
 
@@ -24,6 +25,7 @@ def verify(
     json_output: flags.JSON = False,
 ) -> None:
     """Check a prepared data set: every hash, the splits' classes, the published counts."""
+    load_torch()
     from binomctl.cli.datasets import Conversion
     from binomctl.errors import ConfigError, DataError
     from binomctl.images.contract import FromFiles
@@ -33,7 +35,10 @@ def verify(
 
     dataset = dataset_of(name, root, size, assign)
     if not isinstance(dataset, FromFiles):
-        raise ConfigError(f"'{name}' has no files to check")
+        raise ConfigError(
+            f"NAME: '{name}' has no files to check",
+            f"'binomctl data show {name}' draws an episode.",
+        )
     store = open_prepared(dataset.recipe, dataset.folder())
     with closing(Conversion()) as progress:
         progress.start(f"hashing {store.path}", store.index.total)

@@ -8,6 +8,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
+from binomctl.cli.loading import load_torch
 
 if TYPE_CHECKING:
     from binomctl.machine.doctor import Finding
@@ -17,6 +18,7 @@ def doctor(
     json_output: flags.JSON = False,
 ) -> None:
     """Say what this machine has of what binomctl needs and can use; exit 7 where it is broken."""
+    load_torch()
     from binomctl.errors import MissingDependencyError
     from binomctl.images.learn2learn import INSTALL
     from binomctl.machine.doctor import Finding, examine, package

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,8 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.counting import Counting
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.cli.trust import import_asked
 from binomctl.reporting.labels import named
@@ -35,9 +36,11 @@ def error_analysis(
     init: Annotated[
         str | None, typer.Option(help="model: its own weights; a number: N(0, number^2).")
     ] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Measure at a run's best checkpoint.")
+    at: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="RUN", help="Measure at a run's best checkpoint."),
     ] = None,
+    at_: Annotated[Path | None, typer.Option("--checkpoint", hidden=True)] = None,
     along: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Measure at every checkpoint a run kept.")
     ] = None,
@@ -68,12 +71,16 @@ def error_analysis(
     """
     from binomctl.errors import ConfigError
 
+    checkpoint = at or at_  # --checkpoint was the name, which elsewhere is best or last
     if checkpoint and along:
-        raise ConfigError("--checkpoint and --along exclude each other")
+        raise ConfigError(
+            "--run and --along exclude each other",
+            "--run measures at the best checkpoint, --along at every one: give one of them.",
+        )
     if (trust or imported) and not (checkpoint or along):
         raise ConfigError(
             "--trust and --import are about a run's folder, and none is given",
-            "Give it with --checkpoint or --along; a network of yours is --set model.import=...",
+            "Give it with --run or --along; a network of yours is --set model.import=...",
         )
     given = flags.given(
         "analysis", dataset=dataset, problem=bilevel,
@@ -86,6 +93,7 @@ def error_analysis(
     picture = picture_path(output, "errors.png", force) if plot or output or bare else None
     check_outputs(picture, csv, force=force)
 
+    load_torch()
     from binomctl.analysis.report import csv_rows, joined
     from binomctl.analysis.setup import measurable, starts
     from binomctl.cli.datasets import ensure_prepared
@@ -130,8 +138,6 @@ def error_analysis(
 
 
 def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str, Any]:
-    from tqdm import tqdm
-
     from binomctl.analysis.errors import analyse, matching_bounds, unbounded
     from binomctl.analysis.report import report_of
 
@@ -147,9 +153,9 @@ def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str
         problem, start.theta, start.m, cases, batches, step=at, with_spectrum=looking,
         with_estimates=problem.config.analysis.estimates, cost=cost,
     )  # fmt: skip
-    hidden = not sys.stderr.isatty()
-    bar = tqdm(steps, total=batches, unit="batch", dynamic_ncols=True, disable=hidden)
-    errors, spectra = list(bar)[-1]  # the same growing records every time
+    with Counting("measuring errors", batches, "batch") as counting:
+        for errors, spectra in steps:  # the same growing records every time  # noqa: B007
+            counting.advance()
     summary, bounds = matching_bounds(problem, spectra, M) if looking else (None, [])
     return report_of(problem, start.step, errors, summary, bounds, cost)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from binomctl.cli.data_options import check_of_dataset
+
 ENSEMBLE = "ensemble"
 CHECKPOINTS = ("best", "last", ENSEMBLE)
 INFERENCES = ("transductive", "inductive")
@@ -48,7 +50,7 @@ def numbers(name: str, text: str | None, least: int) -> list[int | None]:
     if not all(word.isdecimal() and least <= int(word) < 2**63 for word in words):
         raise ConfigError(
             f"--{name} {text} is no number from {least} on, and no list of them",
-            f"Write --{name} 5 or --{name} 1,5.",
+            f"Write --{name} 5 or --{name} 5,20.",
         )
     return [int(word) for word in words]
 
@@ -62,7 +64,10 @@ def words(name: str, text: str | None, known: tuple[str, ...]) -> list[str | Non
     found: list[str | None] = []
     for word in text.split(","):
         if word.strip() not in known:
-            raise ConfigError(unknown(name, word.strip(), list(known)))
+            raise ConfigError(
+                f"--{name}: {unknown(name, word.strip(), list(known))}",
+                f"Write one of them, or several: --{name} {','.join(known[:2])}.",
+            )
         found.append(word.strip())
     return found
 
@@ -70,12 +75,12 @@ def words(name: str, text: str | None, known: tuple[str, ...]) -> list[str | Non
 def dataset_choice(dataset: str | None, assign: list[str] | None) -> Any:
     """The data set that was named, with its options; None for the run's own."""
     from binomctl.errors import ConfigError
-    from binomctl.settings.layers import load_config
+    from binomctl.settings.layers import Given, load_config
 
     if dataset is None:
         if assign:
             raise ConfigError("--set is for the options of --dataset", "Name a data set, too.")
         return None
-    if strange := [one for one in assign or [] if not one.startswith("dataset.")]:
-        raise ConfigError(f"--set {strange[0]} is no option of the data set", "Write dataset.KEY=.")
-    return load_config(overrides={"dataset.name": dataset}, assignments=assign)[0].dataset
+    check_of_dataset(assign)
+    given = Given({"dataset.name": dataset}, {"dataset.name": "--dataset"})
+    return load_config(overrides=given, assignments=assign)[0].dataset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,8 +18,12 @@ from binomctl.cli.eval_grid import (
     words,
 )
 from binomctl.cli.evaluating import COLUMNS, Evaluation
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
 from binomctl.cli.trust import import_asked
+
+if TYPE_CHECKING:
+    from binomctl.settings.layers import Places
 
 INDUCTIVE = "inductive: each query beside the support set alone"
 LIST = "{}, or several: 1,5."
@@ -72,12 +76,14 @@ def evaluate(
     json_output: flags.JSON = False,
 ) -> None:
     """Adapt a trained model to unseen tasks and report its accuracy or error with a 95% CI."""
+    load_torch()
     from binomctl.cli.console import hush
     from binomctl.errors import ConfigError
     from binomctl.machine.ranks import joined
+    from binomctl.reporting.figures import check_suffix
     from binomctl.runs import RunDirectory
 
-    check_outputs(log_tasks, reliability, force=force)
+    check_outputs(log_tasks, check_suffix(reliability) if reliability else None, force=force)
     grid = Grid(
         numbers("ways", ways, 2), numbers("shots", shots, 1), numbers("queries", queries, 1),
         numbers("steps", steps, 1), numbers("seed", seed, 0),
@@ -86,7 +92,7 @@ def evaluate(
     if reliability is not None and not grid.single:
         raise ConfigError("--reliability draws one evaluation", "Ask for one combination.")
     elsewhere = dataset_choice(dataset, assign)
-    with joined() as ranks, ranks.alike():
+    with joined() as ranks, ranks.alike(), _places(dataset, assign).naming():
         if not ranks.first:
             hush()
         directory = RunDirectory.open(run)
@@ -110,6 +116,16 @@ def evaluate(
         print_json({"schema": "binomctl/eval-grid/1", "run": str(run), "results": results})
     else:
         _print_grid(run, results)
+
+
+def _places(dataset: str | None, assign: list[str] | None) -> Places:
+    """What the keys of an evaluation were typed as."""
+    from binomctl.settings.layers import Places
+
+    named = {"dataset.name": "--dataset"} if dataset is not None else {}
+    typed = {"dataset.root": "--root", "dataset.ways": "--ways", "dataset.shots": "--shots",
+             "dataset.queries": "--queries", "device": "--device"}  # fmt: skip
+    return Places(named | typed | {one.partition("=")[0]: f"--set {one}" for one in assign or []})
 
 
 def _print_one(result: dict[str, Any], json_output: bool) -> None:
@@ -171,14 +187,15 @@ def _sureness(result: dict[str, Any]) -> list[tuple[str, str]]:
 def _draw(one: dict[str, Any], path: Path) -> None:
     from binomctl.errors import ConfigError
     from binomctl.reporting.figure_reliability import draw_reliability
-    from binomctl.reporting.figures import check_suffix
 
     if one["calibration"] is None:
         raise ConfigError(
-            "--reliability draws a classifier that one process evaluates", "Leave it out."
+            f"--reliability draws how sure a classifier is: a run on {one['dataset']} has no such"
+            " numbers, and several processes keep none",
+            "Leave it out, or evaluate a run of a classification in one process.",
         )
     title = f"{one['dataset']} {one['ways']}-way {one['shots']}-shot, {_which(one)}"
-    draw_reliability(one["calibration"], title, check_suffix(path))
+    draw_reliability(one["calibration"], title, path)
 
 
 def _which(result: dict[str, Any]) -> str:

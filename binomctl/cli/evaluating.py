@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from binomctl.cli.console import print_note
+from binomctl.cli.counting import Counting
 from binomctl.cli.eval_grid import ENSEMBLE, Grid
 
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ class Evaluation:
                     setting=asked_for.setting,
                     inductive=inference == "inductive",
                 )
-                own = scores(problem, self.run.path, members, asked, self.ranks, outputs)
+                with Counting("evaluating", asked.tasks, "task") as counting:
+                    own = scores(
+                        problem, self.run.path, members, asked, self.ranks, outputs,
+                        counting.advance,
+                    )  # fmt: skip
                 result = score(problem, self.run.path, members, asked, own)
                 result["checkpoint"] = named
                 place = [result[column] for column in COLUMNS]

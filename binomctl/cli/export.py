@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
 
 
@@ -32,6 +33,7 @@ def export(
     json_output: flags.JSON = False,
 ) -> None:
     """Write a network as a file for plain PyTorch or ONNX, with a card and how it is loaded."""
+    load_torch()
     from typing import get_args
 
     from binomctl.errors import ConfigError, unknown
@@ -42,7 +44,10 @@ def export(
     kinds: tuple[Format, ...] = get_args(Format)
     kind = next((k for k in kinds if k == format_), None)
     if kind is None:
-        raise ConfigError(unknown("format", format_, kinds))
+        raise ConfigError(
+            f"--format: {unknown('format', format_, kinds)}",
+            "safetensors and state-dict are weights; onnx has the whole network.",
+        )
     flags.check_checkpoint(checkpoint)
     what = subject(network, checkpoint=checkpoint, trust=trust)
     check_outputs(*places(output, kind, what.config), force=force)

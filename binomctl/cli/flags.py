@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import binomctl.cli.completion as completion
 
-def _plugins(kind: Any) -> Callable[[str], list[str]]:
-    """What a shell completes an option with."""
-
-    def found(incomplete: str) -> list[str]:
-        from binomctl.settings.registry import names
-
-        head, comma, last = incomplete.rpartition(",")
-        return [f"{head}{comma}{name}" for name in names(kind) if name.startswith(last)]
-
-    return found
-
-
-def _networks(incomplete: str) -> list[str]:
-    from binomctl.models import MODELS
-
-    return [name for name in MODELS if name.startswith(incomplete)]
-
-
-def _keys(incomplete: str) -> list[str]:
-    from binomctl.settings.keys import keys
-
-    return [f"{key.name}=" for key in keys() if key.name.startswith(incomplete)]
+if TYPE_CHECKING:
+    from binomctl.settings.layers import Given
 
 
 ESTIMATOR = Annotated[
     str | None,
     typer.Option(
         help="Meta-gradient estimator; see 'binomctl plugins'; your own: MODULE:CLASS.",
-        autocompletion=_plugins("estimator"),
+        autocompletion=completion.plugins("estimator"),
     ),
 ]
 DATASET = Annotated[
     str | None,
     typer.Option(
         help="Data set; see 'binomctl plugins'; your own: MODULE:CLASS.",
-        autocompletion=_plugins("dataset"),
+        autocompletion=completion.plugins("dataset"),
     ),
 ]
 PROBLEM = Annotated[
@@ -52,13 +32,15 @@ PROBLEM = Annotated[
     typer.Option(
         "--problem",
         help="Bilevel problem, in place of a data set; see 'binomctl plugins'.",
-        autocompletion=_plugins("problem"),
+        autocompletion=completion.plugins("problem"),
     ),
 ]
 ROOT = Annotated[Path | None, typer.Option(help="Folder of the data set's files; $BINOMCTL_DATA.")]
 MODEL = Annotated[
     str | None,
-    typer.Option(help="Network; timm's: --set model.timm=NAME.", autocompletion=_networks),
+    typer.Option(
+        help="Network; timm's: --set model.timm=NAME.", autocompletion=completion.networks
+    ),
 ]
 INIT = Annotated[
     Path | None,
@@ -68,7 +50,7 @@ RULE = Annotated[
     str | None,
     typer.Option(
         help="Adaptation rule; see 'binomctl plugins'; your own: MODULE:CLASS.",
-        autocompletion=_plugins("rule"),
+        autocompletion=completion.plugins("rule"),
     ),
 ]
 WAYS = Annotated[int | None, typer.Option(help="Classes per task; default 5.")]
@@ -97,7 +79,7 @@ ESTIMATORS = Annotated[
     str | None,
     typer.Option(
         help="Names with commas, imaml:lam=50 for a variant; see 'binomctl plugins'.",
-        autocompletion=_plugins("estimator"),
+        autocompletion=completion.plugins("estimator"),
     ),
 ]
 ORDERS = Annotated[str | None, typer.Option("--L", help="Orders: 0-5, 2 or 1,3,5.")]
@@ -117,7 +99,7 @@ ASSIGN = Annotated[
         "--set",
         metavar="KEY.PATH=VALUE",
         help="Any key, over the file; repeatable; see 'binomctl config keys'.",
-        autocompletion=_keys,
+        autocompletion=completion.keys,
     ),
 ]
 
@@ -126,7 +108,7 @@ CSV = Annotated[Path | None, typer.Option(help="Write the values as CSV.")]
 PLOT = Annotated[bool, typer.Option("--plot", help="Draw the picture.")]
 OUTPUT = Annotated[
     Path | None,
-    typer.Option(help="The picture: .png, .svg or .pdf; implies --plot."),
+    typer.Option("--output", "-o", help="The picture: .png, .svg or .pdf; implies --plot."),
 ]
 FORCE = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 
@@ -185,6 +167,10 @@ KEYS = {
 """Option -> the key it sets."""
 
 
+_OPTIONS = {"trackers": "--tracker"}
+"""Names of `given` that are not what is typed."""
+
+
 def check_checkpoint(which: str | None) -> None:
     """Refuse a --checkpoint that is neither.
 
@@ -194,18 +180,24 @@ def check_checkpoint(which: str | None) -> None:
     from binomctl.errors import ConfigError, unknown
 
     if which not in (None, "best", "last"):
-        raise ConfigError(unknown("checkpoint", which, ["best", "last"]))
+        raise ConfigError(
+            f"--checkpoint: {unknown('checkpoint', which, ['best', 'last'])}",
+            "Leave it out for the one that the run's protocol says.",
+        )
 
 
-def given(section: str, **options: Any) -> dict[str, Any]:
-    """Values by configuration key, None where an option was not given.
+def given(section: str, **options: Any) -> Given:
+    """Values by configuration key, None where an option was not given; and what was typed.
 
     Args:
         section: where options belong that no other command has: "training" for --steps, say.
         options: by name, as typed but for the dashes.
     """
-    options["dataset"] = _problem_or(options.pop("problem", None), options.get("dataset"))
-    out = {}
+    from binomctl.settings.layers import Given
+
+    problem = options.pop("problem", None)
+    options["dataset"] = _problem_or(problem, options.get("dataset"))
+    out, typed = {}, {}
     for name, value in options.items():
         if isinstance(value, Path):
             path = value.expanduser().absolute()
@@ -215,8 +207,11 @@ def given(section: str, **options: Any) -> dict[str, Any]:
         # Of an analysis: orders to measure and not the estimator's, how theta is drawn and not a
         # file of weights.
         own = name in ("L", "init") and section != "training"
-        out[f"{section}.{name}" if own else KEYS.get(name, f"{section}.{name}")] = value
-    return out
+        key = f"{section}.{name}" if own else KEYS.get(name, f"{section}.{name}")
+        out[key], typed[key] = value, _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    if problem is not None:
+        typed[KEYS["dataset"]] = "--problem"
+    return Given(out, typed)
 
 
 def _problem_or(problem: str | None, dataset: str | None) -> str | None:
@@ -234,7 +229,10 @@ def _problem_or(problem: str | None, dataset: str | None) -> str | None:
     if registry.is_own("problem", problem):
         registry.ask("problem", problem)
     elif problem not in registry.names("problem"):
-        raise ConfigError(unknown("problem", problem, registry.names("problem")))
+        raise ConfigError(
+            f"--problem: {unknown('problem', problem, registry.names('problem'))}",
+            "'binomctl plugins' says what each is.",
+        )
     return problem
 
 

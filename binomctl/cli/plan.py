@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from binomctl.cli.console import print_json, print_note
+from binomctl.cli.counting import Counting
 
 if TYPE_CHECKING:
     from binomctl.problem.cases import Case
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from binomctl.settings.config import Config
 
 SHOWN = 12
+PARTS = 3  # fitting, expected errors, the best
 BATCHES = 2  # meta-batches that expected errors are measured on
 
 
@@ -34,21 +36,21 @@ def run_plan(
     Raises:
         ResourceError: nothing fits, or the best does not, as it is measured.
     """
-    from rich.console import Console
-
     from binomctl.errors import ResourceError
     from binomctl.problem.cases import cases_of
     from binomctl.profiling.budgets import size_of, time_of
     from binomctl.profiling.plan import best, check, choices, fit, tight
 
     size, seconds = size_of(memory), time_of(time)
-    with Console(stderr=True).status("fitting") as status:
+    with Counting("planning", PARTS, "part") as counting:
         cells = cases_of(problem, "profile")
-        model = fit(problem, status.update)
-        status.update(f"expected errors, {BATCHES} batches")
+        model = fit(problem, counting.doing)
+        counting.advance()
+        counting.doing(f"expected errors, {BATCHES} batches")
         found = choices(problem, cells, model, expected(problem, cells))
         fitting = best(found, size, seconds)
-        status.update("measuring the best")
+        counting.advance()
+        counting.doing("measuring the best")
         checked = check(problem, fitting[0]) if fitting else None
     nearest = [] if fitting else list(tight(found))
     command = train_command(settings, fitting[0], config) if fitting else None
@@ -65,6 +67,8 @@ def run_plan(
         )
     elif checked is not None:
         _print(fitting, checked)
+        from rich.console import Console
+
         Console(highlight=False, soft_wrap=True).print(command, markup=False)
     if checked is None:
         raise ResourceError("nothing fits the budget", "\n".join(nearest))

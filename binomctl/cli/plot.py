@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_note
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path, results_among
 
 
@@ -59,6 +60,7 @@ def plot(
 
 
 def _draw_outer(folders: list[Path], picture: Path) -> None:
+    load_torch()
     from binomctl.comparison.methods import opened
     from binomctl.errors import ConfigError
     from binomctl.problem.build import build_problem
@@ -83,6 +85,7 @@ def _draw_outer(folders: list[Path], picture: Path) -> None:
 
 
 def _draw_runs(folders: list[Path], picture: Path, split: str) -> None:
+    load_torch()
     from binomctl.cli.datasets import ensure_all_prepared
     from binomctl.comparison.measure import check_same_tasks, settings
     from binomctl.comparison.methods import methods, opened

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
+from binomctl.cli.loading import load_torch
 from binomctl.cli.plugins_new import new
 
 
@@ -39,6 +40,7 @@ def listed(
     """List estimators, data sets and rules with their options, and what failed to load."""
     import dataclasses
 
+    load_torch()
     from binomctl.settings.registry import describe
 
     infos = describe()

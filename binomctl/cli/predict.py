@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def predict(
         typer.Option(help="What a run learns from: class folders of pictures; regression: a CSV."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The predictions as CSV.")
+        Path | None, typer.Option("--csv", "--output", "-o", help="The predictions as CSV.")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="A contact sheet: .png, .svg or .pdf.")] = None,
     steps: flags.STEPS = None,
@@ -42,6 +43,7 @@ def predict(
     json_output: flags.JSON = False,
 ) -> None:
     """Learn new classes from a few examples and label others: no training data are needed."""
+    load_torch()
     from binomctl.cli.adapting import Support, given
     from binomctl.reporting.figures import check_suffix
 

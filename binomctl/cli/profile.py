@@ -9,6 +9,8 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.counting import Counting
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.reporting.labels import options_text
 
@@ -77,13 +79,14 @@ tells which estimator, L and schedule fit a budget.
     bare = not (json_output or plan or any(v is not None for v in (*given.values(), *others)))
     picture = picture_path(output, "profile.png", force) if plot or output or bare else None
     if (memory_budget or time_budget) and not plan:
-        raise ConfigError("--memory-budget and --time-budget are for --plan")
+        raise ConfigError("--memory-budget and --time-budget are for --plan", "Add --plan.")
     if trace is not None and (plan or picture or csv or json_output):
         raise ConfigError("--trace writes one step's trace alone", "Leave the other outputs out.")
     if plan and (picture or csv):
         raise ConfigError("--plan draws no picture and writes no CSV", "Use --json.")
     check_outputs(picture, csv, trace, force=force)
 
+    load_torch()
     from binomctl.cli.datasets import ensure_prepared
     from binomctl.problem.build import build_problem
     from binomctl.problem.cases import cases_of, check_used
@@ -127,19 +130,19 @@ tells which estimator, L and schedule fit a budget.
 
 def _measure(problem: Problem, cells: list[Case]) -> tuple[dict[str, Any], int | None]:
     """The report, and the signal that cut it short, if one did."""
-    from rich.console import Console
-
     from binomctl.machine.signals import StopRequest
-    from binomctl.profiling.measure import measure, prepare
+    from binomctl.profiling.measure import measure, pieces, prepare
     from binomctl.profiling.others import OtherLoad
     from binomctl.profiling.session import rates_and_work, report_of
 
     prepared = prepare(problem, cells)
-    console, others = Console(stderr=True), OtherLoad()
-    with StopRequest() as stop, console.status("the machine's own rates") as status, others:
+    counting, others = Counting("profiling", pieces(prepared), "piece"), OtherLoad()
+    with StopRequest() as stop, counting, others:
+        counting.doing("the machine's own rates")
         rates, work = rates_and_work(problem)
         seconds = problem.config.profile.seconds
-        for _ in measure(prepared, seconds, status.update, lambda: stop.signal_number is not None):
+        for _ in measure(prepared, seconds, counting.doing, lambda: stop.signal_number is not None):
+            counting.advance()
             if stop.signal_number is not None:
                 break
     report = report_of(problem, prepared, rates, work, others.share)

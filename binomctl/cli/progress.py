@@ -8,7 +8,7 @@ import time
 from tqdm import tqdm
 
 from binomctl.cli.console import print_note
-from binomctl.episodes import Metric
+from binomctl.metric import Metric
 from binomctl.reporting.intervals import MeanCI
 from binomctl.training.loop import Step
 

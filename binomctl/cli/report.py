@@ -10,6 +10,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_note
+from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, results_among
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ def report(
     from binomctl.errors import ConfigError, unknown
 
     if form not in (PAGE, *FORMATS):
-        raise ConfigError(unknown("format", form, [PAGE, *FORMATS]), key="format")
+        raise ConfigError(
+            f"--format: {unknown('format', form, [PAGE, *FORMATS])}",
+            "html is a page; the others are its tables.",
+        )
     if output is None and form == PAGE:
         output = Path("report.html")
     check_outputs(output, force=force)
@@ -64,6 +68,7 @@ def report(
         )
     sections: list[Section] = []
     if folders:
+        load_torch()
         from binomctl.cli.comparing import Question, compared_runs
         from binomctl.comparison.methods import opened
 

@@ -47,6 +47,18 @@ def asked(
     return (path, *load_config(files, given, assignments, below=own))
 
 
+def check_unchanged(path: Path, settings: Config) -> None:
+    """Refuse other values than a finished run's: it would go on under none of them.
+
+    Raises:
+        CheckpointError: naming the keys.
+    """
+    from binomctl.runs import RunDirectory
+    from binomctl.runs.resuming import changes, check_changes
+
+    check_changes(path, changes(RunDirectory.open(path).config(), settings), ())
+
+
 def deadline(limit: str | None) -> float | None:
     """time.monotonic() at which a limit counted from this process' start is over."""
     if limit is None:
@@ -56,4 +68,4 @@ def deadline(limit: str | None) -> float | None:
     from binomctl.settings.durations import seconds_of
 
     age = time.time() - psutil.Process().create_time()
-    return time.monotonic() - age + seconds_of(limit, "time-limit")
+    return time.monotonic() - age + seconds_of(limit, "--time-limit")

@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.panels import Command
 
 if TYPE_CHECKING:
     from binomctl.runs.listing import RunInfo
@@ -18,11 +19,14 @@ runs_app = typer.Typer(name="runs", help="List, show and delete runs.", no_args_
 ROOT = Annotated[Path, typer.Argument(metavar="[FOLDER]", help="The folder that holds them.")]
 
 
-@runs_app.command(name="ls")
+@runs_app.command(name="ls", cls=Command)
 def list_runs(root: ROOT = Path("runs"), json_output: flags.JSON = False) -> None:
     """Every run in a folder: its state, estimator, data set, best validation, age and size."""
+    from binomctl.errors import ConfigError
     from binomctl.runs.listing import runs_in
 
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"FOLDER: {root} is a file", "Give the folder that holds your runs.")
     found = runs_in(root)
     if json_output:
         print_json({"schema": "binomctl/runs/1", "runs": [one.record() for one in found]})
@@ -52,7 +56,7 @@ def list_runs(root: ROOT = Path("runs"), json_output: flags.JSON = False) -> Non
     console.print(table)
 
 
-@runs_app.command()
+@runs_app.command(cls=Command)
 def show(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     json_output: flags.JSON = False,
@@ -85,7 +89,7 @@ def show(
     print_table("Run", table)
 
 
-@runs_app.command()
+@runs_app.command(cls=Command)
 def rm(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -120,7 +124,7 @@ def _state(one: RunInfo) -> str:
 
 
 def _value(one: RunInfo) -> str:
-    from binomctl.episodes import Metric
+    from binomctl.metric import Metric
 
     if one.value is None:
         return "none yet"

@@ -10,6 +10,9 @@ from typer.core import TyperGroup
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note
+from binomctl.cli.loading import load_torch
+from binomctl.cli.panels import Command
+from binomctl.cli.slurm import slurm_options
 
 if TYPE_CHECKING:
     from binomctl.sweeps.folder import CellState, SweepFolder
@@ -37,11 +40,12 @@ def _group() -> None:
     """Run a grid of configurations: sweep FILE."""
 
 
-@sweep_app.command()
+@sweep_app.command(cls=Command)
 def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The grid: a YAML file or a name.")],
     out: Annotated[
-        Path | None, typer.Option(help="The sweep's folder; default sweeps/<name of FILE>.")
+        Path | None,
+        typer.Option("--out", "-o", help="The sweep's folder; default sweeps/<name of FILE>."),
     ] = None,
     executor: Annotated[str, typer.Option(help="local or slurm.")] = "local",
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time.")] = 1,
@@ -58,7 +62,8 @@ def run(
         int | None, typer.Option(min=0, help="GPUs of a job; default: one for each process.")
     ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="CPUs of a job.")] = None,
-    memory: Annotated[int | None, typer.Option(min=1, help="GB of a job.")] = None,
+    ram: Annotated[int | None, typer.Option(min=1, help="GB of memory of a job.")] = None,
+    memory: Annotated[int | None, typer.Option("--memory", min=1, hidden=True)] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--slurm", metavar="KEY=VALUE", help="Any option of sbatch; repeatable."),
@@ -75,10 +80,11 @@ def run(
     from binomctl.sweeps.folder import SweepFolder
     from binomctl.sweeps.grid import read_grid
 
+    load_torch()
     cluster = check_cluster(executor)
     if gpus is None and processes > 1:
         gpus = processes
-    given = _options(partition, minutes, gpus, cpus, memory, option)
+    given = slurm_options(partition, minutes, gpus, cpus, ram or memory, option)
     cells = read_grid(file)
     where = out or Path("sweeps") / file.stem
     # What was built when this sweep began is not built again, so that it goes on at once.
@@ -103,7 +109,7 @@ def run(
         )
 
 
-@sweep_app.command()
+@sweep_app.command(cls=Command)
 def status(
     path: Annotated[Path, typer.Argument(metavar="SWEEP", help="The folder of a sweep.")],
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, for the time left.")] = 1,
@@ -113,9 +119,11 @@ def status(
     """Every cell of a sweep: how far it is, its best validation, the time left."""
     import time
 
+    load_torch()
     from binomctl.sweeps.folder import SweepFolder
 
     folder = SweepFolder.open(path)
+    print_note(f"looking at {len(folder.names)} cells of {path}")
     if watch and not json_output:
         with _Live(folder, jobs) as live:
             while any(s.state in ("queued", "running", "stopped") for s in folder.states()):
@@ -143,28 +151,6 @@ def _build_all(cells: list[tuple[str, Any]]) -> None:
             checked(config)
         except ConfigError as error:
             raise ConfigError(f"cell {name}: {error}", error.hint) from error
-
-
-def _options(
-    partition: str | None, minutes: int | None, gpus: int | None, cpus: int | None,
-    memory: int | None, more: list[str] | None,
-) -> dict[str, Any]:  # fmt: skip
-    """By submitit's names; None are left to it."""
-    from binomctl.errors import ConfigError
-
-    out: dict[str, Any] = {
-        "timeout_min": minutes, "gpus_per_node": gpus, "cpus_per_task": cpus, "mem_gb": memory,
-        "slurm_partition": partition,
-    }  # fmt: skip
-    extra: dict[str, str] = {}
-    for text in more or []:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--slurm {text}: expected KEY=VALUE", "For example account=lab.")
-        extra[key.lstrip("-")] = value
-    if extra:
-        out["slurm_additional_parameters"] = extra
-    return {key: value for key, value in out.items() if value is not None}
 
 
 class _Live:
@@ -215,7 +201,7 @@ def _table(states: list[CellState], jobs: int, width: int) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from binomctl.episodes import Metric
+    from binomctl.metric import Metric
     from binomctl.settings.durations import worded
     from binomctl.sweeps.folder import remaining
 

@@ -10,6 +10,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.loading import load_torch
 from binomctl.cli.trust import import_asked
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def train(
     config: flags.CONFIG = None,
     assign: flags.ASSIGN = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; default runs/<data>-<estimator>-seed<N>.")
+        Path | None,
+        typer.Option("--out", "-o", help="Run folder; default runs/<data>-<estimator>-seed<N>."),
     ] = None,
     resume: Annotated[
         str | None,
@@ -91,6 +93,7 @@ def train(
     Options on the command line win over the --config file, the file over what the data set \
 recommends, that over the defaults.
     """
+    load_torch()
     from binomctl.cli.follow import follow
     from binomctl.cli.resume import deadline
     from binomctl.machine.ranks import joined
@@ -133,12 +136,17 @@ def _trained(
 ) -> dict[str, Any] | None:
     """The report of the run, on the rank that writes it; None after a dry run."""
     from binomctl.cli.follow import NOTHING, told
-    from binomctl.cli.resume import asked
+    from binomctl.cli.resume import asked, check_unchanged
     from binomctl.errors import ConfigError
     from binomctl.runs.resuming import outcome
 
+    if allowed and resume is None:
+        raise ConfigError(
+            "--allow-change is about a run that goes on, and none is named", "Give it by --resume."
+        )
     path, settings, places = asked(config, overrides, assign, out, resume)
     if path is not None and not allowed and (report := outcome(path)) is not None:
+        check_unchanged(path, settings)
         print_note(f"{path} is finished")
         ranks.tell(NOTHING)
         return report
@@ -187,7 +195,7 @@ def _print(report: dict[str, Any], json_output: bool) -> None:
     if json_output:
         print_json(report)
         return
-    from binomctl.episodes import Metric
+    from binomctl.metric import Metric
     from binomctl.problem.batch_norm import MEANING
     from binomctl.reporting.labels import with_options
 

@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.loading import load_torch
 from binomctl.cli.trust import import_asked
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ def verify(
     json_output: flags.JSON = False,
 ) -> None:
     """Check a run: every file against its hash, and the last steps made again, bit by bit."""
+    load_torch()
     from binomctl.cli.console import hush
     from binomctl.machine.ranks import joined
+    from binomctl.settings.layers import Places
 
-    with joined() as ranks, ranks.alike():
+    with joined() as ranks, ranks.alike(), Places({"dataset.root": "--root"}).naming():
         if not ranks.first:
             hush()
         _verify(ranks, path, steps, root, trust, json_output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,20 +90,26 @@ def check_same_tasks(found: Sequence[Setting]) -> None:
 
 
 def measured(
-    run: RunDirectory, config: Config, which: str | None, shared: SharedTasks, data: str
+    run: RunDirectory,
+    config: Config,
+    which: str | None,
+    shared: SharedTasks,
+    data: str,
+    counted: Callable[[], None] = lambda: None,
 ) -> tuple[Scored, str]:
     """The scores of one run, and a note for the person.
 
     Args:
         data: the fingerprint of the test tasks; with scores of them in the run folder no network is
             built.
+        counted: called after each task that is computed.
     """
     asked = shared.of(config)
     checkpoint, _, note = chosen(run, config, which)
     found = kept(run.path, [checkpoint], asked, data)
     if found is None:
         problem = build_problem(config, constants(checkpoint))
-        found = scores(problem, run.path, [checkpoint], asked)
+        found = scores(problem, run.path, [checkpoint], asked, counted=counted)
     report: Mapping[str, object] = outcome(run.path) or {}
     seconds = report.get("seconds", checkpoint.numbers.get("seconds"))
     took = float(seconds) if isinstance(seconds, int | float) else None

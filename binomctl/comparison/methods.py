@@ -160,7 +160,9 @@ def check_reference(runs: Sequence[Path], path: Path | None) -> None:
     """
     if path is not None and path.resolve() not in {run.resolve() for run in runs}:
         listed = ", ".join(map(str, runs))
-        raise ConfigError(f"--reference {path} is not among the runs: {listed}", key="reference")
+        raise ConfigError(
+            f"--reference {path} is not among the runs: {listed}", "Give one of them, or none."
+        )
 
 
 def reference_of(found: Sequence[Method], path: Path | None) -> Method:

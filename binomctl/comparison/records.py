@@ -42,7 +42,9 @@ def read_record(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (BinomctlError, ValueError) as error:
-        raise ConfigError(f"{path} is no result of a command: {error}", _NEXT) from error
+        line = getattr(error, "lineno", None)
+        why = str(error) if line is None else f"it is no whole JSON, see line {line}"
+        raise ConfigError(f"{path} is no result of a command: {why}", _NEXT) from error
     inner = value.get("report")
     if value.get("schema") not in KINDS and isinstance(inner, dict):
         value = inner

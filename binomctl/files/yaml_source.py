@@ -23,6 +23,9 @@ LONGEST = 2**18  # bytes of a file; the parser takes seconds for a megabyte
 MOST_VALUES = 10_000  # aliases written out
 DEEPEST = 32
 LARGEST = 2**63 - 1  # what torch and numpy count with
+_NEXT = "YAML is lines of key: value; 'binomctl config show' prints a whole configuration."
+_FILE = "Name a YAML file; 'binomctl config show' prints a whole configuration."
+_KINDS = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
 SHOWN = 60  # characters of a value in an error
 
 
@@ -51,9 +54,9 @@ def read_yaml(path: Path, dots: bool = False) -> tuple[dict[str, Any], dict[str,
     try:
         text = read_small(path, LONGEST, pipes=True).decode("utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read {path}: {error.strerror}", _FILE) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a UTF-8 text file") from error
+        raise ConfigError(f"{path} is not a UTF-8 text file", _NEXT) from error
     except ValueError as error:  # a path with a zero byte
         raise ConfigError(f"cannot read {str(path)!r}: {error}") from error
     places: dict[str, str] = {}
@@ -61,7 +64,9 @@ def read_yaml(path: Path, dots: bool = False) -> tuple[dict[str, Any], dict[str,
     if value is None:
         return {}, places
     if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds a {type(value).__name__}, expected keys and values")
+        raise ConfigError(
+            f"{path} holds {_KINDS.get(type(value), 'a value')}, expected keys and values", _NEXT
+        )
     return value, places
 
 
@@ -95,8 +100,11 @@ def _parse(text: str, source: str, places: dict[str, str], dots: bool = False) -
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        place = f"{source}:{mark.line + 1}" if mark else source
-        raise ConfigError(f"{place}: {shown(error.problem or 'not valid YAML')}") from error
+        whole = source.startswith("--")  # an option has one line
+        place = f"{source}:{mark.line + 1}" if mark and not whole else source
+        raise ConfigError(
+            f"{place}: not valid YAML: {shown(error.problem or 'it cannot be read')}", _NEXT
+        ) from error
     except RecursionError as error:
         raise ConfigError(f"{source}: nested deeper than {DEEPEST} levels") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -176,7 +184,7 @@ class _Check:
         return f"{self._source}:{node.start_mark.line + 1}"
 
     def _refuse(self, node: yaml.Node, what: str) -> NoReturn:
-        raise ConfigError(f"{self._place(node)}: {what}")
+        raise ConfigError(f"{self._place(node)}: {what}", _NEXT)
 
 
 def _named(key: str) -> str:

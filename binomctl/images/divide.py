@@ -22,7 +22,10 @@ def at_random(
         DataError: fewer than three classes.
     """
     if len(classes) < len(SPLITS):
-        raise DataError(f"{len(classes)} classes cannot be divided into {', '.join(SPLITS)}")
+        raise DataError(
+            f"{len(classes)} classes cannot be divided into {', '.join(SPLITS)}",
+            "Give a folder of three classes at least, or folders train, validation and test.",
+        )
     ordered = sorted(classes, key=lambda c: c.name)
     order = generator(seed, "division of classes", 0).permutation(len(ordered))
     n = len(ordered)
@@ -72,7 +75,10 @@ def by_group(
     """Split off a share of the groups ("group/class" names), at least one: (rest, share)."""
     groups = sorted({c.name.split("/")[0] for c in classes})
     if len(groups) < 2:
-        raise DataError(f"one group of classes ({', '.join(groups)}) cannot be divided")
+        raise DataError(
+            f"one group of classes ({', '.join(groups)}) cannot be divided",
+            "Give three groups at least.",
+        )
     order = generator(seed, "division of groups", 0).permutation(len(groups))
     taken = {groups[i] for i in order[: max(1, round(fraction * len(groups)))]}
     rest = tuple(c for c in classes if c.name.split("/")[0] not in taken)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from binomctl.errors import DataError
 
+_NEXT = "Give a CSV file, a row an example: its inputs, then its targets where they are known."
+
 
 def read_numbers(path: Path, columns: tuple[int, ...]) -> Tensor:
     """The rows of a CSV file, with or without a line of names: [N, columns].
@@ -26,7 +28,8 @@ def read_numbers(path: Path, columns: tuple[int, ...]) -> Tensor:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [(i, row) for i, row in enumerate(csv.reader(file), 1) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {error}", "Give a CSV file of numbers.") from error
+        why = (error.strerror if isinstance(error, OSError) else "") or "it is no text"
+        raise DataError(f"cannot read {path}: {why}", _NEXT) from error
     rows: list[list[float]] = []
     for place, (line, row) in enumerate(lines):
         try:
@@ -34,13 +37,15 @@ def read_numbers(path: Path, columns: tuple[int, ...]) -> Tensor:
         except ValueError:
             if place == 0:  # the names of the columns
                 continue
-            raise DataError(f"{path}:{line}: {', '.join(row)[:80]} are not all numbers") from None
+            raise DataError(
+                f"{path}:{line}: {', '.join(row)[:80]} are not all numbers", _NEXT
+            ) from None
         if len(values) not in columns or (rows and len(values) != len(rows[0])):
             said = " or ".join(map(str, sorted(set(columns))))
-            raise DataError(f"{path}:{line}: {len(values)} columns, expected {said}")
+            raise DataError(f"{path}:{line}: {len(values)} columns, expected {said}", _NEXT)
         if not all(map(math.isfinite, values)):
-            raise DataError(f"{path}:{line}: a number is not finite")
+            raise DataError(f"{path}:{line}: a number is not finite", _NEXT)
         rows.append(values)
     if not rows:
-        raise DataError(f"{path} holds no row of numbers")
+        raise DataError(f"{path} holds no row of numbers", _NEXT)
     return torch.tensor(rows, dtype=torch.float64)

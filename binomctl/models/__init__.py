@@ -40,7 +40,9 @@ def build_model(
         ConfigError: an unknown name or option, or a shape the network cannot take.
     """
     if name not in (*MODELS, IMPORT):
-        hint = f"For a network of your own: --set model.import={name}." if ":" in name else ""
+        hint = "'binomctl config keys model --model NAME' lists what one has."
+        if ":" in name:
+            hint = f"For a network of your own: --set model.import={name}."
         raise ConfigError(unknown("model", name, MODELS), hint, key="model.name")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -68,19 +68,28 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return dict(safetensors.torch.load_file(path))
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", key="init") from error
-    except Exception as error:  # torch's reader fails in many ways
-        reason = " ".join(str(error).split())[:200]
+        why = (error.strerror if isinstance(error, OSError) else "") or "it is not whole"
+        if not path.exists():
+            why = "there is no such file"
         raise ConfigError(
-            f"{path} holds no plain tensors: {reason}",
-            "A whole module is a program: save its state_dict() instead.",
+            f"cannot read {path}: {why}",
+            "Give a .safetensors file, a state_dict, or a run folder.",
+            key="init",
+        ) from error
+    except Exception as error:  # torch's reader fails in many ways
+        raise ConfigError(
+            f"{path} holds no plain tensors by name",
+            "Give a .safetensors file or one that torch.save made of a state_dict(); a whole module"
+            " is a program, and is not read.",
             key="init",
         ) from error
     for name in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
     if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):
-        raise ConfigError(f"{path} is no state_dict: tensors by name", key="init")
+        raise ConfigError(
+            f"{path} is no state_dict: tensors by name", "Save state_dict().", key="init"
+        )
     return dict(found)
 
 

@@ -79,7 +79,10 @@ def cases_of(problem: Problem, where: SectionName) -> list[Case]:
     out: dict[str, Case] = {}
     for entry in section.estimators:
         name, given = variant(entry, key)
-        cls = registry.load("estimator", name)
+        try:
+            cls = registry.load("estimator", name)
+        except ConfigError as error:
+            raise ConfigError(str(error), error.hint, key) from error
         found, why = [], None
         for options in _combinations(problem.config, section, where, cls, name, given):
             try:

@@ -112,6 +112,16 @@ def prepare(base: Problem, cells: Sequence[Case]) -> list[Measured]:
     return out
 
 
+def pieces(cells: Sequence[Measured]) -> int:
+    """How often `measure` yields where no cell fails: it counts the work."""
+    return len(cells) * (2 + _rounds(cells))
+
+
+def _rounds(cells: Sequence[Measured]) -> int:
+    # A GPU's utilisation is sampled over seconds: one long stretch tells more than five short.
+    return ROUNDS if cells[0].problem.device.type != "cuda" else 1
+
+
 def measure(
     cells: Sequence[Measured],
     seconds: float,
@@ -128,8 +138,7 @@ def measure(
         say(f"{one.cell.label}: warm-up")
         _guarded(one, lambda one=one: _warm_up(one))  # type: ignore[misc]
         yield
-    # A GPU's utilisation is sampled over seconds: one long stretch tells more than five short.
-    rounds = ROUNDS if cells[0].problem.device.type != "cuda" else 1
+    rounds = _rounds(cells)
     for number in range(rounds):
         for one in cells:
             if one.failed is None:

@@ -6,15 +6,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-from safetensors import SafetensorError
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from binomctl.errors import CheckpointError
 from binomctl.files.atomic import write_atomic
 from binomctl.files.sealed import read_sealed, sha256, write_sealed
+
+if TYPE_CHECKING:  # a list of runs must not wait for torch
+    from torch import Tensor
 
 SCHEMA = "binomctl/checkpoint/2"
 MODEL = "model.safetensors"
@@ -81,6 +80,8 @@ def write_tensors(folder: Path, files: Mapping[str, Mapping[str, Tensor]]) -> di
 
 def as_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """Tensors by name as the bytes of a safetensors file."""
+    import safetensors.torch
+
     # Copies: safetensors writes no tensor that shares its memory with another, tied weights.
     plain = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
     data: bytes = safetensors.torch.save(plain)
@@ -93,11 +94,7 @@ def load(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file is missing, of a newer schema, or its hash is not the manifest's.
     """
-    path = folder / MANIFEST
-    try:
-        manifest = read_sealed(path, SCHEMA, "the manifest of a checkpoint")
-    except FileNotFoundError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    manifest = _manifest(folder)
     return Checkpoint(
         manifest["step"],
         checked_tensors(folder / MODEL, manifest),
@@ -107,6 +104,26 @@ def load(folder: Path) -> Checkpoint:
         manifest["validation"],
         manifest["config_sha256"],
     )
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are as it says; no tensor is made.
+
+    Raises:
+        CheckpointError: as `load`.
+    """
+    manifest = _manifest(folder)
+    for name in (MODEL, STATE):
+        _checked_bytes(folder / name, manifest)
+    return manifest
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        return read_sealed(path, SCHEMA, "the manifest of a checkpoint")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
 
 
 def remove(folder: Path) -> None:
@@ -121,6 +138,18 @@ def checked_tensors(path: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor
     Raises:
         CheckpointError: it cannot be read, has another hash, or is no safetensors file.
     """
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    data = _checked_bytes(path, manifest)
+    try:
+        # Copies: what is read lies anywhere in memory, and kernels may round otherwise there.
+        return {n: t.clone() for n, t in safetensors.torch.load(data).items()}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _checked_bytes(path: Path, manifest: Mapping[str, Any]) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -130,8 +159,4 @@ def checked_tensors(path: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor
             f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}",
             "Use another checkpoint of the run: train --resume auto takes the newest whole one.",
         )
-    try:
-        # Copies: what is read lies anywhere in memory, and kernels may round otherwise there.
-        return {n: t.clone() for n, t in safetensors.torch.load(data).items()}
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    return data

@@ -90,7 +90,10 @@ class RunDirectory:
                 lock.release()
             if isinstance(error, OSError) and not isinstance(error, BinomctlError):
                 why = error.strerror or str(error)
-                raise ConfigError(f"cannot write to {path}: {why}", key="out") from error
+                raise ConfigError(
+                    f"--out: cannot write to {path}: {why}",
+                    "Name a folder that is new, where you may write.",
+                ) from error
             raise
         return cls(path, record, lock)
 
@@ -131,7 +134,9 @@ class RunDirectory:
         except OSError as error:
             run.close()
             why = error.strerror or str(error)
-            raise ConfigError(f"cannot write to {path}: {why}", key="resume") from error
+            raise ConfigError(
+                f"cannot write to {path}: {why}", "A run goes on where it may be written to."
+            ) from error
         return run
 
     def close(self) -> None:
@@ -145,9 +150,9 @@ class RunDirectory:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def config(self) -> Config:
+    def config(self, *, advised: bool = True) -> Config:
         """The run's resolved configuration; raises CheckpointError when it cannot be used or is
-        not what the run was started with."""
+        not what the run was started with. advised: as for `load_config`."""
         path = self.path / "config.yaml"
         try:
             data = path.read_bytes()
@@ -160,7 +165,7 @@ class RunDirectory:
                 "Restore it, or train again with the values you want.",
             )
         try:
-            return load_config(path, asked=False)[0]
+            return load_config(path, asked=False, advised=advised)[0]
         except ConfigError as error:
             raise CheckpointError(f"the run's configuration is unusable: {error}") from error
 

@@ -67,13 +67,13 @@ def info(path: Path) -> RunInfo:
     }
     try:
         run = RunDirectory.open(path)
-        config = run.config()
-        checkpoint, damaged = run.checkpoints.newest()
+        config = run.config(advised=False)
+        checkpoint, damaged = run.checkpoints.newest_record()
     except BinomctlError as error:
         return RunInfo(state="broken", reason=str(error), step=step, **common, **nothing)
     report = outcome(path)
     state = "done" if report else "running" if is_locked(path) else "stopped"
-    best = checkpoint.numbers["best"] if checkpoint else {"value": None}
+    best = checkpoint["numbers"]["best"] if checkpoint else {"value": None}
     told = report["best"] if report else {"metric": "", "unit": "number"}
     if report is None:
         told["metric"], told["unit"] = metrics.scored_by(logged)
@@ -86,7 +86,7 @@ def info(path: Path) -> RunInfo:
         reason=damaged[0] if damaged else "",
         estimator=with_options(config.estimator.name, numbers),
         dataset=config.dataset.name,
-        step=max(step, checkpoint.step if checkpoint else 0),
+        step=max(step, checkpoint["step"] if checkpoint else 0),
         steps=config.training.steps,
         metric=told["metric"],
         unit=told["unit"],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import binomctl.runs.checkpoints as checkpoints
 import binomctl.runs.metrics as metrics
@@ -18,6 +18,7 @@ from binomctl.runs.keep import obsolete
 INDEX = "binomctl/index/1"
 
 Which = Literal["best", "last"]
+T = TypeVar("T")
 
 
 class Saved:
@@ -102,10 +103,17 @@ class Saved:
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest whole checkpoint, if any, and what is wrong with later ones."""
+        return self._newest(self._loaded)
+
+    def newest_record(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """As `newest`, of its manifest: no tensor is made, torch is not imported."""
+        return self._newest(self._recorded)
+
+    def _newest(self, read: Callable[[Path], T]) -> tuple[T | None, list[str]]:
         damaged: list[str] = []
         for folder in reversed(self._folders()):
             try:
-                return self._loaded(folder), damaged
+                return read(folder), damaged
             except CheckpointError as error:
                 damaged.append(str(error))
         return None, damaged
@@ -121,11 +129,19 @@ class Saved:
 
     def _loaded(self, folder: Path) -> Checkpoint:
         checkpoint = checkpoints.load(folder)
-        if checkpoint.config not in self._configs:
+        self._check_own(folder, checkpoint.config)
+        return checkpoint
+
+    def _recorded(self, folder: Path) -> dict[str, Any]:
+        record = checkpoints.record(folder)
+        self._check_own(folder, record["config_sha256"])
+        return record
+
+    def _check_own(self, folder: Path, config: str) -> None:
+        if config not in self._configs:
             raise CheckpointError(
                 f"{folder} belongs to a run of another configuration than {self.run}'s"
             )
-        return checkpoint
 
     def _folder(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"

@@ -29,7 +29,7 @@ def seconds_of(text: str, key: str) -> float:
         total = 86400 * int(days or 0) + 3600 * int(hours) + 60 * int(minutes) + int(rest)
     if total <= 0:
         raise ConfigError(
-            f"{key} = '{text}' is no length of time", "Write 3600, 90m, 1.5h or 12:30:00.", key=key
+            f"{key} {text} is no length of time", "Write 3600, 90m, 1.5h or 12:30:00.", key=key
         )
     return total
 

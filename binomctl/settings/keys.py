@@ -59,7 +59,11 @@ def _section(cls: type[BaseModel], at: str, chosen: Mapping[str, str]) -> list[K
 def _choice(place: str, name: str, field: FieldInfo) -> list[Key]:
     if place == "model":
         if name not in MODELS:
-            raise ConfigError(unknown("model", name, list(MODELS)), key="model.name")
+            raise ConfigError(
+                unknown("model", name, list(MODELS)),
+                "A network of your own has the options of its class, in its own code.",
+                key="model.name",
+            )
         cls: type = MODELS[name]
     else:
         registry.ask(PLUGINS[place], name)

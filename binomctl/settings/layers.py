@@ -10,25 +10,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from binomctl import dotted
-from binomctl.errors import ConfigError
+from binomctl.errors import ConfigError, expected
 from binomctl.files.yaml_source import DEEPEST, LARGEST, parse_value, read_yaml, shown
 from binomctl.options import NAMING
 from binomctl.settings import named, registry
 from binomctl.settings.config import AdaptationSection, Config
 from binomctl.settings.own import ask_all
+from binomctl.settings.places import Given as Given
+from binomctl.settings.places import Places as Places
 from binomctl.settings.section import Choice
-
-
-class Places(dict[str, str]):
-    """Where each dotted key of a configuration came from: "file.yaml:12", "--L", "--set ..."."""
-
-    def locate(self, error: ConfigError) -> ConfigError:
-        """The error with the place of its key in front, when it has one."""
-        key = error.key
-        while key and key not in self:  # a part of a choice stands where the choice does
-            key = key.rpartition(".")[0]
-        place = self.get(key)
-        return ConfigError(f"{place}: {error}", error.hint) if place else error
 
 
 def load_config(
@@ -38,17 +28,21 @@ def load_config(
     below: Mapping[str, Any] | None = None,
     *,
     asked: bool = True,
+    advised: bool = True,
 ) -> tuple[Config, Places]:
     """The configuration of a run.
 
     Args:
         file: a YAML file, or the name of one that comes with binomctl; several of them (a later
             one wins), or None; among several, keys with dots and their values stand for a file.
-        overrides: values by dotted key, from named command-line options; None values are skipped.
+        overrides: values by dotted key, `Given` those of named command-line options; None values
+            are skipped.
         assignments: "key.path=value" strings, from --set.
         below: a layer under the file, for commands with defaults of their own.
         asked: whether the files are the user's, who asks for what they name by a dotted path;
             what a run folder or `below` names is imported by nobody here.
+        advised: whether plugins are asked for what they recommend, which imports them; a file in
+            which every key is written out needs no advice.
 
     Returns:
         The validated configuration and where its keys came from.
@@ -75,7 +69,9 @@ def load_config(
         if asked:
             ask_all(user)
         user = merge(below or {}, user)
-        advice = recommended(_chosen("dataset", user), _chosen("estimator", user))
+        advice: dict[str, Any] = {}
+        if advised:
+            advice = recommended(_chosen("dataset", user), _chosen("estimator", user))
         return _validate(merge(advice, user)), places
     except ConfigError as error:
         raise places.locate(error) from error
@@ -127,10 +123,6 @@ def _renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "name" in new and old.get("name", new["name"]) != new["name"]
 
 
-_OPTIONS = {
-    "engine.kind": "engine",
-    "dataset.image_size": "size",
-}  # keys whose option is not their last part
 _INNER = "adaptation.optimizer"
 _CHOICES = {name for name, f in Config.model_fields.items() if f.annotation is Choice} | {_INNER}
 
@@ -139,15 +131,15 @@ def _typed(overrides: Mapping[str, Any], assignments: list[str]) -> dict[str, tu
     values: dict[str, tuple[Any, str]] = {}
     for key, value in overrides.items():
         if value is not None:
-            option = _OPTIONS.get(key, key.removesuffix(".name").rpartition(".")[2])
-            option = option.replace("_", "-")
+            typed = overrides.typed if isinstance(overrides, Given) else {}
+            option = typed.get(key, key)
             if isinstance(value, int) and abs(value) > LARGEST:
                 raise ConfigError(
-                    f"--{option} {shown(str(value))}: a number of more than 64 bits",
+                    f"{option} {shown(str(value))}: a number of more than 64 bits",
                     f"The largest is {LARGEST}.",
                     key=key,
                 )
-            values[key] = (value, f"--{option}")
+            values[key] = (value, option)
     for text in assignments:
         key, equals, value = text.partition("=")
         said = f"--set {shown(text)}"
@@ -205,9 +197,20 @@ def _validate(data: dict[str, Any]) -> Config:
         first = invalid.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise ConfigError(_unknown_key(key), key=key) from invalid
+            raise ConfigError(_unknown_key(key), _LISTED, key=key) from invalid
         value = shown(repr(first["input"]))
-        raise ConfigError(f"{shown(key)} is {value}: {first['msg']}.", key=key) from invalid
+        words = expected(first["msg"], first["input"])
+        hint = f"'binomctl config keys {key}' says what it is." if _is_key(key) else _LISTED
+        raise ConfigError(f"{shown(key)} is {value}: {words}", hint, key=key) from invalid
+
+
+_LISTED = "'binomctl config keys' lists every key with its default."
+
+
+def _is_key(key: str) -> bool:
+    section, _, name = key.rpartition(".")
+    field = Config.model_fields.get(section)
+    return name in (_fields_of(field.annotation) if field else Config.model_fields)
 
 
 def _unknown_key(key: str) -> str:
@@ -217,7 +220,7 @@ def _unknown_key(key: str) -> str:
     if not valid:  # within a list, a choice or a value: nothing there has keys
         return f"unknown key '{shown(key)}': nothing of a configuration stands there."
     elsewhere = [f"'{s}.{name}'" for s, names in fields.items() if name in names]
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     guess = f" Did you mean '{f'{section}.' if section else ''}{near[0]}'?" if near else ""
     if not near and elsewhere:
         guess = f" Did you mean {' or '.join(elsewhere)}?"

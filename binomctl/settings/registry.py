@@ -27,6 +27,10 @@ PLACES: dict[Kind, str] = {
 """Where a configuration names a plugin, if not under its kind."""
 
 
+WORDS: dict[Kind, str] = {"dataset": "data set", "update": "inner optimiser"}
+"""What a kind is called where its name is no word."""
+
+
 @dataclass(frozen=True)
 class PluginInfo:
     """One plugin as `binomctl plugins` lists it; `failure` is why it could not be loaded."""
@@ -106,7 +110,11 @@ def load(kind: Kind, name: str) -> type:
         found += [p for p in _points("problem") if p.name == name]
         known += names("problem")
     if not found:
-        raise ConfigError(unknown(kind, name, known), key=f"{PLACES.get(kind, kind)}.name")
+        raise ConfigError(
+            unknown(WORDS.get(kind, kind), name, known),
+            "'binomctl plugins' says what each is.",
+            key=f"{PLACES.get(kind, kind)}.name",
+        )
     if len(found) > 1:
         owners = ", ".join(f"{_distribution(p)} ({p.value})" for p in found)
         raise ConfigError(
@@ -133,7 +141,8 @@ def split_name(kind: Kind, name: str) -> dict[str, str]:
     option = getattr(load(kind, head), "after_colon", None)
     if option is None:
         raise ConfigError(
-            f"{kind} '{name}': '{head}' takes nothing after a colon",
+            f"{WORDS.get(kind, kind)} '{name}': '{head}' takes nothing after a colon",
+            f"Write {head}; its options go by --set {PLACES.get(kind, kind)}.OPTION=VALUE.",
             key=f"{PLACES.get(kind, kind)}.name",
         )
     return {"name": head, option: rest}
@@ -141,7 +150,9 @@ def split_name(kind: Kind, name: str) -> dict[str, str]:
 
 def create(kind: Kind, name: str, options: dict[str, Any]) -> Any:
     """Construct a plugin from its options; raises ConfigError as `load` and `build` do."""
-    return build(load(kind, name), options, f"{kind} '{name}'", key=PLACES.get(kind, kind))
+    return build(
+        load(kind, name), options, f"{WORDS.get(kind, kind)} '{name}'", key=PLACES.get(kind, kind)
+    )
 
 
 def create_update(name: str, options: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import submitit
 
-from binomctl.errors import ConfigError, Interrupted, MissingDependencyError
+from binomctl.errors import ConfigError, Interrupted, MissingDependencyError, unknown
 from binomctl.machine.signals import StopRequest
 from binomctl.sweeps.folder import JOBS, SweepFolder
 from binomctl.sweeps.job import Job
@@ -48,7 +48,11 @@ def check_cluster(cluster: str) -> Cluster:
         ConfigError: another word. MissingDependencyError: Slurm without its commands.
     """
     if cluster not in ("local", "slurm"):
-        raise ConfigError(f"no executor '{cluster}'", "Use local or slurm.", key="executor")
+        raise ConfigError(
+            f"--executor: {unknown('executor', cluster, ['local', 'slurm'])}",
+            "local runs the cells here, slurm as jobs of a cluster.",
+            key="executor",
+        )
     if cluster == "slurm" and shutil.which("sbatch") is None:
         raise MissingDependencyError(
             "--executor slurm: there is no sbatch on this machine",

@@ -49,7 +49,10 @@ def read_grid(path: Path) -> list[Cell]:
     for key in data:
         if key not in SECTIONS:
             at = places.get(key, str(path))
-            raise ConfigError(f"{at}: {unknown('key of a grid', key, SECTIONS)}")
+            raise ConfigError(
+                f"{at}: {unknown('key of a grid', key, SECTIONS)}",
+                "A configuration of one run is for 'binomctl train --config'.",
+            )
     common = _mapping(data.get("common", {}), f"{path}: common")
     cross = _mapping(data.get("cross", {}), f"{path}: cross")
     methods = data.get("methods", [{}])

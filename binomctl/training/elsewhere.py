@@ -54,7 +54,11 @@ def config_for(config: Config, tasks: Tasks, in_shape: tuple[int, ...]) -> Confi
         options["root"] = str(tasks.root.expanduser().absolute())
     if tasks.ways is not None:
         if not has_option(cls, "ways"):
-            raise ConfigError(f"data set '{chosen.name}' has no option 'ways' to change")
+            raise ConfigError(
+                f"data set '{chosen.name}' has no option 'ways' to change: it has no classes",
+                "Leave it out.",
+                key="dataset.ways",
+            )
         options["ways"] = tasks.ways
     changes = {name: getattr(tasks, name) for name in ("shots", "queries")}
     evaluation = {name: value for name, value in changes.items() if value is not None}

@@ -76,11 +76,11 @@ def going_on(
         CheckpointError: another configuration or other data than the run's, a damaged checkpoint.
         ConfigError: another process writes to it.
     """
+    own = RunDirectory.open(path).config()
+    found = changes(own, asked)
+    check_changes(path, found, allowed)  # a refused run keeps its report
     run = RunDirectory.resume(path, provenance())
     try:
-        own = run.config()
-        found = changes(own, asked)
-        check_changes(path, found, allowed)
         checkpoint, notes = begin(run, fallback=fallback)
         problem = checked(asked, checkpoint, world)
         if (before := run.facts.get("data")) not in (None, fingerprint(problem.dataset)):

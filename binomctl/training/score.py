@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def scores(
     asked: Asked,
     ranks: Ranks = ALONE,
     trained: int | None = None,
+    counted: Callable[[], None] = lambda: None,
 ) -> Found:
     """The score of every task that is asked for, in order; those that were kept are taken, and
     those that were not are. Ranks share the tasks.
@@ -39,6 +40,7 @@ def scores(
     Args:
         checkpoints: one, or an ensemble.
         trained: outputs that the network was trained for, where the tasks have other classes.
+        counted: called after each task that is computed.
 
     Raises:
         NonFiniteError: naming the tasks whose score is not finite.
@@ -59,8 +61,11 @@ def scores(
             sure.append(confidence_of(output, y))
 
     hears = told if ranks.world == 1 else None  # several ranks would each hear their own tasks
-    values = list(evaluate(problem, ensemble, dataset, split, tasks, steps, ranks,
-                           inductive=asked.inductive, told=hears))  # fmt: skip
+    values = []
+    for value in evaluate(problem, ensemble, dataset, split, tasks, steps, ranks,
+                          inductive=asked.inductive, told=hears):  # fmt: skip
+        values.append(value)
+        counted()
     found = Found(values, [asdict(one) for one in sure] if len(sure) == len(values) else None)
     bad = [i for i, value in enumerate(values) if not math.isfinite(value)]
     if bad:

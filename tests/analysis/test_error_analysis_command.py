@@ -44,7 +44,7 @@ def test_json_picture_and_csv(tmp_path):
 
 
 def test_a_checkpoint_and_along_a_run(run, tmp_path):
-    at = binomctl("error-analysis", "--checkpoint", run, *FAST[:4], "--json", cwd=tmp_path)
+    at = binomctl("error-analysis", "--run", run, *FAST[:4], "--json", cwd=tmp_path)
     assert at.returncode == 0, at.stderr
     report = json.loads(at.stdout)
     assert report["step"] in (2, 4)
@@ -67,7 +67,7 @@ def test_a_checkpoint_and_along_a_run(run, tmp_path):
     ],
 )
 def test_a_run_of_something_else_is_refused_with_the_difference(run, args, code, words):
-    done = binomctl("error-analysis", "--checkpoint", run, *args)
+    done = binomctl("error-analysis", "--run", run, *args)
     assert done.returncode == code
     assert words in done.stderr
 
@@ -82,7 +82,7 @@ def test_a_run_of_something_else_is_refused_with_the_difference(run, args, code,
         (["--estimators", "imaml", "--L", "0"], 2, "L = 0 must be at least 1"),
         (["--init", "x"], 2, "neither 'model' nor"),
         (["--output", "e.gif"], 2, "unknown picture format"),
-        (["--checkpoint", "nowhere"], 4, "no run at nowhere"),
+        (["--run", "nowhere"], 4, "no run at nowhere"),
         (["--rule", "anil", "--estimators", "imaml"], 2, "gradient of the proximal loss vanishes"),
     ],
 )

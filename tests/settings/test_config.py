@@ -208,7 +208,7 @@ def test_the_inner_optimiser_is_a_choice_with_its_options(tmp_path):
     with pytest.raises(ConfigError) as caught:
         build_problem(wrong)
     placed = str(places.locate(caught.value))
-    assert placed.startswith("--set adaptation.optimizer=adma: unknown update 'adma'")
+    assert placed.startswith("--set adaptation.optimizer=adma: unknown inner optimiser 'adma'")
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,12 @@ def test_a_built_in_name_cannot_be_taken_over(site):
 @pytest.mark.parametrize(
     ("kind", "name", "options", "said"),
     [
-        ("estimator", "binom", {"L": "two"}, "option 'L' of BinomMAML is 'two': expected int"),
+        (
+            "estimator",
+            "binom",
+            {"L": "two"},
+            "option 'L' of BinomMAML is 'two': expected a whole number",
+        ),
         ("estimator", "imaml", {"lam": True}, "option 'lam' of IMAML is True"),
         ("estimator", "binom", {"LL": 2}, "unknown option 'LL' of BinomMAML. Did you mean 'L'"),
         ("rule", "rates", {"steps": 2.5}, "option 'steps' of Rates is 2.5"),

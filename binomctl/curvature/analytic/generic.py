@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -15,10 +16,6 @@ from torch.func import jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from binomctl.curvature.analytic.layer import Cache, Parameters
-
-with warnings.catch_warnings():  # its scripts are deprecated, and torch imports it at the first jvp
-    warnings.simplefilter("ignore")
-    import torch._decomp.decompositions_for_jvp
 
 Function = Callable[..., Tensor]
 """Tensors of one task -> a tensor."""
@@ -39,6 +36,13 @@ class Generic:
     looped: bool = False
     stops: bool = False
     """Whether the output is no floating tensor."""
+
+    def __post_init__(self) -> None:
+        # What torch imports at the first jvp, a quarter of a second that only such layers need; it
+        # is imported here, before threads: the scripts in it warn that they are deprecated.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import_module("torch._decomp.decompositions_for_jvp")
 
     def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
         cache.primal = list(xs)

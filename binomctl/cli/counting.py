@@ -1,0 +1,79 @@
+"""How far a command is that counts its work, and the time left: a bar on a terminal, else lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from binomctl.cli.console import hushed, print_note
+
+EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+class Counting:
+    """Progress on stderr of work that comes in pieces; in `with`.
+
+    Args:
+        what: is done, "evaluating" say; short, for lines of 60 columns.
+        total: how many pieces.
+        unit: of a piece, "task" say.
+    """
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._done = 0
+        self._began = time.monotonic()
+        self._next = self._began + EVERY
+        self._doing = ""
+        self._bar: Any = None
+
+    def __enter__(self) -> Counting:
+        if sys.stderr.isatty() and not hushed():
+            self._bar = tqdm(total=self._total, desc=self._what, unit=self._unit,
+                             dynamic_ncols=True, leave=False)  # fmt: skip
+        else:
+            print_note(f"{self._what}: {self._total} {self._unit}s")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def doing(self, text: str) -> None:
+        """What the next piece is."""
+        self._doing = text
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+        else:
+            self._tell()
+
+    def advance(self, n: int = 1) -> None:
+        """So many more are done."""
+        self.reach(self._done + n)
+
+    def reach(self, done: int) -> None:
+        """So many are done in all; never fewer than before."""
+        more, self._done = max(0, done - self._done), max(done, self._done)
+        if self._bar is not None:
+            self._bar.update(more)
+        else:
+            self._tell()
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now < self._next or self._done >= self._total:
+            return
+        self._next = now + EVERY
+        print_note(self._line(now - self._began))
+
+    def _line(self, seconds: float) -> str:
+        from binomctl.settings.durations import worded
+
+        text = f"{self._what}: {self._done} of {self._total} {self._unit}s"
+        if self._done:
+            left = seconds / self._done * (self._total - self._done)
+            text += f", about {worded(left)} left"
+        return text + (f"; {self._doing}" if self._doing else "")

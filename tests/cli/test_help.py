@@ -1,0 +1,92 @@
+"""The help of every command: examples that parse, panels, one name for one thing, its width."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+
+import pytest
+from command import here
+from typer.main import get_command
+
+from binomctl.cli.application import app
+from binomctl.cli.examples import EXAMPLES
+from binomctl.cli.panels import FEW, PANELS
+
+
+def every(group=None, words=""):
+    """(words, command) of every command that does something."""
+    for name, command in (group or get_command(app)).commands.items():
+        inner = f"{words} {name}".strip()
+        if hasattr(command, "commands"):
+            yield from every(command, inner)
+        else:
+            yield inner, command
+
+
+COMMANDS = dict(every())
+
+
+def options(command):
+    return [p for p in command.params if p.opts[0].startswith("-") and not p.hidden]
+
+
+def test_every_command_has_two_to_four_examples():
+    assert set(EXAMPLES) == set(COMMANDS)
+    assert all(2 <= len(found) <= 4 for found in EXAMPLES.values())
+    assert max(len(one) for found in EXAMPLES.values() for one in found) <= 58
+
+
+@pytest.mark.parametrize("words", EXAMPLES)
+def test_examples_are_of_their_command_and_parse(words):
+    for example in EXAMPLES[words]:
+        program, *args = shlex.split(example.partition(" > ")[0])
+        assert program == "binomctl"
+        group = words.split()[0]
+        args = args[1:] if args[0] == group and group != words else args
+        name, *rest = args if args[0] == words.split()[-1] else [words.split()[-1], *args]
+        assert words.endswith(name)
+        COMMANDS[words].make_context(name, rest)  # raises where an option or a value is not known
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize("words", ["", *COMMANDS, "sweep", "runs", "data", "config"])
+def test_no_line_of_help_is_wider_than_the_terminal(words, width):
+    out = here(*words.split(), "--help", COLUMNS=str(width)).stdout
+    assert "Usage: binomctl" in out
+    assert max(map(len, out.splitlines())) <= width
+    for example in EXAMPLES.get(words, ()):
+        assert example in out  # whole, to be copied
+
+
+def test_many_options_stand_in_panels():
+    for words, command in COMMANDS.items():
+        if len(options(command)) > FEW:
+            left = {p.name for p in options(command) if p.rich_help_panel is None}
+            assert left <= {"help", "theorem", "normalize", "certify", "beyond", "decay", "change",
+                            "H", "h", "plan", "memory_budget", "time_budget"}, words  # fmt: skip
+    known = {p.name for command in COMMANDS.values() for p in command.params}
+    named = {name for names in PANELS.values() for name in names.split()}
+    assert named <= known, named - known
+
+
+def test_one_name_is_one_thing():
+    """A parameter has the same option wherever it is, and an option the same kind of value but for
+    those that a list or a count widens."""
+    by_parameter, by_option = defaultdict(set), defaultdict(set)
+    for command in COMMANDS.values():
+        for p in options(command):
+            by_parameter[p.name].add(tuple(p.opts))
+            for name in p.opts:
+                by_option[name].add(p.type_descriptor.annotation)
+    different = {name: found for name, found in by_parameter.items() if len(found) > 1}
+    assert not {n: f for n, f in different.items() if n not in ("output", "out")}
+    lists = {"--ways", "--shots", "--steps", "--seed", "--L"}  # of eval, profile: several values
+    mixed = {name: found for name, found in by_option.items() if len(found) > 1}
+    assert set(mixed) - {"-h"} <= lists | {"--init"}, mixed
+
+
+def test_old_names_work_still():
+    for words, old in (("error-analysis", "--checkpoint"), ("sweep run", "--memory"),
+                       ("adapt", "--output"), ("predict", "--output")):  # fmt: skip
+        assert any(old in p.opts for p in COMMANDS[words].params)

@@ -1,0 +1,80 @@
+"""How a command starts: what it imports, and what whoever waits is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from command import binomctl
+
+TRAIN = ["train", "--dataset", "sinusoid", "--steps", 2, "--meta-batch", 2,
+         "--set", "training.validation_tasks=2"]  # fmt: skip
+
+
+def imported(*args: object) -> set[str]:
+    """The modules that a command has imported at its end."""
+    code = f"""
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps(sorted(sys.modules))))
+sys.argv = ["binomctl", *{[str(a) for a in args]!r}]
+from binomctl.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    binomctl(*TRAIN, "--out", folder / "one")
+    return folder
+
+
+@pytest.mark.parametrize("args", [["bounds"], ["runs", "ls"], ["runs", "show"], ["--help"]])
+def test_what_computes_nothing_with_tensors_imports_no_torch(args, runs):
+    where = {"ls": [runs], "show": [runs / "one"]}.get(args[-1], [])
+    found = imported(*args, *where)
+    assert "binomctl.cli" in found
+    assert "torch" not in found
+
+
+def test_a_short_training_imports_nothing_it_does_not_need(tmp_path):
+    found = imported(*TRAIN, "--out", tmp_path / "run")
+    assert "torch" in found
+    unneeded = ("torch._dynamo", "torch._inductor", "torch._decomp.decompositions_for_jvp",
+                "matplotlib", "requests", "submitit", "jinja2")  # fmt: skip
+    assert not [name for name in unneeded if name in found]
+
+
+def test_the_collector_rests_while_torch_is_imported():
+    code = """
+import gc
+from binomctl.cli.loading import load_torch
+before = gc.get_stats()[2]["collections"]
+load_torch()
+assert gc.get_stats()[2]["collections"] == before
+assert gc.isenabled()
+assert gc.get_freeze_count() > 100_000
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_who_waits_for_torch_is_told(tmp_path):
+    """A torch that takes three seconds: the line is there long before it is."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("import time; time.sleep(3)")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    began = time.monotonic()
+    code = "from binomctl.cli.loading import load_torch; load_torch()"
+    with subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"loading torch ...\n"
+        assert time.monotonic() - began < 2.5
+        assert process.wait() == 0
