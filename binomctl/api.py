@@ -113,9 +113,8 @@ class MetaGradient:
             optimizer_options=optimizer_options, clip_value=clip_value, clip_norm=clip_norm,
             weights=weights, estimator_options=estimator_options,
         )  # fmt: skip
-        for one in (loss, outer_loss):
-            if one is not None:
-                check_outside(one, model)
+        for one in filter(None, (loss, outer_loss)):
+            check_outside(one, model)
         self.model = model
         self._per_task, self._with_loss = per_task, with_loss
         self._free = (engine, batching, order) == ("auto", "auto", "auto")
@@ -189,9 +188,8 @@ class MetaGradient:
             rows, loss, outputs = unrolled(engine, theta, batch, how, last)
             return rows, how.m.new_zeros(len(batch), 0), loss, outputs, engine.layout
         with threads_for(engine, len(batch)):
-            adapted, loss, outputs = adapt_and_validate(
-                engine, theta, batch, how, self._asked.steps, query=outer
-            )
+            keep = self._asked.steps
+            adapted, loss, outputs = adapt_and_validate(engine, theta, batch, how, keep, outer)
             found = estimate(self._asked.made, adapted, self.state)
         self.state = found.state
         return found.theta, found.m, loss, outputs, engine.layout

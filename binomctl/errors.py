@@ -114,8 +114,11 @@ def unknown(what: str, value: str, choices: Iterable[str], where: str = "") -> s
 def nearest(value: str, choices: Iterable[str]) -> str:
     """ " Did you mean '...'?", empty where no choice is near."""
     names = list(choices)
-    same = [name for name in names if name.lower() == value.lower()]
-    near = same or difflib.get_close_matches(value, names, n=1, cutoff=0.6)
+    low = value.lower()
+    same = [name for name in names if name.lower() == low]
+    same += [name for name in names if name.lower().rpartition("/")[2] == low]
+    cutoff = 0.5 if len(value) <= 3 else 0.6  # one letter of two is half of a word
+    near = same or difflib.get_close_matches(value, names, n=1, cutoff=cutoff)
     return f" Did you mean '{near[0]}'?" if near else ""
 
 

@@ -98,9 +98,17 @@ EXAMPLES = {
         "binomctl doctor",
         "binomctl doctor --json",
     ),
-    "plugins": (
-        "binomctl plugins",
-        "binomctl plugins --json",
+    "plugins list": (
+        "binomctl plugins list",
+        "binomctl plugins list --json",
+    ),
+    "plugins new": (
+        "binomctl plugins new estimator averaged",
+        "binomctl plugins new dataset waves --out my-waves",
+    ),
+    "init": (
+        "binomctl init",
+        "binomctl init --dataset sinusoid --budget 10m",
     ),
     "config diff": (
         "binomctl config diff first.yaml second.yaml",

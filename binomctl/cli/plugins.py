@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json
 from binomctl.cli.loading import load_torch
+from binomctl.cli.panels import Command
 from binomctl.cli.plugins_new import new
 
 
@@ -25,7 +26,7 @@ class ListFirst(TyperGroup):
 plugins_app = typer.Typer(
     cls=ListFirst, help="List plugins with their options, or begin a new one."
 )
-plugins_app.command(name="new")(new)
+plugins_app.command(name="new", cls=Command)(new)
 
 
 @plugins_app.callback()
@@ -33,7 +34,7 @@ def _group() -> None:
     """List plugins with their options, or begin a new one."""
 
 
-@plugins_app.command(name="list")
+@plugins_app.command(name="list", cls=Command)
 def listed(
     json_output: flags.JSON = False,
 ) -> None:

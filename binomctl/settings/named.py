@@ -22,8 +22,8 @@ def find(path: Path, *, grid: bool = False) -> Path:
     Raises:
         ConfigError: an unknown name, or one of the other sort.
     """
-    if _is_there(path):
-        return path
+    if _is_there(path) or (path.is_dir() and path.as_posix() not in names(grid=grid)):
+        return path  # whoever opens a folder says that it is one
     wanted, others = names(grid=grid), names(grid=not grid)
     name = path.as_posix()
     if path.suffix in (".yaml", ".yml"):

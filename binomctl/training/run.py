@@ -106,8 +106,7 @@ class _Training:
 
     def loop(self) -> None:
         """Steps until the last, a stop or a deadline."""
-        problem = self.problem
-        with StopRequest() as stop, threads_for(problem.engine, problem.config.training.meta_batch):
+        with StopRequest() as stop, threads_for(self.problem.engine, self.settings.meta_batch):
             # Nothing of a step that is being compiled needs to be finished; but of several ranks
             # none may leave while another waits for it.
             stop.at_once = self.ranks.world == 1 and bool(compiles(self.problem))

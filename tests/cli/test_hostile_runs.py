@@ -70,4 +70,4 @@ def test_no_command_imports_what_a_run_folder_names(sent):
 
 def test_trust_without_a_folder_has_nothing_to_trust():
     _, said = binomctl("error-analysis", "--trust", code=2)
-    assert "--checkpoint" in said
+    assert "--run" in said
