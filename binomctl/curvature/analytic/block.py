@@ -137,6 +137,8 @@ class Block:
 def with_blocks(nodes: Sequence[Node], shapes: Mapping[str, torch.Size]) -> list[Node]:
     """The nodes with every batch norm that a kernel can do, and the convolution before it where
     nobody else reads that, as a Block; shapes are the parameters'."""
+    if not any(isinstance(node.layer, Norm) for node in nodes):
+        return list(nodes)  # the kernels need not be compiled
     lanes = native.lanes()
     depends = depends_on_parameters(nodes)
     readers = [sum(node.inputs.count(value) for node in nodes) for value in range(len(nodes) + 1)]

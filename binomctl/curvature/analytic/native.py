@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -175,24 +175,26 @@ def _library(real: str, part: Part) -> ctypes.CDLL | None:
     sources = [path.read_bytes() for path in sorted(FOLDER.iterdir())]
     about = repr((FLAGS, _machine(), compiler, torch.__version__)).encode()
     key = hashlib.sha256(b"\0".join([*sources, about]))
-    name = f"{part}-{real}-{key.hexdigest()[:16]}.so"
-    path = Path(platformdirs.user_cache_dir("binomctl")) / name
+    cache, stamp = Path(platformdirs.user_cache_dir("binomctl")), key.hexdigest()[:16]
+    paths = {real: cache / f"{part}-{real}-{stamp}.so" for real in REALS.values()}
     try:
-        if not path.exists():
-            _compile(compiler, (*FLAGS, f"-DREAL={real}"), [f"{part}.c", "pool.c"], path)
-        return ctypes.CDLL(str(path), mode=os.RTLD_NOW)
+        if not paths[real].exists():  # both: what floats compute is checked in doubles
+            with ThreadPoolExecutor(len(paths)) as pool:
+                list(pool.map(functools.partial(_compile, compiler, part), paths, paths.values()))
+        return ctypes.CDLL(str(paths[real]), mode=os.RTLD_NOW)
     except (OSError, subprocess.SubprocessError) as error:
         _LOG.debug("the kernels could not be compiled or loaded: %s", error)
         return None
 
 
-def _compile(compiler: str, flags: Sequence[str], sources: list[str], path: Path) -> None:
+def _compile(compiler: str, part: Part, real: str, path: Path) -> None:
     """Write beside the target, then rename: other processes see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        objects = {FOLDER / s: Path(folder) / f"{s}.o" for s in sources}
-        commands = [[compiler, *flags, "-c", str(s), "-o", str(o)] for s, o in objects.items()]
+        objects = {FOLDER / f"{name}.c": Path(folder) / f"{name}.o" for name in (part, "pool")}
+        flags = (*FLAGS, f"-DREAL={real}", "-c")
+        commands = [[compiler, *flags, str(s), "-o", str(o)] for s, o in objects.items()]
         linked = [*map(str, objects.values()), "-o", str(made), "-lm", "-pthread"]
         commands.append([compiler, "-shared", *linked])
         for command in commands:
