@@ -96,7 +96,7 @@ static void multiply(const Product* p, int products, int64_t rows, int64_t K, in
     for (int q = 0; q < products; q++) here[q].a = p[q].a + r * p[q].by_row;          \
     band(here, products, K, columns, start, c + r * columns, R);                      \
   }
-  BANDS(6) BANDS(5) BANDS(4) BANDS(3) BANDS(2) BANDS(1)
+  BANDS(6) BANDS(4) BANDS(2) BANDS(1)
 #undef BANDS
 }
 
