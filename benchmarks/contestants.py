@@ -82,10 +82,19 @@ class Case:
         self.layout = Layout.of(model)
         self.theta = initial_parameters(model)
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> Case:
+        """The same on a device, in a type of numbers."""
+        self.model = self._plain = self.model.to(device, dtype)
+        sets = (self.batch.x_trn, self.batch.y_trn, self.batch.x_val, self.batch.y_val)
+        moved = (t.to(device, dtype if t.is_floating_point() else None) for t in sets)
+        self.batch = EpisodeBatch(*moved)
+        self.theta = self.theta.to(device, dtype)
+        return self
+
     def ours(self, engine: Any, name: str, compiled: bool = False, **options: Any) -> Any:
         estimator = registry.create("estimator", name, options)
         rule = registry.create("rule", "gd", {})
-        how = Adaptation(self.K, self.alpha, rule, torch.empty(0), engine.layout)
+        how = Adaptation(self.K, self.alpha, rule, self.theta.new_empty(0), engine.layout)
 
         def run(theta: Tensor, batch: EpisodeBatch) -> Tensor:
             keep = estimator.steps(self.K)

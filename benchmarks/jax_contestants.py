@@ -91,8 +91,8 @@ def meta_gradient(
 
 def contestants(kind: str, model: Any, batch: Any, K: int, alpha: float) -> dict[str, Any]:
     """Steps by label, as torch tensors."""
-    named = [p.detach().numpy() for p in model.parameters()]
-    data = [t.numpy() for t in (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)]
+    named = [p.detach().cpu().numpy() for p in model.parameters()]
+    data = [t.cpu().numpy() for t in (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)]
 
     def step(first_order: bool, form: str) -> Callable[[], torch.Tensor]:
         made = meta_gradient(kind, named, data, K, alpha, first_order=first_order, form=form)
