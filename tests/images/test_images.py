@@ -237,8 +237,9 @@ def test_learn2learn_s_tasks_are_a_source_of_pure_episodes(tmp_path, monkeypatch
 def test_learn2learn_by_name_only_where_it_makes_sense(tmp_path):
     with pytest.raises(ConfigError, match="'glyphs' takes nothing after a colon"):
         load_config(overrides={"dataset.name": "glyphs:x"})
-    with pytest.raises(ConfigError, match="Did you mean 'learn2learn'"):
+    with pytest.raises(ConfigError) as caught:
         load_config(overrides={"dataset.name": "learntolearn:x"})
+    assert "did you mean 'learn2learn', which is registered?" in caught.value.hint
     with pytest.raises(DataError, match="sample all three splits from all 1,623 classes"):
         Learn2Learn("omniglot", root=str(tmp_path)).episode("train", 0)
     with pytest.raises(DataError, match="Did you mean 'cifarfs'"):

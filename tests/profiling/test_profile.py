@@ -282,7 +282,7 @@ def test_no_gpu_is_said_with_the_alternative():
         (["--plan", "--memory-budget", "eight"], "no quantity"),
         (["--plan", "--time-budget", "50 fortnights"], "units: us, ms, s, min"),
         (["--output", "p.gif"], "unknown picture format"),
-        (["--seconds", "0"], "greater than 0"),
+        (["--seconds", "0"], "expected more than 0"),
     ],
 )
 def test_bad_options(options, words):

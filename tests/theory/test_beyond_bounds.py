@@ -121,5 +121,5 @@ def test_the_command_prints_and_draws_them(tmp_path):
     assert (tmp_path / "b.png").stat().st_size > 10_000
     assert "head" in binomctl("bounds", "--beyond")[0]
     for *wrong, words in (["--decay", "1.5", "--decay 1.5"], ["--change", "-0.1", "--change -0.1"],
-                          ["--K", "400", "K = 400"]):  # fmt: skip
+                          ["--K", "400", "--K 400"]):  # fmt: skip
         assert words in binomctl("bounds", "--beyond", *wrong, code=2)[1]

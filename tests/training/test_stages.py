@@ -48,7 +48,7 @@ def test_the_first_steps_are_the_stages_and_the_others_the_run_s_own():
         ([{"until": 3, "estimator": "fomalm"}], "Did you mean 'fomaml'"),
         ([{"until": 3, "estimator": {"name": "trunc", "L": 9}}], "L = 9 is greater than K"),
         ([{"until": 3, "estimator": "imaml"}], "cannot be a stage"),
-        ([{"until": 0, "estimator": "fomaml"}], "greater than or equal to 1"),
+        ([{"until": 0, "estimator": "fomaml"}], "expected at least 1"),
     ],
 )
 def test_stages_that_cannot_be_are_named(stages, said):
