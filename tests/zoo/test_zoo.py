@@ -37,17 +37,26 @@ def absent(entry: Entry) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(entry.missing), reason=entry.missing)
 
 
+def together(entry: Entry) -> pytest.MarkDecorator:
+    """One worker runs all tests of an entry: its oracle and its engine are made once."""
+    return pytest.mark.xdist_group(entry.name)
+
+
 def cases() -> list[Any]:
     out = []
     for entry in RIGHT:
         labels = ("maml",) if entry.heavy else tuple(ESTIMATORS)
-        marks = [absent(entry), *([pytest.mark.slow] if entry.name in SLOW else [])]
+        marks = [
+            absent(entry),
+            together(entry),
+            *([pytest.mark.slow] if entry.name in SLOW else []),
+        ]
         out += [pytest.param(entry, a, id=f"{entry.name}-{a}", marks=marks) for a in labels]
     return out
 
 
 def by_name(entries: list[Entry]) -> list[Any]:
-    return [pytest.param(e, id=e.name, marks=absent(e)) for e in entries]
+    return [pytest.param(e, id=e.name, marks=[absent(e), together(e)]) for e in entries]
 
 
 @lru_cache(maxsize=4)  # the tests of one entry follow one another
