@@ -56,7 +56,7 @@ def _entry(name: str, value: Any) -> list[str]:
     parts += [] if generated else _text(doc)
     if isinstance(value, type):
         members = [_member(n, m) for n, m in vars(value).items() if _documented(value, n, m)]
-        parts.append("\n".join(members))
+        parts += ["**Members**", "\n".join(members)] if members else []
     return parts
 
 

@@ -41,7 +41,8 @@ def without_marks(text: str) -> str:
 
 def numbers() -> dict[str, str]:
     """Every number by its name, rounded as it is printed."""
-    parts = (_demo, _speed, _profile, _memory, _errors, _table1, _beyond, _data, _soak, _georgian)
+    parts = (_demo, _speed, _profile, _memory, _errors, _table1, _beyond, _data, _soak, _georgian,
+             _inner_loops, _bilevel)  # fmt: skip
     return {name: text for part in parts for name, text in part()}
 
 
@@ -179,8 +180,7 @@ def _beyond() -> Numbers:
     scores: dict[str, list[float]] = {}
     for run in runs:
         scores.setdefault(run["method"], []).append(statistics.mean(run["accuracies"]))
-    for method, short in (("head m=2", "head2"), ("trunc L=2", "trunc2"), ("fomaml", "fomaml"),
-                          ("maml", "maml")):  # fmt: skip
+    for method, short in (("head m=2", "head2"), ("trunc L=2", "trunc2"),                           ("maml", "maml")):  # fmt: skip
         found = mean_ci95(scores[method])
         mean, half = found.mean, found.ci95
         yield (
@@ -230,3 +230,30 @@ def _georgian() -> Numbers:
 
         yield (f"georgian.{row['seed']}.{row['steps']}",
                f"{short(mean)}% ({short(low)} to {short(high)})")  # fmt: skip
+
+
+def _inner_loops() -> Numbers:
+    kept = _kept("inner_loops")
+    gaps = kept["paired"]["binom L=2"]
+    for kind in ("seed", "task"):
+        gap = gaps[f"minus_fomaml_by_{kind}"]
+        low, high = gap["mean"] - gap["ci95"], gap["mean"] + gap["ci95"]
+        yield f"inner.gap.{kind}", f"{gap['mean']:+.3f} ({low:.3f} to {high:.3f})"
+    (at,) = [row["inner_gradient"] for row in kept["damping"] if row["epsilon_root"] == 1e-4]
+    yield "inner.median", f"{at['median_of_others']:.3f}"
+    yield "inner.zero", _percent(at["share_zero"], 0)
+    for loop, short in (("Adam", "adam"), ("Adam, epsilon_root = 0", "sharp")):
+        errors = kept["errors"][loop]["report"]["errors"]
+        for error in errors:
+            if error["estimator"] in ("fomaml", "binom"):
+                order = error["L"] or 0
+                yield f"inner.{short}.{order}", f"{error['relative']['mean']:.2g}"
+
+
+def _bilevel() -> Numbers:
+    rows = _kept("bilevel")["rows"]
+    yield "bilevel.plain", f"{rows['plain torch, reverse mode']['ratio']:.2f}"
+    ours = rows["ours, implicit CG 10"]["milliseconds"]
+    theirs = [row["milliseconds"] / ours for name, row in rows.items()
+              if name.startswith("plain torch, implicit")]  # fmt: skip
+    yield "bilevel.implicit", f"{min(theirs):.1f} to {max(theirs):.1f}"
