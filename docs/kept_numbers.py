@@ -180,7 +180,7 @@ def _beyond() -> Numbers:
     scores: dict[str, list[float]] = {}
     for run in runs:
         scores.setdefault(run["method"], []).append(statistics.mean(run["accuracies"]))
-    for method, short in (("head m=2", "head2"), ("trunc L=2", "trunc2"),                           ("maml", "maml")):  # fmt: skip
+    for method, short in (("head m=2", "head2"), ("trunc L=2", "trunc2"), ("maml", "maml")):
         found = mean_ci95(scores[method])
         mean, half = found.mean, found.ci95
         yield (
