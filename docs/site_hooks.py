@@ -38,7 +38,7 @@ STYLE = """
 .rst-content .wide table.docutils { margin-bottom: 0; font-size: 90%; }
 .rst-content :not(pre) > code { white-space: normal; overflow-wrap: anywhere; }
 .rst-content .wide td:last-child { min-width: 9em; }
-.rst-content .wide code { white-space: nowrap; overflow-wrap: normal; }
+.rst-content .wide code { white-space: normal; overflow-wrap: normal; }
 """
 
 
