@@ -41,7 +41,7 @@ def without_marks(text: str) -> str:
 
 def numbers() -> dict[str, str]:
     """Every number by its name, rounded as it is printed."""
-    parts = (_demo, _speed, _profile, _memory, _errors, _table1, _beyond, _data, _soak, _georgian,
+    parts = (_demo, _speed, _profile, _memory, _errors, _table1, _beyond, _growth, _data, _soak, _georgian,
              _inner_loops, _bilevel)  # fmt: skip
     return {name: text for part in parts for name, text in part()}
 
@@ -188,6 +188,23 @@ def _beyond() -> Numbers:
             f"{_percent(mean)} ({100 * (mean - half):.1f} to {100 * (mean + half):.1f})",
         )
     yield "beyond.seeds", str(len(scores["maml"]))
+
+
+def _growth() -> Numbers:
+    """What docs/beyond.md says in words of two of its settings."""
+
+    def setting(workload: str, alpha: float) -> Any:
+        (found,) = [s for s in _kept("beyond")["settings"] if (s["workload"], s["phase"], s["K"],
+                    s["alpha"]) == (workload, "initial", 5, alpha)]  # fmt: skip
+        return found
+
+    along = setting("resnet12", 0.1)["alpha_Hg_over_g"]
+    yield "beyond.resnet12", f"{min(along):.1f} to {max(along):.1f}"
+    errors = {(e["estimator"], json.dumps(e["options"])): e["median"]
+              for e in setting("sinusoid", 0.01)["estimators"]}  # fmt: skip
+    gains = [errors["binom", plain] / errors["minimax", plain]
+             for plain in (json.dumps({"L": order}) for order in (2, 3))]  # fmt: skip
+    yield "beyond.gain", f"{min(gains):.0f} to {max(gains):.0f}"
 
 
 def _data() -> Numbers:
