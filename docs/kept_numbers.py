@@ -41,8 +41,8 @@ def without_marks(text: str) -> str:
 
 def numbers() -> dict[str, str]:
     """Every number by its name, rounded as it is printed."""
-    parts = (_demo, _speed, _profile, _memory, _errors, _table1, _beyond, _growth, _data, _soak, _georgian,
-             _inner_loops, _bilevel)  # fmt: skip
+    parts = (_demo, _speed, _profile, _memory, _errors, _table1, _beyond, _growth, _data, _soak,
+             _georgian, _inner_loops, _bilevel)  # fmt: skip
     return {name: text for part in parts for name, text in part()}
 
 
