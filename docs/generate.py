@@ -16,7 +16,8 @@ from typing import Any
 
 from api_page import page as page_of_api
 from json_page import page as page_of_json
-from kept_numbers import filled, numbers
+from kept_numbers import numbers
+from marks import filled
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [

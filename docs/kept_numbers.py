@@ -1,12 +1,11 @@
 """Measured numbers of the pages, each computed from the result that a script kept.
 
-A page has `<!--=NAME-->text<!--/-->`; `python docs/generate.py` writes the text, from `numbers()`.
+A page marks where one stands (marks.py); `python docs/generate.py` writes it there.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,28 +14,7 @@ from typing import Any
 from binomctl.reporting.intervals import mean_ci95
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
-MARK = re.compile(r"(<!--=([\w.-]+)-->)(.*?)(<!--/-->)", re.DOTALL)
 MIB = 2**20
-
-
-def filled(text: str, known: dict[str, str]) -> str:
-    """A page with its numbers renewed.
-
-    Raises:
-        ValueError: a name that is not there, or a mark that begins a line, where Markdown would
-            end the paragraph.
-    """
-    if re.search(r"^<!--[=/]", text, re.MULTILINE):
-        raise ValueError("a number's mark begins a line")
-    missing = sorted({name for _, name, _, _ in MARK.findall(text)} - set(known))
-    if missing:
-        raise ValueError(f"no number is called {', '.join(missing)}")
-    return MARK.sub(lambda m: f"{m[1]}{known[m[2]]}{m[4]}", text)
-
-
-def without_marks(text: str) -> str:
-    """A page as it is read."""
-    return MARK.sub(lambda m: m[3], text)
 
 
 def numbers() -> dict[str, str]:

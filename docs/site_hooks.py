@@ -16,7 +16,7 @@ from mkdocs.structure.files import File
 from pygments.formatters import HtmlFormatter
 
 sys.path.insert(0, str(Path(__file__).parent))
-from kept_numbers import without_marks
+from marks import without_marks
 
 ROOT = Path(__file__).parents[1]
 TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md",
