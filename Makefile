@@ -8,7 +8,7 @@ LEARN2LEARN := learn2learn==0.2.0 --config-settings="--build-option=build_ext"
 DEMO_FLAGS ?=
 EVAL_FLAGS ?=
 
-.PHONY: demo test test-all lint install lock bench fuzz clean
+.PHONY: demo test test-all docs lint install lock bench fuzz clean
 
 demo: install
 	$(BIN)/binomctl train --estimator binom --L 2 $(DEMO_FLAGS)
@@ -22,6 +22,10 @@ test: install
 test-all: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 -m ""
 
+# The documentation as a site: open site/index.html.
+docs: install
+	$(BIN)/mkdocs build --strict --quiet
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,7 +36,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml requirements.lock
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(if $(HASHED),$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.hashed.lock)
-	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers,zoo,tensorboard,wandb,onnx,digits]'
+	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers,zoo,tensorboard,wandb,onnx,digits,docs]'
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps $(LEARN2LEARN)
 	touch $@
 
@@ -48,4 +52,4 @@ bench: install
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site

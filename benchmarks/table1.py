@@ -28,7 +28,7 @@ from binomctl.comparison.measure import Setting, measured, settings
 from binomctl.comparison.methods import identity, methods, natural, opened, reference_of
 from binomctl.comparison.report import Scored, Section, compared
 from binomctl.comparison.shared import shared_tasks
-from binomctl.comparison.tables import Table, details, markdown, overview
+from binomctl.comparison.tables import details, markdown, overview
 from binomctl.episodes import ACCURACY
 from binomctl.machine.environment import environment
 from binomctl.problem.build import resolved
@@ -174,9 +174,6 @@ def main() -> None:
     table = overview(sections)
     put(files.page, "overview", markdown("", table))
     put(files.page, "details", "\n".join(markdown(s.label, details(s)) for s in sections))
-    if given.table == "table1":
-        front = Table(table.columns, table.rows, "")
-        put(ROOT / "README.md", "table1", markdown("", front).rstrip())
 
 
 if __name__ == "__main__":

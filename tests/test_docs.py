@@ -70,4 +70,5 @@ def test_the_tables_of_the_inner_loops_are_the_kept_numbers():
     binom = kept["paired"]["binom L=2"]
     for kind in ("seed", "task"):
         gap = bench["_range"](binom[f"minus_fomaml_by_{kind}"], "+")
-        assert f"by {kind} {gap}" in page.replace("\n", " ")
+        said = re.sub(r"<!--[=/].*?-->", "", page).replace("\n", " ")
+        assert f"by {kind} {gap}" in said

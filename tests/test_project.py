@@ -13,7 +13,7 @@ from binomctl.settings.named import find
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_the_citation_is_of_this_version_and_of_the_paper():
@@ -46,7 +46,7 @@ def test_a_commit_is_checked_by_what_make_lint_runs():
     assert run == made == {"ruff check", "ruff format --check", "mypy"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_name_and_path_of_a_page_is_there(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"binomctl [^`\n]*--config ([a-z][\w/-]*)(?![\w./-])", text):

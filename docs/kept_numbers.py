@@ -1,0 +1,254 @@
+"""Measured numbers of the pages, each computed from the result that a script kept.
+
+A page marks where one stands (marks.py); `python docs/generate.py` writes it there.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from binomctl.reporting.intervals import mean_ci95
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+MIB = 2**20
+
+
+def numbers() -> dict[str, str]:
+    """Every number by its name, rounded as it is printed."""
+    parts = (_demo, _speed, _profile, _memory, _errors, _table1, _beyond, _growth, _data, _soak,
+             _georgian, _inner_loops, _bilevel)  # fmt: skip
+    return {name: text for part in parts for name, text in part()}
+
+
+def _kept(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f}%"
+
+
+Numbers = Iterator[tuple[str, str]]
+
+
+def _demo() -> Numbers:
+    kept = _kept("demo")
+    scored = kept["eval"]
+    low, high = (scored["mean"] + sign * scored["ci95"] for sign in (-1, 1))
+    yield "demo.steps", str(kept["train"]["steps"])
+    yield "demo.seconds", f"{kept['train']['seconds']:.0f}"
+    yield "demo.accuracy", _percent(scored["mean"])
+    yield "demo.interval", f"{_percent(low)} to {_percent(high)}"
+    yield "demo.n", str(scored["n"])
+    yield "demo.cores", str(kept["environment"]["cores"])
+    yield "demo.rendered", f"{kept['glyphs_seconds']['rendered']:.1f}"
+    yield "demo.cached", f"{kept['glyphs_seconds']['cached']:.2f}"
+    yield "demo.help", f"{kept['help_seconds']['median']:.2f}"
+
+
+def _speed() -> Numbers:
+    """learn2learn with the allocator as it is, ours with the tuned one."""
+    kept = _kept("speed")["workloads"]
+    names = {"mlp": "sinusoid MLP, B = 25", "conv28": "Conv4-32 28x28x1, 1-shot",
+             "conv84": "Conv4-32 84x84x3, 1-shot"}  # fmt: skip
+    for short, name in names.items():
+        theirs = kept[name]["system"]["contestants"]["learn2learn MAML"]["median_ms"]
+        tuned = kept[name]["tuned"]["contestants"]
+        ours = tuned["binomctl MAML"]["median_ms"]
+        digits = 0 if ours > 10 else 1
+        yield f"speed.{short}.theirs", f"{theirs:,.0f}"
+        yield f"speed.{short}.ours", f"{ours:,.{digits}f}"
+        yield f"speed.{short}.times", f"{theirs / ours:.{0 if short == 'mlp' else 1}f}"
+        if "binomctl MAML, compiled" in tuned:
+            compiled = tuned["binomctl MAML, compiled"]["median_ms"]
+            yield f"speed.{short}.compiled", f"{theirs / compiled:.0f}"
+        if "share_of_floor" in tuned["binomctl MAML"]:
+            share = tuned["binomctl MAML"]["share_of_floor"]
+            yield f"speed.{short}.share", _percent(share, 0)
+
+
+def _profile() -> Numbers:
+    for name in ("glyphs", "fig4"):
+        cells = {(c["estimator"], c["L"]): c for c in _kept(f"profile_{name}")["cells"]}
+        for key, short in ((("maml", None), "maml"), (("binom", 2), "binom2")):
+            yield f"profile.{name}.{short}", f"{cells[key]['step_ms']['median']:.0f}"
+
+
+def _memory() -> Numbers:
+    kept = _kept("memory")
+
+    def peak(rows: list[dict[str, Any]], **wanted: Any) -> tuple[int, int]:
+        (row,) = [r for r in rows if all(r[k] == v for k, v in wanted.items())]
+        return row["peak_bytes"], row["peak_bytes"] - row["trajectory_bytes"]
+
+    steps, orders = kept["maml_over_K"], kept["binom_over_L_at_K_10"]
+    for schedule, short in (("store", "store"), ("recompute, rows", "recompute")):
+        of = [peak(steps, engine="analytic", schedule=schedule, K=k) for k in (50, 5)]
+        at = 0 if short == "store" else 1
+        yield f"memory.{short}", f"{of[0][at] / of[1][at]:.{1 if short == 'store' else 2}f}"
+    for order in (1, 10):
+        found = peak(orders, engine="analytic", schedule="recompute, columns in parallel", L=order)
+        yield f"memory.columns.{order}", f"{found[0] / MIB:.{0 if order == 1 else 1}f}"
+
+
+def _errors() -> Numbers:
+    """Figures 3b and 3a."""
+    kept = _kept("fig3b")
+    rows = {(e["estimator"], e["L"], e["alpha_scaling"]): e["relative"]["mean"]
+            for e in kept["report"]["errors"]}  # fmt: skip
+    (n,) = {e["relative"]["n"] for e in kept["report"]["errors"]}
+    yield "fig3b.n", f"{n:,}"
+    yield "fig3b.seconds", f"{kept['seconds']:.0f}"
+    for order in (1, 2, 4):
+        trunc = rows["trunc", order, None]
+        yield f"fig3b.trunc.{order}", f"{trunc:.2g}" if order < 4 else f"{trunc:.3f}"
+        plain, scaled = rows["binom", order, "none"], rows["binom", order, "paper"]
+        yield f"fig3b.binom.{order}", f"{plain:.2g}"
+        yield f"fig3b.scaled.{order}", f"{scaled:.2g}"
+    for name in ("fig3a", "fig3a-small", "fig3a-small-float32"):
+        trunc, binom = (e["relative"]["values"] for e in _kept(name)["report"]["errors"])
+        ratios = sorted(t / b for t, b in zip(trunc, binom, strict=True))
+        yield f"{name}.ratio", _large(statistics.median(ratios))
+        tenth, rest = ratios[len(ratios) // 10], ratios[9 * len(ratios) // 10]
+        yield f"{name}.spread", f"{tenth:.0e} to {rest:.0e}".replace("e+0", "e")
+
+
+def _large(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio < 1000 else f"{ratio:.1e}".replace("e+0", "e")
+
+
+def _table1() -> Numbers:
+    """What the letters' table says in words, counted."""
+    settings = {s["setting"]: {p["label"]: p for p in s["report"]["pairs"]}
+                for s in _kept("table1_glyphs")["settings"]}  # fmt: skip
+    cells = [p for s in settings.values() for p in s.values() if p["difference"] is not None]
+    yield "table1.differences", str(len(cells))
+    yield "table1.separable", str(sum(p["p_holm"] < 0.05 for p in cells))
+
+    def means(label: str) -> list[float]:
+        return [s[label]["mean"] for s in settings.values()]
+
+    exact = means("maml")
+    for scaling in ("paper", "none"):
+        over_trunc, over_exact, below = 0, 0, []
+        for order in range(1, 5):
+            binom = means(f"binom (L = {order}, alpha_scaling = {scaling})")
+            over_trunc += sum(
+                b > t for b, t in zip(binom, means(f"trunc (L = {order})"), strict=True)
+            )
+            over_exact += sum(b > e for b, e in zip(binom, exact, strict=True))
+            below += [e - b for b, e in zip(binom, exact, strict=True)]
+        yield f"table1.{scaling}.over-trunc", str(over_trunc)
+        yield f"table1.{scaling}.over-exact", str(over_exact)
+        yield f"table1.{scaling}.below-exact", str(sum(gap > 0 for gap in below))
+        yield f"table1.{scaling}.cells", str(len(below))
+        yield f"table1.{scaling}.worst", f"{100 * max(below):.0f}"
+    first = sum(f < e for f, e in zip(means("fomaml"), exact, strict=True))
+    yield "table1.first-below", str(first)
+    yield "table1.auto-above", str(sum(a > e for a, e in zip(means("auto"), exact, strict=True)))
+
+
+def _beyond() -> Numbers:
+    """Accuracies at equal meta-steps, with Student's t over the seeds."""
+    runs = _kept("accuracy_glyphs")["runs"]
+    scores: dict[str, list[float]] = {}
+    for run in runs:
+        scores.setdefault(run["method"], []).append(statistics.mean(run["accuracies"]))
+    for method, short in (("head m=2", "head2"), ("trunc L=2", "trunc2"), ("maml", "maml")):
+        found = mean_ci95(scores[method])
+        mean, half = found.mean, found.ci95
+        yield (
+            f"beyond.{short}",
+            f"{_percent(mean)} ({100 * (mean - half):.1f} to {100 * (mean + half):.1f})",
+        )
+    yield "beyond.seeds", str(len(scores["maml"]))
+
+
+def _growth() -> Numbers:
+    """What docs/beyond.md says in words of two of its settings."""
+
+    def setting(workload: str, alpha: float) -> Any:
+        (found,) = [s for s in _kept("beyond")["settings"] if (s["workload"], s["phase"], s["K"],
+                    s["alpha"]) == (workload, "initial", 5, alpha)]  # fmt: skip
+        return found
+
+    along = setting("resnet12", 0.1)["alpha_Hg_over_g"]
+    yield "beyond.resnet12", f"{min(along):.1f} to {max(along):.1f}"
+    errors = {(e["estimator"], json.dumps(e["options"])): e["median"]
+              for e in setting("sinusoid", 0.01)["estimators"]}  # fmt: skip
+    gains = [errors["binom", plain] / errors["minimax", plain]
+             for plain in (json.dumps({"L": order}) for order in (2, 3))]  # fmt: skip
+    yield "beyond.gain", f"{min(gains):.0f} to {max(gains):.0f}"
+
+
+def _data() -> Numbers:
+    kept, small = _kept("data"), _kept("data_small")
+    yield "data.images", f"{kept['images']:,}"
+    yield "data.source", f"{kept['source_bytes'] / 1e9:.1f} GB"
+    yield "data.seconds", f"{kept['prepare']['seconds']:.0f}"
+    yield "data.rate", f"{kept['prepare']['images_per_second']:,}"
+    yield "data.peak", f"{kept['prepare']['peak_resident_bytes'] / 1e9:.2f}"
+    yield "data.open", f"{kept['open_seconds']['median']:.3f}"
+    yield "data.first", f"{kept['first_draw_cpu_ms']['median']:.0f}"
+    for where, name, short in (
+        (kept, "draw_cpu_ms", "draw"), (small, "draw_cpu_ms", "small"),
+        (small, "draw_flip_crop_cpu_ms", "crop"), (small, "draw_flip_crop_turn_cpu_ms", "turn"),
+    ):  # fmt: skip
+        of = where[name]
+        yield f"data.{short}", f"{of['median']:.1f}"
+        yield f"data.{short}.low", f"{of['p10']:.1f}"
+        yield f"data.{short}.high", f"{of['p90']:.1f}"
+
+
+def _soak() -> Numbers:
+    kept = _kept("soak")
+    yield "soak.steps", f"{kept['steps']:,}"
+    yield "soak.kills", str(kept["kills"])
+    yield "soak.first", f"{min(kept['killed_after_steps']):,}"
+    yield "soak.last", f"{max(kept['killed_after_steps']):,}"
+    saved = kept["checkpoints"]
+    yield "soak.share", _percent(saved["share"], 2)
+    yield "soak.saves", str(saved["saves"])
+    yield "soak.save", f"{1000 * saved['save_seconds'] / saved['saves']:.0f}"
+
+
+def _georgian() -> Numbers:
+    for row in _kept("georgian")["rows"]:
+        mean, (low, high) = row["accuracy"]["mean"], row["accuracy"]["ci95"]
+
+        def short(share: float) -> str:
+            return "100" if share == 1 else f"{100 * share:.1f}"
+
+        yield (f"georgian.{row['seed']}.{row['steps']}",
+               f"{short(mean)}% ({short(low)} to {short(high)})")  # fmt: skip
+
+
+def _inner_loops() -> Numbers:
+    kept = _kept("inner_loops")
+    gaps = kept["paired"]["binom L=2"]
+    for kind in ("seed", "task"):
+        gap = gaps[f"minus_fomaml_by_{kind}"]
+        low, high = gap["mean"] - gap["ci95"], gap["mean"] + gap["ci95"]
+        yield f"inner.gap.{kind}", f"{gap['mean']:+.3f} ({low:.3f} to {high:.3f})"
+    (at,) = [row["inner_gradient"] for row in kept["damping"] if row["epsilon_root"] == 1e-4]
+    yield "inner.median", f"{at['median_of_others']:.3f}"
+    yield "inner.zero", _percent(at["share_zero"], 0)
+    for loop, short in (("Adam", "adam"), ("Adam, epsilon_root = 0", "sharp")):
+        errors = kept["errors"][loop]["report"]["errors"]
+        for error in errors:
+            if error["estimator"] in ("fomaml", "binom"):
+                order = error["L"] or 0
+                yield f"inner.{short}.{order}", f"{error['relative']['mean']:.2g}"
+
+
+def _bilevel() -> Numbers:
+    rows = _kept("bilevel")["rows"]
+    yield "bilevel.plain", f"{rows['plain torch, reverse mode']['ratio']:.2f}"
+    ours = rows["ours, implicit CG 10"]["milliseconds"]
+    theirs = [row["milliseconds"] / ours for name, row in rows.items()
+              if name.startswith("plain torch, implicit")]  # fmt: skip
+    yield "bilevel.implicit", f"{min(theirs):.1f} to {max(theirs):.1f}"

@@ -1,0 +1,78 @@
+"""What the README shows is what happens: its commands and its code run as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from command import in_a_process
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The binomctl commands of a page's bash blocks, each without its name."""
+    lines = "".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [words[1:] for words in split if words]
+
+
+def test_it_is_short():
+    assert README.count("\n") <= 150
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """What the tour's commands print, one after another in one folder."""
+    assert not re.search(r"^(?!binomctl |#|$)", "".join(blocks(README, "bash")), re.MULTILINE)
+    folder = tmp_path_factory.mktemp("tour")
+    outputs = []
+    for words in commands(README):
+        done = in_a_process(*words, cwd=folder, COLUMNS="80", NO_COLOR="1")
+        assert done.returncode == 0, (words, done.stderr)
+        outputs.append((words[0], done.stdout))
+    assert (folder / "report.html").stat().st_size > 10_000
+    return outputs
+
+
+def test_the_tour_runs_and_prints_what_is_shown(printed):
+    """Line by line in all but numbers, which another processor rounds otherwise."""
+
+    def shape(text: str) -> list[str]:
+        lines = [re.sub(r"[\d.,e+-]+", "0", line) for line in text.splitlines()]
+        return [" ".join(line.split()) for line in lines if line.strip(" ─")]
+
+    answers = [text for name, text in printed if name in ("eval", "compare", "error-analysis")]
+    shown = blocks(README, "text")
+    assert len(shown) == len(answers) == 3
+    for one, answer in zip(shown, answers, strict=True):
+        found = shape(answer)
+        for line in shape(one):
+            # Which of two methods is better, or by how much, is a number as well.
+            if ": worse by " not in line:
+                assert line in found, f"{line!r} is not among {found}"
+
+
+def test_its_python_runs():
+    (block,) = blocks(README, "python")
+    names: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec", dont_inherit=True), names)
+    assert set(names["gradients"]) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_its_two_commands_are_made_and_run_by_ci():
+    (block,) = blocks(README, "sh")
+    targets = re.findall(r"^make ([\w-]+)", block, re.MULTILINE)
+    assert targets == ["demo", "test"]
+    makefile, ci = (ROOT / "Makefile").read_text(), (ROOT / ".ci" / "run").read_text()
+    for target in targets:
+        assert re.search(rf"^{target}: ", makefile, re.MULTILINE)
+        assert re.search(rf"^make {target}\b", ci, re.MULTILINE)
