@@ -16,11 +16,11 @@ demo: install
 
 # Tests side by side, one op thread each: the networks are tiny, and more threads only wait.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 
 # With the large networks, a minute each.
 test-all: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 -m ""
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m ""
 
 # The documentation as a site: open site/index.html.
 docs: install

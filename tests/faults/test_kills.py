@@ -90,8 +90,8 @@ def test_the_second_interrupt_leaves_at_once(tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     "options",
-    [(), ("--rule", "meta-sgd", "--set", "training.schedule=cosine", "--set",
-          "training.optimizer=sgd")],
+    [(), pytest.param(("--rule", "meta-sgd", "--set", "training.schedule=cosine", "--set",
+                       "training.optimizer=sgd"), marks=pytest.mark.slow)],
     ids=["plain", "meta-sgd"],
 )  # fmt: skip
 def test_a_killed_run_goes_on_to_the_bit(tmp_path, workers, options):

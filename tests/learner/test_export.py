@@ -13,6 +13,7 @@ import torch
 import yaml
 from command import binomctl
 from learner.test_predict import QUICK, picture
+from sampled import sampled
 
 import binomctl as package
 from binomctl.learner.kept import open_adapted
@@ -75,7 +76,7 @@ def loaded_elsewhere(folder, file, x):
     return torch.from_numpy(np.load(folder / "y.npy"))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sampled(NETWORKS, 3))
 def test_plain_pytorch_says_the_same(run_of, tmp_path, name):
     binomctl("export", run_of(name), "-o", tmp_path / "net.safetensors")
     what = subject(run_of(name))

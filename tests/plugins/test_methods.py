@@ -29,7 +29,7 @@ from binomctl.errors import ConfigError
 from binomctl.settings import registry
 
 
-@pytest.mark.parametrize("engine", ["auto", "autograd"])
+@pytest.mark.parametrize("engine", ["auto", pytest.param("autograd", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_under_every_expansion(name, estimator, engine):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import layouts
 import pytest
+from sampled import sampled
 
 from binomctl.cli.datasets import ensure_prepared
 from binomctl.errors import ConfigError
@@ -47,7 +48,7 @@ METHODS = ["fomaml", "reptile", "imaml", "trunc", "binom", "maml", "hybrid"]
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", sampled(SETTINGS, 4))
 def test_the_papers_tables_are_a_protocol_a_setting_and_a_method(paper_data, setting, method):
     files = [CONFIG_DIR / "binom2026.yaml"]
     files += [CONFIG_DIR / "table1" / f"{name}.yaml" for name in (setting, method)]
