@@ -37,22 +37,24 @@ RESULT, FIGURE = ROOT / "benchmarks/results/speed.json", ROOT / "docs/figures/sp
 PAGE = ROOT / "docs/speed.md"
 PRODUCTS = {"binomctl FOMAML": 0, "binomctl MAML": K, "binomctl Binom(2)": L * (K - L + 1)}
 BASE = "learn2learn MAML"
-BUSY_ROUNDS = 15
+BUSY_ROUNDS = 9
+FEW = {"binomctl FOMAML", "binomctl MAML", "binomctl Binom(2)", "JAX MAML, vmap",
+       "JAX FOMAML, vmap", "learn2learn MAML"}  # fmt: skip
 DISTURBED = ("sinusoid MLP, B = 25", "Conv4-32 28x28x1, 1-shot")
 
 
-def worker(name: str, rounds: int) -> dict[str, Any]:
-    """Times of all contestants of a workload, round after round, in this process."""
+def worker(name: str, rounds: int, few: bool = False) -> dict[str, Any]:
+    """Times of all contestants of a workload, or of FEW, round after round, in this process."""
     case = Case(WORKLOADS[name])
     without = tuple(case.spec.get("without", ()))
     contestants = {
         label: step
         for label, step in case.contestants().items()
-        if not without or not label.startswith(without)
+        if (not without or not label.startswith(without)) and (not few or label in FEW)
     }
     failed: dict[str, str] = {}
     differences: dict[str, float] = {}
-    reference = contestants["binomctl MAML, autograd"]()
+    reference = case.ours(AutogradEngine(case.model, case.loss), "maml")()
     binom = case.ours(AutogradEngine(case.model, case.loss), "binom", L=L)()
     for label, step in list(contestants.items()):  # nothing wrong is timed
         try:
@@ -73,7 +75,7 @@ def worker(name: str, rounds: int) -> dict[str, Any]:
             raise SystemExit(f"{name}: {label} is off by {error:.1e}; nothing was timed")
     times: dict[str, list[float]] = {label: [] for label in contestants}
     quick = case.spec.get("quick", "rounds" not in case.spec)
-    for _ in range(case.spec.get("rounds", rounds)):
+    for _ in range(rounds if few else case.spec.get("rounds", rounds)):
         for label, step in contestants.items():
             if quick:
                 step()  # its own caches and pages, not those of the one before
@@ -127,13 +129,13 @@ def alone(name: str, rounds: int) -> dict[str, Any]:
 
 def busy(name: str) -> dict[str, Any]:
     """What another process on every core does to each contestant: medians, and their ratios."""
-    quiet = in_a_process(name, "tuned", BUSY_ROUNDS)
+    quiet = in_a_process(name, "tuned", BUSY_ROUNDS, "--few")
     others = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"])
         for _ in os.sched_getaffinity(0)
     ]
     try:
-        disturbed = in_a_process(name, "tuned", BUSY_ROUNDS)
+        disturbed = in_a_process(name, "tuned", BUSY_ROUNDS, "--few")
     finally:
         for other in others:
             other.kill()
@@ -277,6 +279,7 @@ def main() -> None:
     parser.add_argument("--worker")
     parser.add_argument("--allocator", choices=["system", "tuned"], default="system")
     parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--few", action="store_true")
     parser.add_argument("--only", help="a part of a workload's name: measured anew, others kept")
     parser.add_argument("--busy", action="store_true", help="with --only: beside others, too")
     parser.add_argument("--draw", action="store_true", help="draw again from the kept JSON")
@@ -287,8 +290,9 @@ def main() -> None:
     if args.worker:
         if args.allocator == "tuned":
             tune_allocator(one_arena=large_images(WORKLOADS[args.worker]))
-        run = alone if args.alone else worker
-        print(json.dumps(run(args.worker, args.rounds)))
+        rounds = args.rounds
+        run = alone(args.worker, rounds) if args.alone else worker(args.worker, rounds, args.few)
+        print(json.dumps(run))
         return
     kept = json.loads(RESULT.read_text()) if args.only else {}
     report: dict[str, Any] = kept or {
@@ -312,7 +316,8 @@ def main() -> None:
         report["busy"] = {name: busy(name) for name in DISTURBED}
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     put(PAGE, "table", table(report))
-    put(PAGE, "busy", busy_table(report["busy"]))
+    if "busy" in report:
+        put(PAGE, "busy", busy_table(report["busy"]))
     draw(report)
 
 

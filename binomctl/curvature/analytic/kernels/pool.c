@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-enum { MOST = 64, AWAKE_NS = 50000 };
+enum { MOST = 64, AWAKE_NS = 200000 };
 
 struct Units {
   atomic_int_fast64_t taken;
