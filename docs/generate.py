@@ -51,7 +51,7 @@ COMMANDS = [
     "config show",
 ]
 WIDTH = "92"
-WRITTEN_BY_OTHERS = {"speed.md", "comparison.md"}  # whose numbers their scripts write
+WRITTEN_BY_OTHERS = {"comparison.md"}  # whose numbers its script writes
 
 
 def output(*args: str) -> str:

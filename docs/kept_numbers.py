@@ -63,9 +63,13 @@ def _speed() -> Numbers:
         yield f"speed.{short}.theirs", f"{theirs:,.0f}"
         yield f"speed.{short}.ours", f"{ours:,.{digits}f}"
         yield f"speed.{short}.times", f"{theirs / ours:.{0 if short == 'mlp' else 1}f}"
-        if "binomctl MAML, compiled" in tuned:
-            compiled = tuned["binomctl MAML, compiled"]["median_ms"]
-            yield f"speed.{short}.compiled", f"{theirs / compiled:.0f}"
+        for order in ("MAML", "FOMAML"):
+            jax = [row["median_ms"] for label, row in tuned.items() if f"JAX {order}," in label]
+            if jax:  # in its faster form
+                yield (
+                    f"speed.{short}.jax.{order}",
+                    f"{min(jax) / tuned[f'binomctl {order}']['median_ms']:.1f}",
+                )
         if "share_of_floor" in tuned["binomctl MAML"]:
             share = tuned["binomctl MAML"]["share_of_floor"]
             yield f"speed.{short}.share", _percent(share, 0)
