@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import Any
 import torch
 from contestants import WORKLOADS, Case, K, L
 from torch import Tensor
+from turns import spread
 
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.engine import AnalyticEngine
@@ -57,17 +57,6 @@ def timed(step: Callable[[], Any], device: torch.device, rounds: int) -> list[fl
         end.record()
     torch.cuda.synchronize(device)
     return [start.elapsed_time(end) for start, end in marks]
-
-
-def row(ms: list[float]) -> dict[str, Any]:
-    """Median, p10, p90 and n."""
-    ordered = sorted(ms)
-    return {
-        "median_ms": round(statistics.median(ordered), 4),
-        "p10_ms": round(ordered[len(ordered) // 10], 4),
-        "p90_ms": round(ordered[9 * len(ordered) // 10], 4),
-        "n": len(ordered),
-    }
 
 
 def off(found: Tensor, wanted: Tensor) -> float:
@@ -115,7 +104,7 @@ def contestants(device: torch.device, quick: bool) -> dict[str, Any]:
         for _ in range(1 if quick else 5):
             for label, step in steps.items():
                 ms[label] += timed(step, device, 2 if quick else 5)
-        out[name] = {label: row(ms[label]) for label in steps} | {"failed": failed}
+        out[name] = {label: spread(ms[label], 4) for label in steps} | {"failed": failed}
     return out
 
 
@@ -142,7 +131,7 @@ def capture(device: torch.device, quick: bool) -> dict[str, Any]:
             for _ in range(2 if quick else 10):
                 for how, step in steps.items():
                     ms[how] += timed(step, device, 3)
-            out[f"{dataset}, {name}"] = {how: row(found) for how, found in ms.items()}
+            out[f"{dataset}, {name}"] = {how: spread(found, 4) for how, found in ms.items()}
     return out
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from contestants import Case, K
 from pages import put
+from turns import spread
 
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.machine.allocator import tune_allocator
@@ -81,18 +81,10 @@ def measured(sizes: Sequence[int], sized: Sized, rounds: int) -> list[dict[str, 
             start = time.perf_counter()
             step()
             ms[n].append(1e3 * (time.perf_counter() - start))
-    out = []
-    for n, step in steps.items():
-        times = sorted(ms[n])
-        out.append({
-            "size": n,
-            "median_ms": round(statistics.median(times), 3),
-            "p10_ms": round(times[len(times) // 10], 3),
-            "p90_ms": round(times[9 * len(times) // 10], 3),
-            "n": len(times),
-            "peak_mib": round(peak_allocated(step) / 2**20, 3),
-        })  # fmt: skip
-    return out
+    return [
+        {"size": n, **spread(ms[n], 3), "peak_mib": round(peak_allocated(step) / 2**20, 3)}
+        for n, step in steps.items()
+    ]
 
 
 def exponent(points: Sequence[dict[str, Any]], key: str) -> float:

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from contestants import WORKLOADS, Case, K, L, large_images
 from pages import put
+from turns import spread
 
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.engine import AnalyticEngine
@@ -160,18 +161,13 @@ def summary(name: str, runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for allocator, run in runs.items():
         rows: dict[str, Any] = {}
-        for label, unordered in run["times"].items():
-            times = sorted(unordered)
-            median = statistics.median(times)
-            rows[label] = {
-                "median_ms": round(median, 2),
-                "p10_ms": round(times[len(times) // 10], 2),
-                "p90_ms": round(times[9 * len(times) // 10], 2),
-                "n": len(times),
-            }
+        for label, ms in run["times"].items():
+            rows[label] = spread(ms)
             work = case.work(PRODUCTS[label]) if label in PRODUCTS else None
             if work is not None:
-                rows[label]["share_of_floor"] = round(1e3 * work / run["sgemm"] / median, 3)
+                rows[label]["share_of_floor"] = round(
+                    1e3 * work / run["sgemm"] / statistics.median(ms), 3
+                )
         out[allocator] = {
             "sgemm_gflops": round(run["sgemm"] / 1e9, 1),
             "peak_resident_mib": round(run["resident"] / 2**20),

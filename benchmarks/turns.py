@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -20,14 +20,16 @@ def milliseconds(
             start = time.perf_counter()
             next(loop)
             times[key].append(1e3 * (time.perf_counter() - start))
-    out = {}
-    for key, values in times.items():
-        ordered = sorted(values[warm_up:])
-        n = len(ordered)
-        out[key] = {
-            "median_ms": round(statistics.median(ordered), 2),
-            "p10_ms": round(ordered[n // 10], 2),
-            "p90_ms": round(ordered[9 * n // 10], 2),
-            "n": n,
-        }
-    return out
+    return {key: spread(values[warm_up:]) for key, values in times.items()}
+
+
+def spread(ms: Iterable[float], digits: int = 2) -> dict[str, Any]:
+    """Median, p10, p90 and n of some times."""
+    ordered = sorted(ms)
+    n = len(ordered)
+    return {
+        "median_ms": round(statistics.median(ordered), digits),
+        "p10_ms": round(ordered[n // 10], digits),
+        "p90_ms": round(ordered[9 * n // 10], digits),
+        "n": n,
+    }

@@ -32,7 +32,9 @@ def test_the_script_for_a_gpu_machine_runs(tmp_path):
     assert (tmp_path / "out/fig4.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what it says without a GPU")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="this machine has a GPU, which the script would measure"
+)
 def test_without_a_gpu_it_says_so(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -83,7 +83,7 @@ def _section(column: Setting, question: Question) -> Section:
                  if not run.checkpoints.steps()]  # fmt: skip
     warnings += [f"{path} is not finished" for path in unfinished(r for r, _ in begun)]
     scores = {}
-    with Counting("comparing", len(begun) * shared.tasks, "task") as counting:
+    with Counting("comparing", len(begun) * shared.tasks, "tasks") as counting:
         for i, (run, config) in enumerate(begun, 1):
             counting.doing(f"{run.path} ({i} of {len(begun)})")
             if q.device is not None:

@@ -19,11 +19,11 @@ class Counting:
     Args:
         what: is done, "evaluating" say; short, for lines of 60 columns.
         total: how many pieces.
-        unit: of a piece, "task" say.
+        units: what the pieces are, "tasks" say.
     """
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
-        self._what, self._total, self._unit = what, total, unit
+    def __init__(self, what: str, total: int, units: str) -> None:
+        self._what, self._total, self._units = what, total, units
         self._done = 0
         self._began = time.monotonic()
         self._next = self._began + EVERY
@@ -32,10 +32,10 @@ class Counting:
 
     def __enter__(self) -> Counting:
         if sys.stderr.isatty() and not hushed():
-            self._bar = tqdm(total=self._total, desc=self._what, unit=self._unit,
+            self._bar = tqdm(total=self._total, desc=self._what, unit=f" {self._units}",
                              dynamic_ncols=True, leave=False)  # fmt: skip
         else:
-            print_note(f"{self._what}: {self._total} {self._unit}s")
+            print_note(f"{self._what}: {self._total} {self._units}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,7 +72,7 @@ class Counting:
     def _line(self, seconds: float) -> str:
         from binomctl.settings.durations import worded
 
-        text = f"{self._what}: {self._done} of {self._total} {self._unit}s"
+        text = f"{self._what}: {self._done} of {self._total} {self._units}"
         if self._done:
             left = seconds / self._done * (self._total - self._done)
             text += f", about {worded(left)} left"

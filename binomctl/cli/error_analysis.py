@@ -153,7 +153,7 @@ def _measure(start: Start, cases: list[Any], spectrum: bool, M: int) -> dict[str
         problem, start.theta, start.m, cases, batches, step=at, with_spectrum=looking,
         with_estimates=problem.config.analysis.estimates, cost=cost,
     )  # fmt: skip
-    with Counting("measuring errors", batches, "batch") as counting:
+    with Counting("measuring errors", batches, "batches") as counting:
         for errors, spectra in steps:  # the same growing records every time  # noqa: B007
             counting.advance()
     summary, bounds = matching_bounds(problem, spectra, M) if looking else (None, [])

@@ -54,7 +54,7 @@ class Evaluation:
                     setting=asked_for.setting,
                     inductive=inference == "inductive",
                 )
-                with Counting("evaluating", asked.tasks, "task") as counting:
+                with Counting("evaluating", asked.tasks, "tasks") as counting:
                     own = scores(
                         problem, self.run.path, members, asked, self.ranks, outputs,
                         counting.advance,

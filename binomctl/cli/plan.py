@@ -42,7 +42,7 @@ def run_plan(
     from binomctl.profiling.plan import best, check, choices, fit, tight
 
     size, seconds = size_of(memory), time_of(time)
-    with Counting("planning", PARTS, "part") as counting:
+    with Counting("planning", PARTS, "parts") as counting:
         cells = cases_of(problem, "profile")
         model = fit(problem, counting.doing)
         counting.advance()

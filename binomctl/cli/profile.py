@@ -136,7 +136,7 @@ def _measure(problem: Problem, cells: list[Case]) -> tuple[dict[str, Any], int |
     from binomctl.profiling.session import rates_and_work, report_of
 
     prepared = prepare(problem, cells)
-    counting, others = Counting("profiling", pieces(prepared), "piece"), OtherLoad()
+    counting, others = Counting("profiling", pieces(prepared), "pieces"), OtherLoad()
     with StopRequest() as stop, counting, others:
         counting.doing("the machine's own rates")
         rates, work = rates_and_work(problem)

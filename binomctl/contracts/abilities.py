@@ -17,11 +17,12 @@ def has(plugin: object, ability: type[A]) -> TypeGuard[A]:
     3.12; a meta-step of a small network asks twenty times."""
     if torch.compiler.is_compiling():  # which follows isinstance, and not this
         return isinstance(plugin, ability)
-    return all(hasattr(plugin, name) for name in _members(cast("Hashable", ability)))
+    return all(hasattr(plugin, name) for name in members(cast("Hashable", ability)))
 
 
 @cache
-def _members(protocol: Hashable) -> tuple[str, ...]:
+def members(protocol: Hashable) -> tuple[str, ...]:
+    """The names that a protocol asks for, its bases' among them, sorted."""
     assert isinstance(protocol, type)
     protocols = (base for base in protocol.__mro__ if getattr(base, "_is_protocol", False))
     names = (vars(base).keys() | get_annotations(base).keys() for base in protocols)

@@ -49,15 +49,11 @@ def _new(kind: str) -> str:
 def _required(kind: str) -> list[set[str]]:
     """Sets of names, one of which a class of the kind must have in full."""
     from binomctl import contracts as c
+    from binomctl.contracts.abilities import members
 
     if kind == "rule":
-        return [_members(c.Rule) | _members(how) for how in (c.Linear, c.Directs, c.Draws)]
+        return [{*members(c.Rule), *members(how)} for how in (c.Linear, c.Directs, c.Draws)]
     if kind == "problem":
-        return [_members(c.Dataset) | _members(c.Bilevel)]
+        return [{*members(c.Dataset), *members(c.Bilevel)}]
     one = {"estimator": c.Estimator, "dataset": c.Dataset, "update": c.Update, "tracker": c.Tracker}
-    return [_members(one[kind])]
-
-
-def _members(protocol: type) -> set[str]:
-    said = {*vars(protocol), *vars(protocol).get("__annotations__", ())}
-    return {name for name in said if not name.startswith("_")}
+    return [set(members(one[kind]))]

@@ -30,7 +30,7 @@ def often(monkeypatch):
 def test_lines_off_a_terminal_say_how_much_is_left(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(counting.time, "monotonic", lambda: now[0])
-    with Counting("evaluating", 600, "task") as bar:
+    with Counting("evaluating", 600, "tasks") as bar:
         now[0] = 30.0
         bar.advance(100)
         bar.doing("runs/one (1 of 2)")
@@ -46,7 +46,7 @@ def test_lines_off_a_terminal_say_how_much_is_left(capsys, monkeypatch):
 
 
 def test_lines_come_at_intervals_only(capsys):
-    with Counting("evaluating", 10_000, "task") as bar:
+    with Counting("evaluating", 10_000, "tasks") as bar:
         for _ in range(10_000):
             bar.advance()
     assert capsys.readouterr().err.splitlines() == ["evaluating: 10000 tasks"]
@@ -56,7 +56,7 @@ def test_a_bar_on_a_terminal_fits_it_and_leaves_nothing(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "60")
-    with Counting("evaluating", 3, "task") as bar:
+    with Counting("evaluating", 3, "tasks") as bar:
         bar.advance(3)
     shown = terminal.getvalue().split("\r")
     assert any("evaluating" in one for one in shown)

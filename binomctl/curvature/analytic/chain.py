@@ -67,9 +67,9 @@ class Chain:
             fits = plain and y.dtype == torch.long and y.shape == rows
         else:
             fits = y.dtype == x.dtype and y.shape == (*rows, self.widths[-1])
-        same = x.dtype == phi.dtype and (x.dim() > 3) == self.flattens and x.dim() > 2
-        same = same and math.prod(x.shape[2:]) == self.widths[0]
-        return fits and same and native.available(x, "chain") and native.available(phi, "chain")
+        shaped = x.dim() > 3 if self.flattens else x.dim() == 3
+        whole = shaped and math.prod(x.shape[2:]) == self.widths[0]
+        return fits and whole and x.dtype == phi.dtype and native.available(x, "chain")
 
 
 class Passes:
@@ -79,11 +79,11 @@ class Passes:
         self._chain = chain
         self._x, self._y = x.flatten(2).contiguous(), y.contiguous()
         self._given = _given(chain, loss, *x.shape[:2])
-        self._room = native.integer("chain_kept", x, self._given)
 
     def room(self, points: int) -> Tensor:
         """Place for what the gradients at some points leave for products there, [points, T, _]."""
-        return self._x.new_empty(points, len(self._x), self._room)
+        numbers = native.integer("chain_kept", self._x.dtype, self._given)
+        return self._x.new_empty(points, len(self._x), numbers)
 
     def gradient(self, phi: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Losses [T], gradients [T, d] and outputs [T, N, out] at phi [T, d]; kept [T, _] is
@@ -119,7 +119,7 @@ class Passes:
         return out
 
     def _call(self, name: str, *arguments: native.Argument) -> None:
-        code = native.integer(name, self._x, self._given, kernel_threads(), *arguments)
+        code = native.integer(name, self._x.dtype, self._given, kernel_threads(), *arguments)
         if code == 2:
             low, high, classes = int(self._y.min()), int(self._y.max()), self._chain.widths[-1]
             raise ConfigError(

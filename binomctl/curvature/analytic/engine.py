@@ -99,14 +99,10 @@ class AnalyticEngine:
         layers = [n.layer for n in self.program.nodes]
         single = any(isinstance(layer, Conv) for layer in layers)
         self.convolves = single or any(isinstance(layer, Block) for layer in layers)
-        self._chains: dict[int, Chain | None] = {}
-        self.native = (
-            on_cpu
-            and precision == "full"
-            and known_loss(loss) is not None
-            and chain_of(self.program, self.layout) is not None
-            and native.available(first, "chain")
-        )
+        chain = chain_of(self.program, self.layout)
+        self._chains: dict[int, Chain | None] = {id(self.program): chain}
+        known = chain is not None and known_loss(loss) is not None and precision == "full"
+        self.native = known and native.available(first, "chain")
         rows = self.native or (on_cpu and self.convolves)
         self.order: Order = order or ("rows" if rows else "columns")
         few: int | None = None  # tasks of large images that go together

@@ -140,19 +140,25 @@ def call(name: str, shape: Shape, **tensors: Tensor | None) -> None:
         raise ResourceError(f"no memory left for {name}", "Lower training.meta_batch.")
 
 
-def integer(name: str, like: Tensor, *arguments: Argument) -> int:
-    """What a kernel of chain.c returns; like: a tensor of the type it is to be of. Tensors become
-    their addresses, None a null pointer."""
-    library = _library(REALS[like.dtype], "chain")
+def integer(name: str, dtype: torch.dtype, *arguments: Argument) -> int:
+    """What the kernel of chain.c for numbers of a type returns. Tensors become their addresses,
+    None a null pointer.
+
+    Raises:
+        TypeError: a tensor of another type, which would be read as one of this.
+    """
+    library = _library(REALS[dtype], "chain")
     assert library is not None  # `available` has been asked
     function = getattr(library, name)
     function.restype = ctypes.c_int64
-    return int(function(*[_word(a) for a in arguments]))
+    return int(function(*[_word(a, dtype) for a in arguments]))
 
 
-def _word(argument: Argument) -> object:
+def _word(argument: Argument, dtype: torch.dtype) -> object:
     """One machine word, which a pointer and an int64 both are."""
     if isinstance(argument, Tensor):
+        if argument.dtype not in (dtype, torch.long) or not argument.is_cpu:
+            raise TypeError(f"a kernel for {dtype} on a CPU wants no {argument.dtype} tensor")
         return ctypes.c_void_p(argument.data_ptr())
     if isinstance(argument, int):
         return ctypes.c_int64(argument)

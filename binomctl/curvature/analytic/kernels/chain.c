@@ -116,9 +116,8 @@ INLINE void copy_rows(const REAL* from, int64_t rows, int64_t n, int64_t pitch, 
   FOR(r, rows) copy(from + r * pitch, n, to + r * pitch_to);
 }
 
-/* from [rows, columns] -> to [columns, padded rows]. */
-static void transpose(const REAL* restrict from, int64_t rows, int64_t columns, int64_t pitch,
-                      REAL* restrict to) {
+/* from [rows, pitch] -> to [pitch, padded rows]. */
+static void transpose(const REAL* restrict from, int64_t rows, int64_t pitch, REAL* restrict to) {
   const int64_t to_pitch = padded(rows);
 #if defined(__GNUC__) && !defined(__clang__) && !defined(PORTABLE)
   /* Squares of LANES x LANES in registers: at distance s, pairs of rows exchange their halves. */
@@ -145,9 +144,8 @@ static void transpose(const REAL* restrict from, int64_t rows, int64_t columns, 
       for (int q = 0; q < LANES; q++) store(to + (j + q) * to_pitch + i, r[q]);
     }
 #else
-  FOR(i, rows) FOR(j, columns) to[j * to_pitch + i] = from[i * pitch + j];
+  FOR(i, rows) FOR(j, pitch) to[j * to_pitch + i] = from[i * pitch + j];
 #endif
-  (void)columns;
 }
 
 /* A layer's weights, or their tangents: rows padded, and turned. */
@@ -157,7 +155,7 @@ typedef struct {
 
 INLINE void pack(const REAL* w, int64_t out, int64_t in, const Packed* to) {
   copy_rows(w, out, in, in, padded(in), to->rows);
-  transpose(to->rows, out, in, padded(in), to->turned);
+  transpose(to->rows, out, padded(in), to->turned);
 }
 
 /* Where a task's numbers lie. */
@@ -168,14 +166,23 @@ typedef struct {
   REAL *scale, *softmax, *block; /* block: a gradient of weights, rows padded */
 } Task;
 
+/* Numbers of the largest layer's weights, rows padded. */
+static int64_t largest(const Chain* c) {
+  int64_t most = 0;
+  FOR(l, c->layers) {
+    const int64_t size = padded(c->fan[l]) * padded(c->fan[l + 1]);
+    most = size > most ? size : most;
+  }
+  return most;
+}
+
 static int64_t work_size(const Chain* c, int products) {
-  int64_t all = c->N * padded(c->fan[0]), most = 0;
+  int64_t all = c->N * padded(c->fan[0]) + largest(c) + chain_kept(c);
   FOR(l, c->layers) {
     const int64_t in = padded(c->fan[l]), out = padded(c->fan[l + 1]);
     all += (1 + products) * 2 * in * out + (products ? 2 * c->N * out : 0);
-    if (in * out > most) most = in * out;
   }
-  return all + most + chain_kept(c);
+  return all;
 }
 
 static Task laid_out(const Chain* c, const REAL* phi, const REAL* v, REAL* kept, REAL* work) {
@@ -193,12 +200,7 @@ static Task laid_out(const Chain* c, const REAL* phi, const REAL* v, REAL* kept,
       t.te[l + 1] = TAKE(work, c->N * out);
     }
   }
-  int64_t most = 0;
-  FOR(l, c->layers) {
-    const int64_t size = padded(c->fan[l]) * padded(c->fan[l + 1]);
-    if (size > most) most = size;
-  }
-  t.block = TAKE(work, most);
+  t.block = TAKE(work, largest(c));
   REAL* at = kept ? kept : work;
   t.scale = TAKE(at, LANES);
   FOR(l, c->layers) {
@@ -364,37 +366,15 @@ typedef struct {
   REAL *phi, *kept, *losses, *output, *g;
   const REAL *x, *v;
   const void* y;
-  int64_t phi_step, v_step, g_step, v_column, g_column, columns, K, first, threads;
+  int64_t phi_step, v_step, v_column, columns, K, first, threads;
   REAL alpha;
 } Call;
 
-typedef int (*Pass)(const Call* a, int64_t t, REAL* work);
-
-typedef struct {
-  Pass pass;
-  const Call* a;
-  int64_t reals;
-} Passes;
-
-static int some(const void* arg, Units* units) {
-  const Passes* p = arg;
-  int failed = 0;
-  REAL* work = calloc(p->reals, sizeof(REAL));
-  if (!work) return 1;
-  for (int64_t t; (t = next_unit(units)) >= 0;) {
-    const int code = p->pass(p->a, t, work);
-    failed = code > failed ? code : failed;
-  }
-  free(work);
-  return failed;
-}
-
 /* pass(a, 0 .. T - 1), each with work space that its thread's tasks share. */
-static int64_t run(Pass pass, const Call* a, int products) {
+static int64_t run(Unit pass, const Call* a, int products) {
   const Chain* c = a->c;
   const int64_t descent = c->d + c->N * padded(c->fan[c->layers]);
-  const Passes p = {pass, a, work_size(c, products) + descent};
-  return share(a->threads, c->T, some, &p);
+  return share(a->threads, c->T, (work_size(c, products) + descent) * sizeof(REAL), pass, a);
 }
 
 /* The gradient of task t at phi, with what it leaves. */
@@ -410,14 +390,16 @@ static int gradient_at(const Call* a, int64_t t, const REAL* phi, REAL* loss, RE
   return gradient_of(c, &here, y, loss, g, output);
 }
 
-static int gradient_pass(const Call* a, int64_t t, REAL* work) {
+static int gradient_pass(const void* arg, int64_t t, void* work) {
+  const Call* a = arg;
   const Chain* c = a->c;
   return gradient_at(a, t, a->phi + t * a->phi_step, a->losses + t, a->g + t * c->d,
                      a->output + t * c->N * c->fan[c->layers],
                      a->kept ? a->kept + t * chain_kept(c) : NULL, work);
 }
 
-static int descent_pass(const Call* a, int64_t t, REAL* work) {
+static int descent_pass(const void* arg, int64_t t, void* work) {
+  const Call* a = arg;
   const Chain* c = a->c;
   const int64_t room = chain_kept(c);
   REAL *g = work, *output = g + c->d, *rest = output + c->N * padded(c->fan[c->layers]);
@@ -432,7 +414,8 @@ static int descent_pass(const Call* a, int64_t t, REAL* work) {
   return failed;
 }
 
-static int product_pass(const Call* a, int64_t t, REAL* work) {
+static int product_pass(const void* arg, int64_t t, void* work) {
+  const Call* a = arg;
   const Chain* c = a->c;
   const int64_t in = c->fan[0];
   const REAL* v = a->v + t * a->v_step;
@@ -441,7 +424,7 @@ static int product_pass(const Call* a, int64_t t, REAL* work) {
   FOR(l, c->layers) pack(here.phi + c->w[l], c->fan[l + 1], c->fan[l], &here.W[l]);
   FOR(p, a->columns) {
     here.v = v + p * a->v_column;
-    product_of(c, &here, a->g + t * a->g_step + p * a->g_column);
+    product_of(c, &here, a->g + (t * a->columns + p) * c->d);
   }
   return 0;
 }
@@ -450,28 +433,29 @@ static int product_pass(const Call* a, int64_t t, REAL* work) {
  * [T, N]; kept [T, chain_kept], or NULL. */
 
 /* Losses [T], gradients [T, d] and outputs [T, N, out] at phi, whose tasks lie phi_step apart. */
-int64_t chain_gradient(const Chain* c, int64_t threads, REAL* phi, int64_t phi_step, const REAL* x, const void* y,
-                       REAL* losses, REAL* g, REAL* output, REAL* kept) {
-  const Call a = {.c = c, .threads = threads, .phi = phi, .phi_step = phi_step, .x = x, .y = y, .losses = losses,
-                  .g = g, .output = output, .kept = kept};
+int64_t chain_gradient(const Chain* c, int64_t threads, REAL* phi, int64_t phi_step, const REAL* x,
+                       const void* y, REAL* losses, REAL* g, REAL* output, REAL* kept) {
+  const Call a = {.c = c, .threads = threads, .phi = phi, .phi_step = phi_step, .x = x, .y = y,
+                  .losses = losses, .g = g, .output = output, .kept = kept};
   return run(gradient_pass, &a, 0);
 }
 
 /* K steps of gradient descent along path [K + 1, T, d], whose first point is given: losses [K, T],
  * and kept [K - first, T, chain_kept] from step `first` on, or NULL. */
-int64_t chain_descend(const Chain* c, int64_t threads, REAL* path, int64_t K, const double* alpha, const REAL* x,
-                      const void* y, REAL* losses, REAL* kept, int64_t first) {
-  const Call a = {.c = c, .threads = threads, .phi = path, .K = K, .alpha = (REAL)*alpha, .x = x, .y = y,
-                  .losses = losses, .kept = kept, .first = first};
+int64_t chain_descend(const Chain* c, int64_t threads, REAL* path, int64_t K, const double* alpha,
+                      const REAL* x, const void* y, REAL* losses, REAL* kept, int64_t first) {
+  const Call a = {.c = c, .threads = threads, .phi = path, .K = K, .alpha = (REAL)*alpha, .x = x,
+                  .y = y, .losses = losses, .kept = kept, .first = first};
   return run(descent_pass, &a, 0);
 }
 
 /* H v for v [T, columns, d] at the phi and x of the gradients that left `kept`: Hv of the same
  * shape, one task behind the other; tasks of v lie v_step apart, their columns v_column. */
-int64_t chain_product(const Chain* c, int64_t threads, REAL* phi, int64_t phi_step, const REAL* x, REAL* kept,
-                      const REAL* v, int64_t columns, int64_t v_step, int64_t v_column, REAL* Hv) {
-  const Call a = {.c = c, .threads = threads, .phi = phi, .phi_step = phi_step, .x = x, .kept = kept, .v = v,
-                  .columns = columns, .v_step = v_step, .v_column = v_column, .g = Hv,
-                  .g_step = columns * c->d, .g_column = c->d};
+int64_t chain_product(const Chain* c, int64_t threads, REAL* phi, int64_t phi_step, const REAL* x,
+                      REAL* kept, const REAL* v, int64_t columns, int64_t v_step, int64_t v_column,
+                      REAL* Hv) {
+  const Call a = {.c = c, .threads = threads, .phi = phi, .phi_step = phi_step, .x = x,
+                  .kept = kept, .v = v, .columns = columns, .v_step = v_step,
+                  .v_column = v_column, .g = Hv};
   return run(product_pass, &a, 1);
 }

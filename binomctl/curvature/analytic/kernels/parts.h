@@ -43,22 +43,18 @@ static void end(Call* c) { free(c->sums); }
 typedef struct {
   Phase phase;
   const Call* c;
-  int64_t reals;
 } Phases;
 
-static int some(const void* arg, Units* units) {
+static int phase_of(const void* arg, int64_t unit, void* work) {
   const Phases* p = arg;
-  REAL* work = calloc(p->reals + 1, sizeof(REAL));
-  if (!work) return 1;
-  for (int64_t u; (u = next_unit(units)) >= 0;) p->phase(p->c, u, work);
-  free(work);
+  p->phase(p->c, unit, work);
   return 0;
 }
 
 /* phase(c, 0 .. units - 1), each with zeroed work space that its thread's phases share. */
 static int run(Phase phase, const Call* c, int64_t units, int64_t reals) {
-  const Phases p = {phase, c, reals};
-  return share(c->s->threads, units, some, &p);
+  const Phases p = {phase, c};
+  return share(c->s->threads, units, (reals + 1) * sizeof(REAL), phase_of, &p);
 }
 
 INLINE const REAL* pack_of(const Call* c, int which, int64_t t) {
@@ -73,11 +69,11 @@ typedef struct {
   REAL* to;
 } Packing;
 
-static int pack_some(const void* arg, Units* units) {
+static int pack_one(const void* arg, int64_t t, void* unused) {
   const Packing* p = arg;
   const int64_t I = p->s->I, C = p->s->C;
-  for (int64_t t; (t = next_unit(units)) >= 0;)
-    pack(p->w + t * p->step, C, I, p->transposed, p->to + t * 9 * I * C);
+  (void)unused;
+  pack(p->w + t * p->step, C, I, p->transposed, p->to + t * 9 * I * C);
   return 0;
 }
 
@@ -87,7 +83,7 @@ static void pack_all(Call* c, int which, const REAL* w, int64_t step, int transp
   if (!s->I || !w) return;
   c->steps[which] = step ? 9 * s->I * s->C : 0;
   const Packing p = {s, w, step, transposed, c->packs[which]};
-  share(s->threads, step ? s->T : 1, pack_some, &p);
+  share(s->threads, step ? s->T : 1, 0, pack_one, &p);
 }
 
 static void empty(REAL* restrict sums, REAL* restrict total, int64_t size) {

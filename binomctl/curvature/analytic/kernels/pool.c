@@ -10,27 +10,38 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <time.h>
 
 enum { MOST = 64, AWAKE_NS = 200000 };
 
-struct Units {
+/* A call, and what is left of its units. */
+typedef struct {
   atomic_int_fast64_t taken;
   int64_t count;
-  int (*body)(const void*, Units*);
+  size_t bytes;
+  Unit one;
   const void* arg;
   int wanted, inside, failed; /* helpers: still to come, at work; under the lock */
-};
+} Shared;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER, one_call = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t begun = PTHREAD_COND_INITIALIZER, ended = PTHREAD_COND_INITIALIZER;
-static Units* now;               /* the call that helpers may join; under the lock */
+static Shared* now;                /* the call that helpers may join; under the lock */
 static atomic_uint_fast64_t calls; /* begun so far */
-static int helpers;              /* threads there are; under one_call */
+static int helpers;                /* threads there are; under one_call */
 
-int64_t next_unit(Units* units) {
-  const int64_t unit = atomic_fetch_add(&units->taken, 1);
-  return unit < units->count ? unit : -1;
+/* Units, one after the other, until none is left. */
+static int take(Shared* call) {
+  int failed = 0;
+  void* work = call->bytes ? calloc(1, call->bytes) : NULL;
+  if (call->bytes && !work) return 1;
+  for (int64_t u; (u = atomic_fetch_add(&call->taken, 1)) < call->count;) {
+    const int code = call->one(call->arg, u, work);
+    failed = code > failed ? code : failed;
+  }
+  free(work);
+  return failed;
 }
 
 static int64_t nanoseconds(void) {
@@ -47,15 +58,15 @@ static void* help(void* unused) {
     pthread_mutex_lock(&lock);
     while (atomic_load(&calls) == seen) pthread_cond_wait(&begun, &lock);
     seen = atomic_load(&calls);
-    Units* units = now;
-    if (units && units->wanted > 0) {
-      units->wanted--;
-      units->inside++;
+    Shared* call = now;
+    if (call && call->wanted > 0) {
+      call->wanted--;
+      call->inside++;
       pthread_mutex_unlock(&lock);
-      const int failed = units->body(units->arg, units);
+      const int failed = take(call);
       pthread_mutex_lock(&lock);
-      if (failed > units->failed) units->failed = failed;
-      if (--units->inside == 0) pthread_cond_signal(&ended);
+      if (failed > call->failed) call->failed = failed;
+      if (--call->inside == 0) pthread_cond_signal(&ended);
     }
     pthread_mutex_unlock(&lock);
   }
@@ -84,23 +95,23 @@ static void grow(int wanted) {
   pthread_attr_destroy(&detached);
 }
 
-int share(int64_t threads, int64_t count, int (*body)(const void*, Units*), const void* arg) {
-  Units units = {.count = count, .body = body, .arg = arg};
+int share(int64_t threads, int64_t count, size_t bytes, Unit one, const void* arg) {
+  Shared call = {.count = count, .bytes = bytes, .one = one, .arg = arg};
   const int wanted = (int)(threads < count ? threads : count) - 1;
   /* Another thread's call has the helpers: this one does without. */
-  if (wanted <= 0 || pthread_mutex_trylock(&one_call) != 0) return body(arg, &units);
+  if (wanted <= 0 || pthread_mutex_trylock(&one_call) != 0) return take(&call);
   grow(wanted);
   pthread_mutex_lock(&lock);
-  units.wanted = wanted;
-  now = &units;
+  call.wanted = wanted;
+  now = &call;
   atomic_fetch_add(&calls, 1);
   pthread_cond_broadcast(&begun);
   pthread_mutex_unlock(&lock);
-  const int failed = body(arg, &units);
+  const int failed = take(&call);
   pthread_mutex_lock(&lock);
   now = NULL;
-  while (units.inside) pthread_cond_wait(&ended, &lock);
+  while (call.inside) pthread_cond_wait(&ended, &lock);
   pthread_mutex_unlock(&lock);
   pthread_mutex_unlock(&one_call);
-  return failed > units.failed ? failed : units.failed;
+  return failed > call.failed ? failed : call.failed;
 }

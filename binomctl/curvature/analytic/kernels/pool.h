@@ -2,17 +2,16 @@
 #ifndef BINOMCTL_POOL_H
 #define BINOMCTL_POOL_H
 
+#include <stddef.h>
 #include <stdint.h>
 
-/* What is left of a call's units. */
-typedef struct Units Units;
+/* What is done for a unit, in work space of the thread's own that its units share, zeroed at first;
+ * 0, or what went wrong. */
+typedef int (*Unit)(const void* arg, int64_t unit, void* work);
 
-/* The next unit, or -1 when all are taken. */
-int64_t next_unit(Units* units);
-
-/* body(arg, units) by at most `threads` threads, the caller's among them; each takes units until
- * none is left. Returns the largest number that a body returned. */
-int share(int64_t threads, int64_t count, int (*body)(const void* arg, Units* units),
-          const void* arg);
+/* one(arg, 0 .. count - 1, work) by at most `threads` threads, the caller's among them, with `bytes`
+ * of work space each. Returns the largest number that a unit returned; 1: no memory for the work
+ * space. */
+int share(int64_t threads, int64_t count, size_t bytes, Unit one, const void* arg);
 
 #endif
