@@ -151,6 +151,15 @@ def _table1() -> Numbers:
         yield f"table1.{scaling}.below-exact", str(sum(gap > 0 for gap in below))
         yield f"table1.{scaling}.cells", str(len(below))
         yield f"table1.{scaling}.worst", f"{100 * max(below):.0f}"
+    shown = {"maml": "maml", "fomaml": "fomaml", "trunc4": "trunc (L = 4)",
+             "binom4": "binom (L = 4, alpha_scaling = paper)", "auto": "auto",
+             "imaml4": "imaml (L = 4, lam = 100.0, variant = authors)",
+             "reptile": "reptile, meta_lr=1.0, optimizer=sgd, schedule=linear"}  # fmt: skip
+    for setting, pairs in settings.items():
+        for short, label in shown.items():
+            mean, error = (f"{100 * pairs[label][key]:.1f}" for key in ("mean", "standard_error"))
+            where = setting.removeprefix("glyphs ").replace(" ", "-")
+            yield f"table1.{where}.{short}", f"{mean} ± {error}"
     first = sum(f < e for f, e in zip(means("fomaml"), exact, strict=True))
     yield "table1.first-below", str(first)
     yield "table1.auto-above", str(sum(a > e for a, e in zip(means("auto"), exact, strict=True)))
