@@ -120,14 +120,10 @@ value = 3
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch):
-    """A module of one's own in the working folder, whose import leaves a mark; a new user."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    folder, mark = tmp_path / "project", tmp_path / "imported"
-    folder.mkdir()
-    (folder / "own_plugins.py").write_text(SOURCE.format(mark=mark))
-    monkeypatch.chdir(folder)
+def mine(tmp_path, project):
+    """A module of one's own in the working folder, whose import leaves a mark."""
+    mark = tmp_path / "imported"
+    (project / "own_plugins.py").write_text(SOURCE.format(mark=mark))
     yield mark
     sys.modules.pop("own_plugins", None)
 

@@ -29,17 +29,12 @@ class Other(Net):
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A network in a folder of its own, whose import leaves a mark; the state of a new user."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    folder, run = tmp_path / "project", tmp_path / "run"
-    folder.mkdir()
+def own(tmp_path, project):
+    """A network in a folder of its own, whose import leaves a mark."""
+    run, mark = tmp_path / "run", tmp_path / "imported"
     run.mkdir()
-    mark = tmp_path / "imported"
-    (folder / "trusted_net.py").write_text(NETWORK.format(mark=mark))
-    monkeypatch.chdir(folder)
-    yield folder, run, mark
+    (project / "trusted_net.py").write_text(NETWORK.format(mark=mark))
+    yield project, run, mark
     forget()
 
 
