@@ -19,7 +19,7 @@ from binomctl.settings.config import Config
 from binomctl.settings.layers import flat
 
 # What may differ between runs of one method: it decides where and how fast, not what is learned.
-ASIDE = ("seed", "device", "engine", "analysis", "profile", "trackers")
+ASIDE = ("seed", "label", "device", "engine", "analysis", "profile", "trackers")
 
 
 @dataclass
@@ -91,8 +91,8 @@ def methods(runs: Sequence[tuple[Path, Config]]) -> list[Method]:
 
 
 def labels(configs: Sequence[Config]) -> list[str]:
-    """The estimator with the options that its plugin does not have by default, and what else
-    differs."""
+    """The estimator with the options that its plugin does not have by default, and the label of
+    its configuration, or what else differs."""
     flat = [identity(c) for c in configs]
     keys = sorted(
         k for k in set().union(*flat)
@@ -108,7 +108,7 @@ def labels(configs: Sequence[Config]) -> list[str]:
             for k in keys
             if str(values.get(k)) != usual[k]
         ]
-        out.append(", ".join([label, *more]))
+        out.append(", ".join([config.label, label] if config.label else [label, *more]))
     return out
 
 

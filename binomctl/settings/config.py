@@ -168,6 +168,9 @@ class Config(Section):
     """Everything that determines a run."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="of the weights and the task stream")
+    label: str | None = Field(
+        None, description="what tables call the method, beside its estimator; null: what differs"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["float32", "float64"] = Field("float32", description="of all that is computed")
     pixels: Literal["unit", "raw"] = Field("unit", description="images in [0, 1] or [0, 255]")

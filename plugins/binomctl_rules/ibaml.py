@@ -29,7 +29,11 @@ class IBaML:
     model.bayesian=4, or parameters of these names.
     """
 
-    kl: float = option(0.01, "weight of the divergence beside the mean loss")
+    kl: float = option(
+        1e-4,
+        "weight of the divergence beside the mean loss; an inner step diverges where it exceeds"
+        " 2 model.std^2 / adaptation.alpha",
+    )
 
     @property
     def plain(self) -> bool:
