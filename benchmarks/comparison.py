@@ -156,7 +156,9 @@ def run_all(seeds: list[int], jobs: int) -> None:
             kept["runs"].append(run)
             KEPT.write_text(dumps(kept))
             means = {k: round(sum(v) / len(v), 3) for k, v in run["scores"].items()}
-            print(run["setting"], run["label"], run["seed"], means, run.get("failure", ""), flush=True)
+            print(
+                run["setting"], run["label"], run["seed"], means, run.get("failure", ""), flush=True
+            )
 
 
 def dumps(kept: dict[str, Any]) -> str:
@@ -179,7 +181,9 @@ def section(setting: str, kept: dict[str, Any], equal_seconds: bool) -> Section:
         configs[path] = Config.model_validate(run["config"])
         at = (min if equal_seconds else max)(run["scores"], key=int)
         ms = kept["step_times"][setting][run["label"]]["median_ms"]
-        scores[path] = Scored(run["scores"][at], ms * int(at) / 1000, int(at), run["adaptation_steps"])
+        scores[path] = Scored(
+            run["scores"][at], ms * int(at) / 1000, int(at), run["adaptation_steps"]
+        )
     found = methods(list(configs.items()))
     shared, _ = shared_tasks(configs.values(), "test", None, None, TEST_SEED)
     report = compared(found, reference_of(found, None), scores, ACCURACY, shared)

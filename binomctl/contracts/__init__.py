@@ -16,7 +16,7 @@ from binomctl.contracts.data import (
     MadeOfOthers,
     NamesClasses,
 )
-from binomctl.contracts.engine import Curvature, Descends, Engine, Forward
+from binomctl.contracts.engine import Curvature, Descends, Engine, Forward, PullsBack
 from binomctl.contracts.estimator import (
     Diagnosing,
     EstimatesError,
@@ -73,6 +73,7 @@ __all__ = [
     "PlainOnly",
     "Proximal",
     "PseudoGradient",
+    "PullsBack",
     "Regularises",
     "Remembers",
     "RemembersAdjoints",

@@ -78,6 +78,15 @@ class Adapted:
         """Whether carry is the identity, so that all orders of an expansion are sums."""
         return self.still
 
+    @property
+    def plain(self) -> bool:
+        """Whether A_k is I - alpha H_k of the curvature itself."""
+        how = self.trajectory.adaptation
+        if not self.sums or how.scale != 1:
+            return False
+        assert has(how.rule, Linear)
+        return how.rule.apply_transpose(how.m, self.g, how.layout) is self.g  # M^T v is v itself
+
     def carry(self, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is V[:, p] pulled back through step ks[p] with gamma held fixed: V [B, P, D]."""
         return V if self.still else self._pull(ks, V, _STATE)

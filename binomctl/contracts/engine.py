@@ -51,6 +51,16 @@ class Descends(Curvature, Protocol):
         ...
 
 
+@runtime_checkable
+class PullsBack(Curvature, Protocol):
+    """A curvature that makes a whole binomial expansion under gradient descent by itself."""
+
+    def pull_back(self, ks: range, g: Tensor, L: int, alpha: float) -> Tensor:
+        """S_L [B, d]: order L of prod_k (I - alpha H_k) g over the points ks, 1 <= L <= len(ks);
+        g [B, d]."""
+        ...
+
+
 class Forward(Protocol):
     """The network of one task as a pure function of its parameters theta [d]."""
 

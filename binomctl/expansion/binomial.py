@@ -24,7 +24,8 @@ from collections.abc import Collection, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from binomctl.contracts import Adapted, Expansion
+from binomctl.contracts import Adapted, Expansion, PullsBack
+from binomctl.contracts.abilities import has
 from binomctl.errors import ConfigError
 
 
@@ -33,6 +34,9 @@ def binomial_expansion(adapted: Adapted, which: Expansion) -> Tensor:
     L, C = which.L, which.C
     if L == 0:
         return passed_by(adapted, adapted.g, adapted.K)
+    if has(adapted.curvature, PullsBack) and adapted.plain and not adapted.sources:
+        last_steps = range(adapted.K - C, adapted.K)
+        return adapted.curvature.pull_back(last_steps, adapted.g, L, which.alpha)
     expand = _by_rows if adapted.curvature.order == "rows" else by_columns
     return passed_by(adapted, expand(adapted, L, C, which.alpha), adapted.K - C)
 

@@ -12,11 +12,13 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from binomctl.adapt import adapt
-from binomctl.contracts import Adaptation
+from binomctl.contracts import Adaptation, Adapted, Expansion, PullsBack
+from binomctl.contracts.abilities import has
 from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.chain_curvature import ChainCurvature
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.errors import ConfigError
+from binomctl.expansion import binomial_expansion, deflated
 from binomctl.settings import registry
 
 if not native.available(torch.zeros(1), "chain"):
@@ -214,3 +216,67 @@ def test_a_shared_weight_is_not_taken():
     layer = nn.Linear(4, 4)
     model = nn.Sequential(layer, nn.ReLU(), layer)
     assert not AnalyticEngine(model, F.mse_loss, x=torch.randn(5, 4)).traits.native
+
+
+def hessians(model: nn.Module, loss, path: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """[K, d, d] of one task along path [K, d], a product with every unit vector."""
+    eye = torch.eye(path.shape[1], dtype=torch.float64)
+    return torch.stack(
+        [torch.stack([dense(model, loss, phi, x, y, e)[3] for e in eye]) for phi in path]
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float", "double"])
+def test_an_expansion_in_one_call_is_the_sum_over_dense_hessians(dtype):
+    torch.manual_seed(5)
+    K, alpha = 5, 0.3
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
+    x, y = data(model, F.cross_entropy, 7, dtype)
+    engine = AnalyticEngine(model.to(dtype), F.cross_entropy)
+    theta = points(model, dtype)[0]
+    rule = registry.create("rule", "gd", {})
+    how = Adaptation(K, alpha, rule, torch.empty(0, dtype=dtype), engine.layout)
+    curvature = engine.curvature(x, y)
+    trajectory = adapt(curvature, theta, how, B, keep=range(K))
+    g = torch.randn(B, len(theta), dtype=dtype)
+    adapted = Adapted(trajectory, g, curvature)
+    assert has(curvature, PullsBack)
+    assert adapted.plain
+    of = [hessians(model, F.cross_entropy, trajectory.phi[b].double(), x[b], y[b])
+          for b in range(B)]  # fmt: skip
+    small = 1e-12 if dtype == torch.float64 else 1e-5
+    for C in range(1, K + 1):
+        for L in range(1, C + 1):
+            found = binomial_expansion(adapted, Expansion(L, C, alpha))
+            for b in range(B):
+                wanted = torch.zeros_like(theta, dtype=torch.float64)
+                for j in range(L + 1):
+                    for chosen in itertools.combinations(range(K - C, K), j):
+                        term = g[b].double()
+                        for k in reversed(chosen):
+                            term = -alpha * of[b][k] @ term
+                        wanted += term
+                assert off(found[b], wanted) < small, (L, C)
+
+
+def test_only_plain_steps_are_expanded_in_one_call():
+    torch.manual_seed(6)
+    model = NETWORKS["perceptron"]().double()
+    x, y = data(model, F.mse_loss, 10, torch.float64)
+    theta, g = points(model, torch.float64)[0], points(model, torch.float64)
+    found = []
+    for memory, rule in itertools.product(("store", "recompute"), ("gd", "meta-sgd")):
+        engine = AnalyticEngine(model, F.mse_loss, memory=memory)
+        made = registry.create("rule", rule, {})
+        how = Adaptation(4, 0.05, made, made.initial(engine.layout).to(theta), engine.layout)
+        curvature = engine.curvature(x, y)
+        adapted = Adapted(adapt(curvature, theta, how, B, keep=range(4)), g, curvature)
+        assert has(curvature, PullsBack) == (memory == "store")
+        assert adapted.plain == (rule == "gd")
+        found.append(binomial_expansion(adapted, Expansion(2, 4, 0.05)))
+        left = deflated(adapted, 2)
+        assert not left.plain
+        found.append(binomial_expansion(left, Expansion(4, 4, 0.05)))
+    for expansion, exact in zip(found[2::2], found[3::2], strict=True):
+        torch.testing.assert_close(expansion, found[0], rtol=1e-11, atol=1e-13)
+        torch.testing.assert_close(exact, found[1], rtol=1e-9, atol=1e-12)

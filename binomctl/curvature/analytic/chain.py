@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -115,6 +116,24 @@ class Passes:
         self._call(
             "chain_product", phi, phi.stride(0), self._x, kept, V, V.shape[1], V.stride(0),
             V.stride(1), out,
+        )  # fmt: skip
+        return out
+
+    def expansion(
+        self, points: Sequence[tuple[Tensor, Tensor]], g: Tensor, L: int, alpha: float
+    ) -> Tensor:
+        """S_L [T, d] of g [T, d] over C points, 1 <= L <= C: phi [T, d] of each, and what the
+        gradient there left."""
+        placed = [(native.packed(phi), kept) for phi, kept in points]
+        steps = {phi.stride(0) for phi, _ in placed}
+        if len(steps) > 1:
+            placed = [(phi.contiguous(), kept) for phi, kept in placed]
+        g = native.packed(g)
+        out = g.new_empty(g.shape)
+        words = [one.data_ptr() for pair in placed for one in pair]
+        self._call(
+            "chain_expand", (ctypes.c_int64 * len(words))(*words), len(placed),
+            placed[0][0].stride(0), self._x, g, g.stride(0), L, (ctypes.c_double * 1)(alpha), out,
         )  # fmt: skip
         return out
 

@@ -68,3 +68,12 @@ class ChainCurvature:
             if self._stores:
                 self._kept[k] = kept
         return kept
+
+
+class StoredChainCurvature(ChainCurvature):
+    """The same where what a gradient leaves is kept at every point: expansions are one call."""
+
+    def pull_back(self, ks: range, g: Tensor, L: int, alpha: float) -> Tensor:
+        """S_L [B, d] of g [B, d] over the points ks, 1 <= L <= their number."""
+        points = [(self._phi[k], self._at(k)) for k in ks]
+        return self._passes.expansion(points, g, L, alpha)

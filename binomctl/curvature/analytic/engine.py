@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.block import Block
 from binomctl.curvature.analytic.chain import Chain, Passes, chain_of
-from binomctl.curvature.analytic.chain_curvature import ChainCurvature
+from binomctl.curvature.analytic.chain_curvature import ChainCurvature, StoredChainCurvature
 from binomctl.curvature.analytic.chunks import Chunks, whole
 from binomctl.curvature.analytic.conv import Conv, Method
 from binomctl.curvature.analytic.curvature import AnalyticCurvature
@@ -148,7 +148,8 @@ class AnalyticEngine:
         """Curvature of the support loss on x [B, N, ...], y [B, N, ...]."""
         passes = self._passes(x, x, y)
         if passes is not None:
-            return ChainCurvature(passes, self.memory, self.order)
+            kind = StoredChainCurvature if self.memory == "store" else ChainCurvature
+            return kind(passes, self.memory, self.order)
         return AnalyticCurvature(self, x, y)
 
     def query(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -38,7 +38,14 @@ REALS = {torch.float32: "float", torch.float64: "double"}
 _LOG = logging.getLogger("binomctl")
 
 
-Argument = Tensor | int | ctypes.Structure | ctypes.Array[ctypes.c_double] | None
+Argument = (
+    Tensor
+    | int
+    | ctypes.Structure
+    | ctypes.Array[ctypes.c_double]
+    | ctypes.Array[ctypes.c_int64]
+    | None
+)
 
 
 class Shape(ctypes.Structure):

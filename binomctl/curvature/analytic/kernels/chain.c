@@ -360,21 +360,23 @@ static void product_of(const Chain* c, Task* t, REAL* Hv) {
   }
 }
 
-/* What a call was given; `first` and K of descents, v and Hv of products. */
+/* What a call was given; `first` and K of descents, v and Hv of products, points, order and C of
+ * expansions: phi and kept of their rows lie at addresses of their own. */
 typedef struct {
   const Chain* c;
   REAL *phi, *kept, *losses, *output, *g;
   const REAL *x, *v;
   const void* y;
-  int64_t phi_step, v_step, v_column, columns, K, first, threads;
+  const int64_t* points;
+  int64_t phi_step, v_step, v_column, columns, K, first, threads, order, C;
   REAL alpha;
 } Call;
 
 /* pass(a, 0 .. T - 1), each with work space that its thread's tasks share. */
 static int64_t run(Unit pass, const Call* a, int products) {
   const Chain* c = a->c;
-  const int64_t descent = c->d + c->N * padded(c->fan[c->layers]);
-  return share(a->threads, c->T, (work_size(c, products) + descent) * sizeof(REAL), pass, a);
+  const int64_t descent = c->d + c->N * padded(c->fan[c->layers]), sums = a->order * c->d;
+  return share(a->threads, c->T, (work_size(c, products) + descent + sums) * sizeof(REAL), pass, a);
 }
 
 /* The gradient of task t at phi, with what it leaves. */
@@ -429,6 +431,35 @@ static int product_pass(const void* arg, int64_t t, void* work) {
   return 0;
 }
 
+/* S_L of the binomial expansion: S_j(k) = S_j(k + 1) - alpha H_k S_{j-1}(k + 1), S_j(K) = g, over
+ * the last C points, one H_k at a time for all orders j that it is owed. Orders from the number of
+ * rows met on are the same; orders that no later row leads to L are left behind. */
+static int expansion_pass(const void* arg, int64_t t, void* work) {
+  const Call* a = arg;
+  const Chain* c = a->c;
+  const int64_t in = c->fan[0], L = a->order, d = c->d;
+  const REAL* g = a->v + t * a->v_step;
+  REAL *S = work, *Hv = S + L * d, *rest = Hv + d; /* S_j at S + (j - 1) d */
+  for (int64_t met = 1; met <= a->C; met++) {
+    const int64_t row = a->C - met, top = met < L ? met : L, low = L - row > 1 ? L - row : 1;
+    const REAL* phi = (const REAL*)a->points[2 * row] + t * a->phi_step;
+    REAL* kept = (REAL*)a->points[2 * row + 1] + t * chain_kept(c);
+    Task here = laid_out(c, phi, g, kept, rest);
+    if (met == 1) copy_rows(a->x + t * c->N * in, c->N, in, in, padded(in), here.h[0]);
+    FOR(l, c->layers) pack(phi + c->w[l], c->fan[l + 1], c->fan[l], &here.W[l]);
+    for (int64_t j = top; j >= low; j--) {
+      const REAL* below = j > 1 ? S + (j - 2) * d : g;
+      REAL* to = S + (j - 1) * d;
+      here.v = below;
+      product_of(c, &here, Hv);
+      const REAL* before = j < met ? to : below;
+      CHANNELWISE(i, d) to[i] = before[i] - a->alpha * Hv[i];
+    }
+  }
+  copy(S + (L - 1) * d, d, a->g + t * d);
+  return 0;
+}
+
 /* The calls return 0; 1: no memory; 2: a label is no class. x [T, N, in], y [T, N, out] or labels
  * [T, N]; kept [T, chain_kept], or NULL. */
 
@@ -458,4 +489,15 @@ int64_t chain_product(const Chain* c, int64_t threads, REAL* phi, int64_t phi_st
                   .kept = kept, .v = v, .columns = columns, .v_step = v_step,
                   .v_column = v_column, .g = Hv};
   return run(product_pass, &a, 1);
+}
+
+/* S_L [T, d] of g [T, d], whose tasks lie g_step apart, 1 <= order L <= C: points holds, for each of
+ * the last C, the address of phi and of what the gradient there left. */
+int64_t chain_expand(const Chain* c, int64_t threads, const int64_t* points, int64_t C,
+                     int64_t phi_step, const REAL* x, const REAL* g, int64_t g_step, int64_t order,
+                     const double* alpha, REAL* sum) {
+  const Call a = {.c = c, .threads = threads, .points = points, .C = C, .phi_step = phi_step,
+                  .x = x, .v = g, .v_step = g_step, .order = order, .alpha = (REAL)*alpha,
+                  .g = sum};
+  return run(expansion_pass, &a, 1);
 }
