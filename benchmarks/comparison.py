@@ -3,11 +3,11 @@
     python benchmarks/comparison.py [--jobs 2] [--seeds 0 1 2]
     python benchmarks/comparison.py --page        docs/comparison.md from the kept JSON
 
-The cells are those of configs/comparison-glyphs.yaml. First a meta-step of every method is timed,
-a setting at a time and interleaved, with one op thread on an otherwise idle machine. Then every cell
+The cells are those of configs/comparison-glyphs.yaml. First a meta-step of every method is timed, a
+setting at a time and interleaved, with one op thread on an otherwise idle machine. Then every cell
 trains, and is tested twice on its setting's test tasks: after all its meta-steps, and after as many
-as it can take in the seconds in which exact MAML takes half of its own. Every finished cell is kept in
-benchmarks/results/comparison_glyphs.json at once; called again it does what is missing.
+as it can take in the seconds in which exact MAML takes half of its own. Every finished cell is kept
+in benchmarks/results/comparison_glyphs.json at once; called again it does what is missing.
 """
 
 from __future__ import annotations

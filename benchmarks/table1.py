@@ -1,4 +1,4 @@
-"""Table 1 on letters, or every method on them: a sweep's runs compared, as a page and a result.
+"""Table 1 on letters: a sweep's runs compared, as a page and a result.
 
     binomctl sweep configs/table1-glyphs.yaml --jobs 2
     python benchmarks/table1.py SWEEP ... --tasks 100 --page
@@ -8,7 +8,6 @@ benchmarks/results/table1_runs.json, and `--rest FOLDER` writes the grid of the 
 
     python benchmarks/table1.py --rest /tmp/rest && binomctl sweep /tmp/rest/grid.yaml --jobs 2
 
-`--table comparison` is configs/comparison-glyphs.yaml instead, and docs/comparison.md.
 `--page` writes benchmarks/results/table1_glyphs.json (every method's configuration and seeds, every
 comparison) and the tables of docs/table1.md. Cells that are not done are left out.
 """
@@ -17,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +37,10 @@ from binomctl.sweeps.grid import read_grid
 ROOT = Path(__file__).parents[1]
 
 
-@dataclass(frozen=True)
-class Files:
-    """Where a table's grid, runs, result and page lie, by its name."""
-
-    name: str
-
-    @property
-    def grid(self) -> Path:
-        return ROOT / f"configs/{self.name}-glyphs.yaml"
-
-    @property
-    def runs(self) -> Path:
-        return ROOT / f"benchmarks/results/{self.name}_runs.json"
-
-    @property
-    def result(self) -> Path:
-        return ROOT / f"benchmarks/results/{self.name}_glyphs.json"
-
-    @property
-    def page(self) -> Path:
-        return ROOT / f"docs/{self.name}.md"
+GRID = ROOT / "configs/table1-glyphs.yaml"
+RUNS = ROOT / "benchmarks/results/table1_runs.json"
+RESULT = ROOT / "benchmarks/results/table1_glyphs.json"
+PAGE = ROOT / "docs/table1.md"
 
 
 def key_of(config: Config) -> str:
@@ -128,7 +109,7 @@ def write_rest(grid: Path, folder: Path, known: dict[str, dict[str, Any]]) -> No
 
 def about(given: argparse.Namespace) -> dict[str, Any]:
     """How a result came about."""
-    command = f"python benchmarks/table1.py SWEEP --table {given.table} --tasks {given.tasks}"
+    command = f"python benchmarks/table1.py SWEEP --tasks {given.tasks}"
     return {"command": command, "environment": environment()}
 
 
@@ -148,19 +129,17 @@ def main() -> None:
     options.add_argument("sweep", type=Path, nargs="*")
     options.add_argument("--tasks", type=int, default=None)
     options.add_argument("--rest", type=Path, default=None)
-    options.add_argument("--table", choices=["table1", "comparison"], default="table1")
     options.add_argument("--page", action="store_true", help="write the tables, too")
     given = options.parse_args()
-    files = Files(given.table)
-    known = kept_runs(files.runs)
+    known = kept_runs(RUNS)
     if given.rest is not None:
-        write_rest(files.grid, given.rest, known)
+        write_rest(GRID, given.rest, known)
         return
     runs = [(run, c) for run, c in opened(given.sweep) if outcome(run.path) is not None]
     for column in settings(runs, "test", 0):
         add(column, given.tasks, known)
-        save(files.runs, given, known)  # what is scored stays scored, whatever comes
-    listed = save(files.runs, given, known)
+        save(RUNS, given, known)  # what is scored stays scored, whatever comes
+    listed = save(RUNS, given, known)
     print(f"{len(listed)} runs are kept")
     if not given.page:
         return
@@ -170,10 +149,10 @@ def main() -> None:
         "schema": "binomctl-benchmarks/table1/1", **about(given), "runs": len(listed),
         "settings": [kept(one) for one in sections],
     }  # fmt: skip
-    files.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     table = overview(sections)
-    put(files.page, "overview", markdown("", table))
-    put(files.page, "details", "\n".join(markdown(s.label, details(s)) for s in sections))
+    put(PAGE, "overview", markdown("", table))
+    put(PAGE, "details", "\n".join(markdown(s.label, details(s)) for s in sections))
 
 
 if __name__ == "__main__":
