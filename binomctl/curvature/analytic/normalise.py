@@ -25,6 +25,10 @@ class Normalise:
 
     def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
         (x,) = xs
+        if self._fused(x):
+            xh, _, inv = torch.native_layer_norm(x, self._shape(x), None, None, self.eps)
+            cache.primal = [xh, inv]
+            return xh
         if self.centred:
             x = x - self._mean(x)
         inv = (self._mean(x.square()) + self.eps).rsqrt()
@@ -35,7 +39,7 @@ class Normalise:
     def backward(
         self, p: Parameters, cache: Cache, gy: Tensor, wanted: Sequence[bool]
     ) -> tuple[Sequence[Tensor | None], Parameters]:
-        return [self._through(cache, gy)[0] if wanted[0] else None], {}
+        return [self._through(cache, gy) if wanted[0] else None], {}
 
     def tangent(
         self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
@@ -43,8 +47,8 @@ class Normalise:
         cache.tangent = None
         if txs[0] is None:
             return None
-        ty, along = self._through(cache, txs[0])
-        cache.tangent = [ty, along]
+        ty = self._through(cache, txs[0])
+        cache.tangent = [ty, self._mean(cache.primal[0] * txs[0])]
         return ty
 
     def tangent_backward(
@@ -58,20 +62,32 @@ class Normalise:
     ) -> tuple[Sequence[Tensor | None], Parameters]:
         if not wanted[0]:
             return [None], {}
-        tgx, _ = self._through(cache, tgy)
+        tgx = self._through(cache, tgy)
         if cache.tangent is None:
             return [tgx], {}
         (xh, inv), (txh, along) = cache.primal, cache.tangent
-        gx, share = self._through(cache, gy)
-        moved = inv * (txh * share + xh * self._mean(gy * txh)) + inv * along * gx
-        return [tgx - moved], {}
+        tgx = tgx.addcmul_(txh, inv * self._mean(gy * xh), value=-1)
+        tgx = tgx.addcmul_(xh, inv * self._mean(gy * txh), value=-1)
+        return [tgx.addcmul_(self._through(cache, gy), inv * along, value=-1)], {}
 
-    def _through(self, cache: Cache, g: Tensor) -> tuple[Tensor, Tensor]:
-        """J g, and m(xh g)."""
+    def _through(self, cache: Cache, g: Tensor) -> Tensor:
+        """J g, a tensor of its own."""
         xh, inv = cache.primal
-        share = self._mean(xh * g)
-        rest = g - xh * share
-        return inv * (rest - self._mean(g) if self.centred else rest), share
+        if self._fused(xh):
+            zero, one = torch.zeros_like(inv), torch.ones_like(inv)
+            whole = torch.ops.aten.native_layer_norm_backward(
+                g.contiguous(), xh, self._shape(xh), zero, one, None, None, [True, False, False]
+            )[0]
+            return whole.mul_(inv)
+        rest = g - xh * self._mean(xh * g)
+        return inv * (rest - self._mean(g) if self.centred else rest)
+
+    def _fused(self, x: Tensor) -> bool:
+        """Whether it is torch's layer norm, whose passes are one operation each."""
+        return self.centred and self.axes == tuple(range(x.dim() - len(self.axes), x.dim()))
+
+    def _shape(self, x: Tensor) -> list[int]:
+        return list(x.shape[-len(self.axes) :])
 
     def _mean(self, x: Tensor) -> Tensor:
         return x.mean(self.axes, keepdim=True)
@@ -168,7 +184,7 @@ class Softmax:
         s = cache.primal
         if self.log:
             return [gy - s * self._sum(gy)], {}
-        return [s * (gy - self._sum(s * gy))], {}
+        return [self._through(gy, s)], {}
 
     def tangent(
         self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
@@ -178,9 +194,8 @@ class Softmax:
         if tx is None:
             return None
         s = cache.primal
-        centred = tx - self._sum(s * tx)
-        cache.tangent = s * centred
-        return centred if self.log else cache.tangent
+        cache.tangent = self._through(tx, s)
+        return tx - self._sum(s * tx) if self.log else cache.tangent
 
     def tangent_backward(
         self,
@@ -197,7 +212,12 @@ class Softmax:
         s, ts = cache.primal, cache.tangent
         if self.log:
             return [tgx - ts * self._sum(gy)], {}
-        return [tgx + ts * (gy - self._sum(s * gy)) - s * self._sum(ts * gy)], {}
+        tgx = tgx.addcmul_(ts, gy - self._sum(s * gy))
+        return [tgx.addcmul_(s, self._sum(ts * gy), value=-1)], {}
+
+    def _through(self, g: Tensor, s: Tensor) -> Tensor:
+        """s (g - sum(s g)): the derivative of softmax, which is symmetric, times g."""
+        return torch._softmax_backward_data(g, s, self.axis, s.dtype)
 
     def _sum(self, x: Tensor) -> Tensor:
         return x.sum(self.axis, keepdim=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from binomctl.curvature.analytic import elementwise as e
-from binomctl.curvature.analytic.activations import SIGMOID, TANH, Leaky, Smooth
+from binomctl.curvature.analytic.activations import SIGMOID, TANH, Fused, Leaky, Smooth
 from binomctl.curvature.analytic.builder import Builder, Made, Maker
 from binomctl.curvature.analytic.calls import Call, Ref
 from binomctl.curvature.analytic.elementwise import Piecewise, scaled
@@ -43,8 +43,17 @@ def _leaky(b: Builder, call: Call) -> Made:
 
 def _gelu(b: Builder, call: Call) -> Made:
     how = call.get(1, "approximate", "none")
-    curve = e.gelu if how == "none" else e.gelu_tanh
-    return unary(b, call, Smooth(f"gelu {how}", lambda x: F.gelu(x, approximate=how), curve))
+    layer = Fused(
+        f"gelu {how}",
+        lambda x: F.gelu(x, approximate=how),
+        lambda g, x: torch.ops.aten.gelu_backward(g, x, approximate=how),
+        e.gelu if how == "none" else e.gelu_tanh,
+    )
+    return unary(b, call, layer)
+
+
+def _silu(b: Builder, call: Call) -> Made:
+    return unary(b, call, Fused("silu", F.silu, torch.ops.aten.silu_backward, e.silu))
 
 
 def _elu(b: Builder, call: Call) -> Made:
@@ -119,6 +128,7 @@ MAKERS: dict[str, Maker] = {
     "tanh": lambda b, call: unary(b, call, TANH),
     "sigmoid": lambda b, call: unary(b, call, SIGMOID),
     "gelu": _gelu,
+    "silu": _silu,
     "elu": _elu,
     "celu": _celu,
     "selu": _curve("selu", F.selu, _SELU),
