@@ -81,7 +81,7 @@ def problem_of(workload: str, K: int, alpha: float, steps: int) -> Any:
         assign = ["model.filters=[16,32,64,128]"]
     if workload == "transformer":
         given.pop("engine.convolution")
-        assign = ["model.import=beyond_transformer:Patches"]
+        assign = ["model.import=networks:Patches"]
     config, _ = load_config(overrides=given, assignments=assign)
     return build_problem(config)
 

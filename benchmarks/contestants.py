@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from networks import NETWORKS
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from binomctl.adapt import adapt_and_validate, estimate
 from binomctl.contracts import Adaptation
@@ -42,6 +44,23 @@ WORKLOADS: dict[str, dict[str, Any]] = {
         "model": "resnet12", "options": {"filters": (16, 40, 80, 160)}, "shape": (3, 84, 84),
         "shots": 1, "B": 1, "queries": 5, "rounds": 3, "without": ["vmap", "torch.func"],
     },
+    "ResNet12 (64, 160, 320, 640) 84x84x3, 1-shot, B = 1, 1 query": {
+        "model": "resnet12", "options": {"filters": (64, 160, 320, 640)}, "shape": (3, 84, 84),
+        "shots": 1, "B": 1, "queries": 1, "rounds": 2, "allocators": ["tuned"],
+        "without": ["vmap", "torch.func", "binomctl MAML, autograd"],
+    },
+    "WRN-28-2 28x28x1, 1-shot, B = 1, 5 queries": {
+        "model": "wrn28", "options": {"widen": 2}, "shape": (1, 28, 28),
+        "shots": 1, "B": 1, "queries": 5, "rounds": 3, "without": ["vmap", "torch.func"],
+    },
+    "Transformer (4 layers, width 128, 64 tokens), 1-shot, 5 queries": {
+        "model": "transformer", "shape": (64, 32), "shots": 1, "queries": 5, "rounds": 5,
+        "without": ["vmap", "torch.func"], "peaks": True,
+    },
+    "ViT (4 layers, width 128, 8x8 patches) 64x64x3, 1-shot, 5 queries": {
+        "model": "vit", "shape": (3, 64, 64), "shots": 1, "queries": 5, "rounds": 5,
+        "without": ["vmap", "torch.func"], "peaks": True,
+    },
 }  # fmt: skip
 
 
@@ -54,6 +73,14 @@ class PlainNorm(nn.BatchNorm2d):
         return shifted * scale * self.weight[:, None, None] + self.bias[:, None, None]
 
 
+def built(spec: dict[str, Any], out: int) -> nn.Module:
+    """The network of a workload, one of binomctl's or of networks.py, with weights of seed 0."""
+    if spec["model"] not in NETWORKS:
+        return build_model(spec["model"], spec.get("options", {}), spec["shape"], out, 0)
+    torch.manual_seed(0)
+    return NETWORKS[spec["model"]](spec["shape"], out)
+
+
 class Case:
     """One workload: a model, its data, and the contestants."""
 
@@ -63,7 +90,7 @@ class Case:
         self.regression = spec["model"] == "mlp"
         ways = spec.get("ways", 5)
         out = 1 if self.regression else ways
-        model = build_model(spec["model"], spec.get("options", {}), spec["shape"], out, 0)
+        model = built(spec, out)
         self.model: nn.Module = model
         self._plain: nn.Module = model
         self.loss = F.mse_loss if self.regression else F.cross_entropy
@@ -109,6 +136,10 @@ class Case:
 
         return alone
 
+    def fast(self) -> AnalyticEngine:
+        """The layer algebra, traced on the data where it must be."""
+        return AnalyticEngine(self.model, self.loss, x=self.batch.x_trn[0])
+
     def learn2learn(self, first_order: bool) -> Callable[[], Tensor]:
         learner = load_learn2learn().algorithms.MAML(
             self.model, lr=self.alpha, first_order=first_order
@@ -124,6 +155,13 @@ class Case:
                     clone.adapt(self.loss(clone(x_trn[b]), y_trn[b]))
                 self.loss(clone(x_val[b]), y_val[b]).backward()
             return torch.cat([p.grad.reshape(-1) for p in self.model.parameters()])
+
+        def by_products() -> Tensor:
+            with sdpa_kernel([SDPBackend.MATH]):  # fused attention has no double backward
+                return step()
+
+        if self.spec["model"] in NETWORKS and not first_order:
+            return by_products
 
         return step
 
@@ -190,7 +228,7 @@ class Case:
         )
 
     def contestants(self) -> dict[str, Callable[[], Tensor]]:
-        fast = AnalyticEngine(self.model, self.loss)
+        fast = self.fast()
         found = {
             "learn2learn MAML": self.learn2learn(False),
             "learn2learn FOMAML": self.learn2learn(True),

@@ -29,7 +29,6 @@ from pages import put
 from turns import spread
 
 from binomctl.curvature import AutogradEngine
-from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.machine.allocator import tune_allocator
 from binomctl.machine.environment import environment
 
@@ -102,7 +101,9 @@ def allocators() -> dict[str, dict[str, Any]]:
     """What the tuned allocator does to our exact MAML alone: time and peak resident set."""
     out: dict[str, dict[str, Any]] = {}
     for name in ("Conv4-32 28x28x1, 1-shot", "Conv4-32 84x84x3, 1-shot"):
-        runs = {a: in_a_process(name, a, 9, "--alone") for a in ("system", "tuned")}
+        runs = {
+            a: in_a_process(name, a, 9, "--alone", "binomctl MAML") for a in ("system", "tuned")
+        }
         out[name] = {
             a: {
                 "median_ms": round(statistics.median(run["times"]["binomctl MAML"]), 1),
@@ -114,10 +115,24 @@ def allocators() -> dict[str, dict[str, Any]]:
     return out
 
 
-def alone(name: str, rounds: int) -> dict[str, Any]:
-    """Our exact MAML and nothing else in this process."""
+def peaks() -> dict[str, Any]:
+    """Peak resident sets of exact MAML, ours and learn2learn's, beyond what stood before."""
+    out: dict[str, Any] = {}
+    for name in (name for name, spec in WORKLOADS.items() if spec.get("peaks")):
+        runs = {
+            label: in_a_process(name, "tuned", 3, "--alone", label)
+            for label in (BASE, "binomctl MAML")
+        }
+        mib = {k: round((run["resident"] - run["before"]) / 2**20) for k, run in runs.items()}
+        share = round(mib["binomctl MAML"] / mib[BASE], 2)
+        out[name] = {"beyond_the_start_mib": mib, "ours_over_theirs": share}
+    return out
+
+
+def alone(name: str, rounds: int, label: str) -> dict[str, Any]:
+    """One contestant and nothing else in this process."""
     case = Case(WORKLOADS[name])
-    step = case.ours(AnalyticEngine(case.model, case.loss), "maml")
+    step = case.learn2learn(False) if label == BASE else case.ours(case.fast(), "maml")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     times = []
     for _ in range(rounds + 1):
@@ -125,7 +140,7 @@ def alone(name: str, rounds: int) -> dict[str, Any]:
         step()
         times.append(1e3 * (time.perf_counter() - start))
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"times": {"binomctl MAML": times[1:]}, "resident": resident, "before": before}
+    return {"times": {label: times[1:]}, "resident": resident, "before": before}
 
 
 def busy(name: str) -> dict[str, Any]:
@@ -193,10 +208,13 @@ def table(report: dict[str, Any]) -> str:
         for label, row in found["tuned"]["contestants"].items():
             fast = row["times_as_fast"]
             share = f"{row['share_of_floor']:.0%}" if "share_of_floor" in row else ""
+            against = " / ".join(
+                f"{fast[a]:.2f}" if a in fast else "-" for a in ("system", "tuned")
+            )
             spread = f"{row['p10_ms']:g} to {row['p90_ms']:g}"
             lines.append(
                 f"| {name} | {label} | {row['median_ms']:g} ({spread}; {row['n']})"
-                f" | {fast['system']:.2f} / {fast['tuned']:.2f} | {share} |"
+                f" | {against} | {share} |"
             )
             name = ""
         for label, why in found["tuned"]["failed"].items():
@@ -274,7 +292,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--worker")
     parser.add_argument("--allocator", choices=["system", "tuned"], default="system")
-    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--alone", metavar="CONTESTANT")
     parser.add_argument("--few", action="store_true")
     parser.add_argument("--only", help="a part of a workload's name: measured anew, others kept")
     parser.add_argument("--busy", action="store_true", help="with --only: beside others, too")
@@ -287,7 +305,11 @@ def main() -> None:
         if args.allocator == "tuned":
             tune_allocator(one_arena=large_images(WORKLOADS[args.worker]))
         rounds = args.rounds
-        run = alone(args.worker, rounds) if args.alone else worker(args.worker, rounds, args.few)
+        run = (
+            alone(args.worker, rounds, args.alone)
+            if args.alone
+            else worker(args.worker, rounds, args.few)
+        )
         print(json.dumps(run))
         return
     kept = json.loads(RESULT.read_text()) if args.only else {}
@@ -301,13 +323,16 @@ def main() -> None:
     for name in WORKLOADS:
         if args.only and args.only not in name:
             continue
-        runs = {a: in_a_process(name, a, args.rounds) for a in ("system", "tuned")}
+        those = WORKLOADS[name].get("allocators", ["system", "tuned"])
+        runs = {a: in_a_process(name, a, args.rounds) for a in those}
         report["workloads"][name] = {"environment": environment()} | summary(name, runs)
         RESULT.write_text(json.dumps(report, indent=1) + "\n")
         print(name, flush=True)
         print(json.dumps(report["workloads"][name]["tuned"]["contestants"], indent=1))
     if not args.only:
         report["allocators"] = allocators()
+    if not args.only or any(args.only in n for n in WORKLOADS if WORKLOADS[n].get("peaks")):
+        report["peaks"] = peaks()
     if not args.only or args.busy:
         report["busy"] = {name: busy(name) for name in DISTURBED}
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
