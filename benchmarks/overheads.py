@@ -65,14 +65,14 @@ class Subject:
         self.B = self.problem.config.training.meta_batch
         self.at = 0
         self.batch = self.problem.place(self.problem.draw_training(range(self.B)))
-        self.log = tempfile.TemporaryFile("w")  # noqa: SIM115: as long as the loop
+        self.log = Path(tempfile.mkdtemp()) / "metrics.jsonl"
 
     def step(self) -> None:
         """A step of the loop, and the line of metrics.jsonl that a tenth of them write."""
         made = next(self.loop)
         if made.step % self.problem.config.training.log_every == 0:
-            self.log.write(json.dumps({"step": made.step, "train_loss": made.loss}) + "\n")
-            self.log.flush()
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": made.step, "train_loss": made.loss}) + "\n")
 
     def meta_gradient(self) -> Any:
         return self.compute(self.state.theta.detach(), self.state.m.detach(), self.batch)
@@ -111,8 +111,8 @@ def measure(overrides: dict[str, Any], rounds: int) -> dict[str, Any]:
 
 
 def run_of_steps(overrides: dict[str, Any], steps: int) -> dict[str, float]:
-    """Wall milliseconds a step of an undisturbed stretch of the loop, beside the same number of
-    meta-gradients: nothing between the steps, so that drawing ahead competes as it does in a run."""
+    """Wall milliseconds a step of an undisturbed stretch of the loop, beside as many meta-gradients:
+    nothing is between the steps, so that drawing ahead competes as it does in a run."""
     subject = Subject(overrides)
     for _ in range(WARM_UP):
         subject.step()
