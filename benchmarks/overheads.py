@@ -111,7 +111,7 @@ def measure(overrides: dict[str, Any], rounds: int) -> dict[str, Any]:
 
 
 def run_of_steps(overrides: dict[str, Any], steps: int) -> dict[str, float]:
-    """Wall milliseconds a step of an undisturbed stretch of the loop, beside as many meta-gradients:
+    """Wall milliseconds a step of a stretch of the loop, beside those of as many meta-gradients:
     nothing is between the steps, so that drawing ahead competes as it does in a run."""
     subject = Subject(overrides)
     for _ in range(WARM_UP):

@@ -61,10 +61,10 @@ def adapt(
     slots = theta.new_zeros(K, B, S, len(theta)) if S else None
     noise = how.noise_of(B)
     losses, gradients = [], []
-    one_by_one = K
+    descended: Tensor | None = None
     if has(curvature, Descends) and not learns and _is_descent(how, theta):
-        losses, one_by_one = list(curvature.descend(path, how.alpha, keep)), 0
-    for k in range(one_by_one):
+        descended = curvature.descend(path, how.alpha, keep)
+    for k in range(K if descended is None else 0):
         phi = path[k].data  # a version of its own: writing the next step is no change of this one
         loss, gradient = curvature.gradient(phi, k, keep=k in keep)
         losses.append(loss)
@@ -88,7 +88,7 @@ def adapt(
     return Trajectory(
         theta,
         path.transpose(0, 1),
-        torch.stack(losses, 1),
+        torch.stack(losses, 1) if descended is None else descended.mT,
         how,
         torch.stack(gradients, 1) if gradients else None,
         None if slots is None else slots.transpose(0, 1),

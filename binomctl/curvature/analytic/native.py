@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -156,20 +157,26 @@ def integer(name: str, dtype: torch.dtype, *arguments: Argument) -> int:
     """
     library = _library(REALS[dtype], "chain")
     assert library is not None  # `available` has been asked
-    function = getattr(library, name)
-    function.restype = ctypes.c_int64
-    return int(function(*[_word(a, dtype) for a in arguments]))
+    words = [_word(a, dtype) for a in arguments]
+    return int(_function(library, name, len(words))(*words))
 
 
-def _word(argument: Argument, dtype: torch.dtype) -> object:
-    """One machine word, which a pointer and an int64 both are."""
+@functools.lru_cache(maxsize=64)
+def _function(library: ctypes.CDLL, name: str, words: int) -> Callable[..., int]:
+    """A kernel whose arguments are machine words."""
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * words)
+    return kind((name, library))
+
+
+def _word(argument: Argument, dtype: torch.dtype) -> int:
+    """A number, or an address, which the caller keeps alive."""
     if isinstance(argument, Tensor):
         if argument.dtype not in (dtype, torch.long) or not argument.is_cpu:
             raise TypeError(f"a kernel for {dtype} on a CPU wants no {argument.dtype} tensor")
-        return ctypes.c_void_p(argument.data_ptr())
+        return argument.data_ptr()
     if isinstance(argument, int):
-        return ctypes.c_int64(argument)
-    return None if argument is None else ctypes.byref(argument)
+        return argument
+    return 0 if argument is None else ctypes.addressof(argument)
 
 
 def packed(t: Tensor) -> Tensor:
