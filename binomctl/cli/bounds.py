@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.console import print_json, print_note, print_titled, write_csv
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, numbered, picture_path
 
@@ -135,8 +135,7 @@ def _print_beyond(others: dict[str, list[float]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Beyond the paper, factors of |g|", title_justify="left",
-                  box=box.SIMPLE_HEAD)  # fmt: skip
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("L", justify="right")
     for name in others:
         table.add_column(name, justify="right")
@@ -144,7 +143,7 @@ def _print_beyond(others: dict[str, list[float]]) -> None:
     shown = range(K + 1) if K < 12 else sorted({round(i * K / 11) for i in range(12)})
     for L in shown:
         table.add_row(str(L), *(f"{values[L]:.3g}" for values in others.values()))
-    Console().print(table)
+    print_titled(Console(), "Beyond the paper, factors of |g|", table)
 
 
 def _theorems(name: str) -> tuple[Theorem, ...]:
@@ -195,8 +194,8 @@ def _print_curves(found: list[Curve], normalized: bool) -> None:
     unit = "over the paper's bound for FOMAML" if normalized else "factors of |g|"
     for theorem in dict.fromkeys(c.theorem for c in found):
         mine = [c for c in found if c.theorem == theorem]
-        for table in bound_tables(f"Theorem {theorem}, {unit}", mine, console.width):
-            console.print(table)
+        for source, table in bound_tables(mine, console.width):
+            print_titled(console, f"Theorem {theorem}{source}, {unit}", table)
 
 
 def _print_findings(findings: list[Finding]) -> None:
@@ -204,11 +203,7 @@ def _print_findings(findings: list[Finding]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title="Worst error found, factors of |g| (re-computed in float64)",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
+    table = Table(box=box.SIMPLE_HEAD)
     for name in ("theorem", "method", "L", "found", "paper", "corrected", ""):
         table.add_column(name, overflow="fold")
     for f in findings:
@@ -216,4 +211,4 @@ def _print_findings(findings: list[Finding]) -> None:
         verdict = "VIOLATES THE CORRECTED" if f.violates_corrected else verdict
         numbers = (f"{v:.4f}" for v in (f.factor, f.paper, f.corrected))
         table.add_row(f.theorem, f.method, str(f.L), *numbers, verdict)
-    Console().print(table)
+    print_titled(Console(), "Worst error found, factors of |g| (re-computed in float64)", table)

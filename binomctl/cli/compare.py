@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.console import print_json, print_note, print_titled, write_csv
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
 
@@ -74,7 +74,7 @@ def _print(report: dict[str, Any]) -> None:
     wide = console.width >= 110
     many = f"{seeds} seed{'s' if seeds > 1 else ''}"
     title = f"{report['metric']} on {n:,} {report['split']} tasks, the same for every run; {many}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
     table.add_column("method", overflow="fold", min_width=10)
     table.add_column("mean ± s.e.", justify="right", no_wrap=True)
     table.add_column("difference (95% CI)" if wide else "difference", justify="right", no_wrap=True)
@@ -87,7 +87,7 @@ def _print(report: dict[str, Any]) -> None:
         more = [one.p, one.time, one.verdict] if wide else []
         difference = one.difference if wide else one.difference.partition(" (")[0]
         table.add_row(*map(Text, [one.label, one.mean, difference, *more]))
-    console.print(table)
+    print_titled(console, title, table)
     if not wide:
         for pair in pairs:
             one = words(pair, report)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -46,9 +48,25 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def print_note(text: str) -> None:
-    """A line for the person at the terminal, on stderr."""
-    if not _HUSHED:
+    """A line for the person at the terminal, on stderr; above a bar where one is drawn."""
+    if _HUSHED:
+        return
+    if not sys.stderr.isatty():
+        sys.stderr.write(text + "\n")  # a log keeps one line one line
+        return
+    text = wrapped(text)
+    if (bars := sys.modules.get("tqdm")) is not None:  # where it was not imported there is no bar
+        bars.tqdm.write(text, file=sys.stderr)
+    else:
         sys.stderr.write(text + "\n")
+
+
+def wrapped(text: str) -> str:
+    """Lines that break between words where the terminal ends; a word that is too long stays one."""
+    width = shutil.get_terminal_size().columns
+    lines = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+             for line in text.splitlines())  # fmt: skip
+    return "\n".join("\n".join(one) for one in lines)
 
 
 class NotesHandler(logging.Handler):
@@ -78,13 +96,28 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     print_note(f"wrote {path}")
 
 
+def print_titled(console: Console, title: str, table: Table) -> None:
+    """A table under its title. rich wraps a table's own title where the table ends, and a short
+    table would break it in the middle of the screen."""
+    console.print(Text(title, style="italic"))  # names of folders are no markup
+    console.print(table)
+
+
 def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
-    """Two columns, name and value, on stdout."""
+    """Two columns, name and value, on stdout. A command that does not fit beside its name stands
+    below the table in one piece, so that it can be copied."""
     if _HUSHED:
         return
-    table = Table(title=title, title_justify="left", show_header=False, box=box.SIMPLE)
+    console = Console()
+    table = Table(show_header=False, box=box.SIMPLE)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, Text(value))  # names of folders are no markup
-    Console().print(table)
+    listed = list(rows)
+    room = console.width - max(len(name) for name, _ in listed) - 7  # of the box
+    below = [value for name, value in listed if name == "next" and len(value) > room]
+    for name, value in listed:
+        if value not in below:
+            table.add_row(name, Text(value))  # names of folders are no markup
+    print_titled(console, title, table)
+    for value in below:
+        console.print(Text(f"next: {value}"), soft_wrap=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import Any
 
-from tqdm import tqdm
-
-from binomctl.cli.console import hushed, print_note
+from binomctl.cli.bar import Pace, bar
+from binomctl.cli.console import print_note
 
 EVERY = 10.0  # seconds between lines where there is no terminal
 
@@ -25,16 +22,13 @@ class Counting:
     def __init__(self, what: str, total: int, units: str) -> None:
         self._what, self._total, self._units = what, total, units
         self._done = 0
-        self._began = time.monotonic()
-        self._next = self._began + EVERY
+        self._pace = Pace(total, 0, EVERY)
         self._doing = ""
         self._bar: Any = None
 
     def __enter__(self) -> Counting:
-        if sys.stderr.isatty() and not hushed():
-            self._bar = tqdm(total=self._total, desc=self._what, unit=f" {self._units}",
-                             dynamic_ncols=True, leave=False)  # fmt: skip
-        else:
+        self._bar = bar(self._total, f" {self._units}", what=self._what, leave=False)
+        if self._bar is None:
             print_note(f"{self._what}: {self._total} {self._units}")
         return self
 
@@ -63,17 +57,13 @@ class Counting:
             self._tell()
 
     def _tell(self) -> None:
-        now = time.monotonic()
-        if now < self._next or self._done >= self._total:
-            return
-        self._next = now + EVERY
-        print_note(self._line(now - self._began))
+        if self._done < self._total and self._pace.due():
+            print_note(self._line())
 
-    def _line(self, seconds: float) -> str:
+    def _line(self) -> str:
         from binomctl.settings.durations import worded
 
         text = f"{self._what}: {self._done} of {self._total} {self._units}"
-        if self._done:
-            left = seconds / self._done * (self._total - self._done)
+        if (left := self._pace.left(self._done)) is not None:
             text += f", about {worded(left)} left"
         return text + (f"; {self._doing}" if self._doing else "")

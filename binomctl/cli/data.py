@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.console import print_json, print_note, print_table, print_titled
 from binomctl.cli.data_options import Assign, Name, Root, Size, dataset_of
 from binomctl.cli.data_verify import verify
 from binomctl.cli.loading import load_torch
@@ -103,13 +103,13 @@ def list_(root: Root = None, json_output: flags.JSON = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="data sets", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("name", style="bold", no_wrap=True)
     table.add_column("what it is, and what is there of it", overflow="fold")
     for entry in listed:
         what = Text.assemble(entry["summary"], (f"\n{entry['state']}", "dim"))
         table.add_row(Text(entry["name"]), what)
-    Console().print(table)
+    print_titled(Console(), "data sets", table)
 
 
 @data_app.command(cls=Command)

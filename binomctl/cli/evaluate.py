@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json, print_table, write_csv
+from binomctl.cli.console import print_json, print_table, print_titled, write_csv
 from binomctl.cli.eval_grid import (
     CHECKPOINTS,
     INFERENCES,
@@ -155,7 +155,6 @@ def _print_grid(run: Path, results: list[dict[str, Any]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     names = {"checkpoint": "checkpoint", "ways": "ways", "shots": "shots", "queries": "queries",
              "adaptation_steps": "steps", "inference": "inference", "seed": "seed"}  # fmt: skip
@@ -163,13 +162,13 @@ def _print_grid(run: Path, results: list[dict[str, Any]]) -> None:
     same = ", ".join(f"{names[k]} {results[0][k]}" for k in names
                      if k not in varied and results[0][k] is not None)  # fmt: skip
     title = f"{run} on the {results[0]['split']} split of {results[0]['dataset']}; {same}"
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     for key in varied:
         table.add_column(names[key], justify="right")
     table.add_column(results[0]["metric"])
     for result in results:
         table.add_row(*(str(result[k]) for k in varied), _worded(result))
-    Console(highlight=False).print(table)
+    print_titled(Console(highlight=False), title, table)
 
 
 def _sureness(result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from binomctl.cli.console import print_json, print_note
+from binomctl.cli.console import print_json, print_note, print_titled
 from binomctl.cli.counting import Counting
 
 if TYPE_CHECKING:
@@ -154,13 +154,11 @@ def _print(fitting: list[Choice], checked: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table(
-        title="What fits, predicted: the least expected error of the meta-gradient first (median"
-        " over tasks at the initial weights), each under its fastest schedule",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+    title = (
+        "What fits, predicted: the least expected error of the meta-gradient first (median"
+        " over tasks at the initial weights), each under its fastest schedule"
     )
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("estimator", overflow="fold")
     names = ["error", "ms", "MiB", "memory", "chunk", "HVPs"]
     names = names if console.width >= 60 else names[:3]
@@ -171,7 +169,7 @@ def _print(fitting: list[Choice], checked: dict[str, Any]) -> None:
         row = [error, f"{1e3 * c.seconds:.4g}", f"{c.bytes / 2**20:,.0f}", c.memory, str(c.chunk)]
         row.append(str(c.products))
         table.add_row(" = ".join((c.cell.label, *c.same)), *row[: len(names)])
-    console.print(table)
+    print_titled(console, title, table)
     if len(fitting) > SHOWN:
         console.print(f"and {len(fitting) - SHOWN} more; --json has all")
     chosen, ratio = fitting[0], checked["predicted_over_measured"]

@@ -22,15 +22,16 @@ ROWS = 12
 NARROW = 76  # columns that the widest table needs
 
 
-def bound_tables(title: str, curves: Sequence[Curve], width: int) -> list[Table]:
+def bound_tables(curves: Sequence[Curve], width: int) -> list[tuple[str, Table]]:
     """One theorem: its L down the rows, at most ROWS of them, methods and sources across.
 
     Where the terminal is wide enough a last column draws TruncMAML's and BinomMAML's bounds as
-    bars on a common log scale; where it is narrow every source has a table of its own.
+    bars on a common log scale; where it is narrow every source has a table of its own and says
+    which it is.
     """
     paper, other = curves[0], curves[1] if len(curves) > 1 else None
     if width < NARROW:
-        return [_narrow(f"{title}\n{c.source}", c) for c in curves]
+        return [(f" ({c.source})" if other else "", _narrow(c)) for c in curves]
     columns: list[tuple[str, list[Decimal]]] = [("FOMAML", paper.fomaml)]
     if other:
         columns.append(("corrected", other.fomaml))
@@ -38,7 +39,7 @@ def bound_tables(title: str, curves: Sequence[Curve], width: int) -> list[Table]
     if other and other.truncmaml != paper.truncmaml:
         columns.append(("corrected", other.truncmaml))
     columns.append(("BinomMAML", paper.binommaml))
-    table = _table(title, [name for name, _ in columns])
+    table = _table([name for name, _ in columns])
     room = width - 8 - 13 * len(columns)
     if room >= 12:
         table.add_column("Trunc ━, Binom ═ (log)")
@@ -50,11 +51,11 @@ def bound_tables(title: str, curves: Sequence[Curve], width: int) -> list[Table]
         if room >= 12:
             row.append(_bars([v[i] for v in bars], low, high, min(room, 40)))
         table.add_row(*row)
-    return [table]
+    return [("", table)]
 
 
-def _narrow(title: str, curve: Curve) -> Table:
-    table = _table(title, ["FO", "Trunc", "Binom"])
+def _narrow(curve: Curve) -> Table:
+    table = _table(["FO", "Trunc", "Binom"])
     table.padding = (0, 1, 0, 0)
     for i in _spread(len(curve.L)):
         values = (curve.fomaml[i], curve.truncmaml[i], curve.binommaml[i])
@@ -62,8 +63,8 @@ def _narrow(title: str, curve: Curve) -> Table:
     return table
 
 
-def _table(title: str, names: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+def _table(names: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
     for name in ("L", *names):
         table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json
+from binomctl.cli.console import print_json, print_titled
 from binomctl.cli.loading import load_torch
 from binomctl.cli.panels import Command
 from binomctl.cli.plugins_new import new
@@ -58,7 +58,7 @@ def listed(
     console = Console()
     wide = console.width >= 70  # a third column would leave none of them readable
     for kind in dict.fromkeys(info.kind for info in infos):
-        table = Table(title=f"{kind}s", title_justify="left", box=box.SIMPLE_HEAD)
+        table = Table(box=box.SIMPLE_HEAD)
         table.add_column("name", style="bold", no_wrap=True)
         table.add_column("what it is, and its options", ratio=1)
         if wide:
@@ -74,7 +74,7 @@ def listed(
             if not wide:
                 what.append(f"\n{info.distribution}", style="dim")
             table.add_row(info.name, what, *([info.distribution] if wide else []))
-        console.print(table)
+        print_titled(console, f"{kind}s", table)
 
 
 def _shown(default: Any) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.console import print_json, print_note, print_titled, write_csv
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
 
@@ -128,8 +128,8 @@ def _print(report: dict[str, Any]) -> None:
     console = Console(highlight=False)
     rows = report["predictions"]
     known = report["accuracy"] is not None
-    table = Table(title=f"{len(rows)} queries, {len(report['classes'])} classes",
-                  title_justify="left", box=box.SIMPLE_HEAD)  # fmt: skip
+    title = f"{len(rows)} queries, {len(report['classes'])} classes"
+    table = Table(box=box.SIMPLE_HEAD)
     for name in ("query", "label", "probability", *(["true"] if known else [])):
         table.add_column(
             name, overflow="fold", justify="right" if name == "probability" else "left"
@@ -138,7 +138,7 @@ def _print(report: dict[str, Any]) -> None:
         cells = [row["query"], row["label"], f"{row['probability']:.3f}"]
         cells += [row["true"] if row["true"] != row["label"] else ""] if known else []
         table.add_row(*map(Text, cells))
-    console.print(table)
+    print_titled(console, title, table)
     if len(rows) > ROWS:
         console.print(f"{len(rows) - ROWS} more: -o FILE has them all")
     if known:
@@ -159,13 +159,13 @@ def _print_confusion(console: Any, report: dict[str, Any]) -> None:
         c == 0 for i, row in enumerate(report["confusion"]) for j, c in enumerate(row) if i != j
     ):
         return
-    table = Table(title="true down, predicted across", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     for name in report["classes"]:
         table.add_column(Text(name), justify="right")
     for name, row in zip(report["classes"], report["confusion"], strict=True):
         table.add_row(Text(name), *(str(count) if count else "." for count in row))
-    console.print(table)
+    print_titled(console, "true down, predicted across", table)
 
 
 def _print_numbers(report: dict[str, Any]) -> None:
@@ -175,14 +175,14 @@ def _print_numbers(report: dict[str, Any]) -> None:
 
     console = Console(highlight=False)
     rows = report["predictions"]
-    table = Table(title=f"{len(rows)} queries after {report['shots']} examples",
-                  title_justify="left", box=box.SIMPLE_HEAD)  # fmt: skip
+    title = f"{len(rows)} queries after {report['shots']} examples"
+    table = Table(box=box.SIMPLE_HEAD)
     for name in ("x", "prediction", *(["true"] if report["mse"] is not None else [])):
         table.add_column(name, justify="right")
     for row in rows[:ROWS]:
         known = [row["true"]] if row["true"] is not None else []
         parts = [row["x"], row["value"], *known]
         table.add_row(*(" ".join(f"{v:.4g}" for v in part) for part in parts))
-    console.print(table)
+    print_titled(console, title, table)
     if report["mse"] is not None:
         console.print(f"mse {report['mse']:.4g}, n = {len(rows)} queries of this task")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from binomctl.cli.console import print_titled
 from binomctl.reporting.labels import named
 
 WIDE, NARROW = 114, 60
@@ -19,13 +20,11 @@ def print_profile(report: dict[str, Any]) -> None:
     console = Console(highlight=False)
     cells = report["cells"]
     rates = report["rates_flops_per_second"]
-    table = Table(
-        title=f"{report['caption']}\nms: median (p10 to p90) of whole meta-steps; MiB: peak memory"
-        " of a step",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+    title = (
+        f"{report['caption']}\nms: median (p10 to p90) of whole meta-steps; MiB: peak memory"
+        " of a step"
     )
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("estimator", overflow="fold")
     names = ["L", "ms", "MiB"]
     if console.width >= NARROW:
@@ -46,7 +45,7 @@ def print_profile(report: dict[str, Any]) -> None:
             length = max(1, round(min(room, 30) * cell["step_ms"]["median"] / slowest))
             row.append(Text("━" * length))
         table.add_row(*row)
-    console.print(table)
+    print_titled(console, title, table)
     console.print(
         f"peak: {rates['matrix_product'] / 1e9:.0f} GFLOP/s in a matrix product,"
         f" {rates['convolution'] / 1e9:.0f} in a convolution (torch, measured now)"
