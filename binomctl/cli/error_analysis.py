@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json, print_note, write_csv
+from binomctl.cli.console import print_json, print_note, print_titled, write_csv
 from binomctl.cli.counting import Counting
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
@@ -171,18 +171,20 @@ def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
         scaled = {e["alpha_scaling"] == "paper" for e in report["errors"]}
         at = "" if report["step"] is None else f", checkpoint of step {report['step']}"
         n = settings.analysis.batches
-        table = Table(
-            title=f"Relative error of the meta-gradient, {settings.dataset.name}, K = {a.K}, alpha"
+        title = (
+            f"Relative error of the meta-gradient, {settings.dataset.name}, K = {a.K}, alpha"
             f" = {a.alpha:g}, {settings.dtype}{at}\nmean (95% CI half-width) over n = {n} batches"
             f" of {settings.training.meta_batch} tasks; alpha'"
-            + (" = L alpha / K where so named, else alpha" if True in scaled else " = alpha"),
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
+            + (" = L alpha / K where so named, else alpha" if True in scaled else " = alpha")
         )
+        table = Table(box=box.SIMPLE_HEAD)
         wide = console.width >= 76
         table.add_column("estimator", overflow="fold")
-        names = ["L", "relative error", "cosine", "per task"] if wide else ["L", "error", "95% CI"]
-        for name in names:
+        names = ["relative error", "cosine", "per task"] if wide else ["error", "95% CI"]
+        own = settings.analysis.estimates
+        if own:
+            names = ["relative error", "per task", "its estimate"] if wide else ["per task", "own"]
+        for name in ["L", *names]:
             table.add_column(name, justify="right", no_wrap=True)
         for e in report["errors"]:
             label = named(e) + (" alpha'" if e["alpha_scaling"] == "paper" else "")
@@ -190,17 +192,24 @@ def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
             label += f" C={e['C']}" if e["C"] is not None else ""
             cells = [_worded(e["relative"]), _cosine(e["cosine"])]
             cells.append(_worded(e["per_task"]["relative"]))
-            table.add_row(label, L, *(cells if wide else _short(e["relative"])))
-        console.print(table)
+            if own:
+                said = "-" if e["estimated"] is None else _worded(e["estimated"] | NONE)
+                cells = [cells[0], cells[2], said]
+            short = [c.partition(" ")[0] for c in cells[1:]] if own else _short(e["relative"])
+            table.add_row(label, L, *(cells if wide else short))
+        print_titled(console, title, table)
         if report["precision"]:
             p = report["precision"]
             console.print(
                 f"products in {p['products']}: the exact meta-gradient is off by"
-                f" {_worded(p['error'] | {'undefined': 0})} (mean, 95% CI half-width, n = {n});"
+                f" {_worded(p['error'] | NONE)} (mean, 95% CI half-width, n = {n});"
                 " all errors are against the exact one in full precision"
             )
         if report["spectrum"]:
             _print_spectrum(console, report["spectrum"])
+
+
+NONE = {"undefined": 0}
 
 
 def _worded(v: dict[str, Any]) -> str:
