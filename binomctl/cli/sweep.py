@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from binomctl.sweeps.folder import CellState, SweepFolder
 
 
-REASON = 100  # characters of what went wrong in a table; --json has all
-
-
 class FileFirst(TyperGroup):
     """`sweep FILE` is `sweep run FILE`."""
 
@@ -112,7 +109,10 @@ def run(
 @sweep_app.command(cls=Command)
 def status(
     path: Annotated[Path, typer.Argument(metavar="SWEEP", help="The folder of a sweep.")],
-    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, for the time left.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cells at a time, for the time left; default: as many as run."),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Until all is done.")] = False,
     json_output: flags.JSON = False,
 ) -> None:
@@ -156,7 +156,7 @@ def _build_all(cells: list[tuple[str, Any]]) -> None:
 class _Live:
     """The table of a sweep, renewed in place on a terminal; off it a line an event."""
 
-    def __init__(self, folder: SweepFolder, jobs: int) -> None:
+    def __init__(self, folder: SweepFolder, jobs: int | None) -> None:
         from rich.console import Console
         from rich.live import Live
 
@@ -174,61 +174,36 @@ class _Live:
             self._live.stop()
 
     def tell(self, text: str) -> None:
+        if self._live is None and not text:
+            return
+        from rich.console import Group
+
+        from binomctl.cli.sweep_table import summary, sweep_table
+
+        states = self._folder.states()
+        jobs = self._jobs or _running(states)
         if self._live is not None:
-            self._live.update(_table(self._folder.states(), self._jobs, self._live.console.width))
-        elif text:
-            print_note(text)
+            self._live.update(Group(*sweep_table(states, jobs, self._live.console.width)))
+        else:
+            print_note(f"{text}; {summary(states, jobs)}")
 
 
-def _show(folder: SweepFolder, jobs: int, json_output: bool) -> None:
-    from rich.console import Console
-
-    from binomctl.sweeps.folder import remaining
+def _show(folder: SweepFolder, jobs: int | None, json_output: bool) -> None:
+    from binomctl.cli.sweep_table import print_sweep
+    from binomctl.sweeps.folder import remaining, share_done
 
     states = folder.states()
-    if json_output:
-        print_json(
-            {"schema": "binomctl/sweep-status/1", "sweep": str(folder.path),
-             "cells": [s.record() for s in states], "seconds_left": remaining(states, jobs)}
-        )  # fmt: skip
+    at_a_time = jobs or _running(states)
+    if not json_output:
+        print_sweep(states, at_a_time)
         return
-    console = Console()
-    console.print(_table(states, jobs, console.width))
+    print_json(
+        {"schema": "binomctl/sweep-status/1", "sweep": str(folder.path),
+         "cells": [s.record() for s in states], "share_done": round(share_done(states), 4),
+         "seconds_left": remaining(states, at_a_time)}
+    )  # fmt: skip
 
 
-def _table(states: list[CellState], jobs: int, width: int) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from binomctl.metric import Metric
-    from binomctl.settings.durations import worded
-    from binomctl.sweeps.folder import remaining
-
-    counts = {state: sum(s.state == state for s in states) for state in
-              ("done", "running", "queued", "stopped", "failed", "waiting")}  # fmt: skip
-    said = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    left = remaining(states, jobs)
-    title = f"{len(states)} cells: {said}"
-    if left:
-        title += f"; about {worded(left)} left"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
-    table.add_column("cell", overflow="fold", min_width=12)
-    table.add_column("state")
-    wide = width >= 80
-    if wide:
-        table.add_column("step", justify="right")
-    table.add_column("best validation" if wide else "best", overflow="fold")
-    if wide:
-        table.add_column("left", justify="right")
-    for one in states:
-        best = "-"
-        if one.value is not None:
-            best = Metric(one.metric, one.unit, True).worded(one.value)
-        reason = one.reason if len(one.reason) <= REASON else f"{one.reason[:REASON]}..."
-        state = f"{one.state}: {reason}" if reason else one.state
-        time_left = "-" if one.left is None or one.state == "done" else worded(one.left)
-        row = [one.name, state, *([f"{one.step}/{one.steps}"] if wide else []), best,
-               *([time_left] if wide else [])]  # fmt: skip
-        table.add_row(*map(Text, row))
-    return table
+def _running(states: list[CellState]) -> int:
+    """As many cells as run now are thought to run at a time until the end."""
+    return max(1, sum(s.state == "running" for s in states))

@@ -181,6 +181,13 @@ def remaining(states: Sequence[CellState], jobs: int) -> float | None:
     return max([sum(left) / jobs, *left], default=0.0)
 
 
+def share_done(states: Sequence[CellState]) -> float:
+    """Of the meta-steps of all cells, those that are made; one that stopped early is whole."""
+    total = sum(s.steps for s in states)
+    made = sum(s.steps if s.state == "done" else min(s.step, s.steps) for s in states)
+    return made / total if total else 1.0
+
+
 def _latest(logged: list[dict[str, Any]], key: str) -> float | None:
     return next((r[key] for r in reversed(logged) if r.get(key) is not None), None)
 
