@@ -81,7 +81,7 @@ def _section(column: Setting, question: Question) -> Section:
     shared, warnings = shared_tasks((c for _, c in begun), q.split, q.tasks, q.steps, q.seed)
     warnings += [f"{run.path} has saved nothing yet" for run, _ in column.runs
                  if not run.checkpoints.steps()]  # fmt: skip
-    warnings += [f"{path} is not finished" for path in unfinished(r for r, _ in begun)]
+    warnings += unfinished(run for run, _ in begun)
     scores = {}
     with Counting("comparing", len(begun) * shared.tasks, "tasks") as counting:
         for i, (run, config) in enumerate(begun, 1):

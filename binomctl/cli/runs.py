@@ -64,6 +64,7 @@ def show(
     """One run: how far it came, what it is, what is saved of it."""
     from binomctl.runs import RunDirectory
     from binomctl.runs.listing import info
+    from binomctl.runs.resuming import damage
     from binomctl.settings.durations import worded
 
     saved = RunDirectory.open(path).checkpoints.steps()
@@ -82,7 +83,7 @@ def show(
         ("last written", f"{worded(one.age)} ago"),
         ("size", _size(one.size)),
     ]
-    if one.state == "stopped":
+    if one.state == "stopped" or (one.state == "broken" and damage(path)):
         table.append(("next", f"binomctl train --resume {one.path}"))
     elif one.state == "done":
         table.append(("next", f"binomctl eval {one.path}"))

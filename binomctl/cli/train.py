@@ -138,8 +138,9 @@ def _trained(
     from binomctl.cli.follow import NOTHING, told
     from binomctl.cli.resume import asked, check_unchanged
     from binomctl.errors import ConfigError
-    from binomctl.runs.resuming import outcome
+    from binomctl.runs.resuming import damage, outcome
 
+    wrong = ""
     if allowed and resume is None:
         raise ConfigError(
             "--allow-change is about a run that goes on, and none is named", "Give it by --resume."
@@ -170,13 +171,14 @@ def _trained(
             ranks.tell(NOTHING)
             return None
         if path is not None:
+            wrong = damage(path)  # before the run is opened, which removes what is to be renewed
             opened = going_on(path, settings, allowed, fallback=resume == "auto", world=ranks.world)
         else:
             opened = new(checked(settings, world=ranks.world), out)
     except ConfigError as error:
         raise places.locate(error) from error
     run, problem = opened.run, opened.problem
-    for note in opened.notes:
+    for note in (*opened.notes, *([f"{wrong}; it is written again"] if wrong else [])):
         print_note(note)
     begun = f"goes on after step {opened.start.step}" if opened.start else "starts"
     where = f"{problem.device}" + (f" in {ranks.world} processes" if ranks.world > 1 else "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from binomctl.comparison.methods import flattened, natural
 from binomctl.comparison.report import Scored
@@ -17,7 +16,7 @@ from binomctl.problem.datasets import build_dataset, evaluation_dataset
 from binomctl.runs import RunDirectory
 from binomctl.runs.evaluations import kept
 from binomctl.runs.provenance import fingerprint
-from binomctl.runs.resuming import outcome
+from binomctl.runs.resuming import damage, outcome
 from binomctl.settings.config import Config
 from binomctl.training.score import chosen, scores
 from binomctl.training.state import constants
@@ -80,6 +79,8 @@ def check_same_tasks(found: Sequence[Setting]) -> None:
         if k.startswith(("dataset.", "evaluation.", "training.queries"))
         and one.get(k) != two.get(k)
     ]  # fmt: skip
+    if "dataset.name" in keys:
+        keys = ["dataset.name"]  # of two data sets all else differs, too
     why = ", ".join(f"{k} is {one.get(k)} and {two.get(k)}" for k in keys)
     raise ConfigError(
         f"{run.path} and {other.path} do not meet the same test tasks"
@@ -116,6 +117,12 @@ def measured(
     return Scored(found.scores, took, checkpoint.step, asked.steps), note
 
 
-def unfinished(runs: Iterable[RunDirectory]) -> list[Path]:
-    """Those that are not over."""
-    return [run.path for run in runs if outcome(run.path) is None]
+def unfinished(runs: Iterable[RunDirectory]) -> list[str]:
+    """A sentence for each that is not over, and for each whose report cannot be read."""
+    said = []
+    for run in runs:
+        if wrong := damage(run.path):
+            said.append(f"{wrong}; 'binomctl train --resume {run.path}' writes it again")
+        elif outcome(run.path) is None:
+            said.append(f"{run.path} is not finished")
+    return said

@@ -157,6 +157,7 @@ def _checked_bytes(path: Path, manifest: Mapping[str, Any]) -> bytes:
     if sha256(data) != manifest["sha256"].get(path.name):
         raise CheckpointError(
             f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}",
-            "Use another checkpoint of the run: train --resume auto takes the newest whole one.",
+            "Use another checkpoint of the run: binomctl train --resume auto takes the newest whole"
+            " one.",
         )
     return data

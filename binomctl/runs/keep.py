@@ -57,7 +57,7 @@ def clear(path: Path) -> None:
         step = int(saved[-1].parent.name.removeprefix("step-"))
         raise ConfigError(
             f"{path} holds a run with a checkpoint of step {step}; a run never overwrites anything",
-            f"Go on with it: train --resume {path}. Or choose another --out.",
+            f"Go on with it: binomctl train --resume {path}. Or choose another --out.",
             key="out",
         )
     left = "run.json" in names and "report.json" not in names and names <= {*OURS, *FOLDERS}

@@ -12,7 +12,7 @@ from binomctl.errors import BinomctlError
 from binomctl.reporting.labels import with_options
 from binomctl.runs.directory import RunDirectory
 from binomctl.runs.lock import is_locked
-from binomctl.runs.resuming import outcome
+from binomctl.runs.resuming import damage, outcome
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,15 @@ def info(path: Path) -> RunInfo:
     told = report["best"] if report else {"metric": "", "unit": "number"}
     if report is None:
         told["metric"], told["unit"] = metrics.scored_by(logged)
-    if damaged and state != "running":
+    # A report that is being replaced has a lock.
+    wrong = [*damaged, *filter(None, [damage(path)])] if state != "running" else damaged
+    if wrong and state != "running":
         state = "broken"
     given = config.estimator.options.items()
     numbers = {name: value for name, value in given if isinstance(value, int | float)}
     return RunInfo(
         state=state,
-        reason=damaged[0] if damaged else "",
+        reason="; ".join(wrong),
         estimator=with_options(config.estimator.name, numbers),
         dataset=config.dataset.name,
         step=max(step, checkpoint["step"] if checkpoint else 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,41 @@ def unfinished(config: Config, out: Path | None, root: Path = Path("runs")) -> P
 
 
 def outcome(path: Path) -> dict[str, Any] | None:
-    """The report of a run that is finished, if it can be read as one."""
+    """The report of a run that is finished, if it can be read as one; see `damage`."""
     try:
-        report = read_object(path / "report.json")
+        return _report(path / "report.json")
     except (OSError, ValueError):
         return None
+
+
+def damage(path: Path) -> str:
+    """What is wrong with the report of a run that was finished; "" where nothing is, or where there
+    is none. Such a run goes on from its last checkpoint, which writes the report again."""
+    file = path / "report.json"
+    try:
+        _report(file)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        return f"{file} is damaged: it holds bytes that are no text"
+    except json.JSONDecodeError as error:
+        return f"{file} is damaged: it is no whole JSON, from line {error.lineno} on"
+    except ValueError as error:
+        return f"{file} is damaged: {error}"
+    return ""
+
+
+def _report(file: Path) -> dict[str, Any]:
+    report = read_object(file)
     best = report.get("best")
-    whole = isinstance(best, dict) and {"step", "metric", "unit", "value"} <= set(best)
-    return report if whole else None
+    if not (isinstance(best, dict) and {"step", "metric", "unit", "value"} <= set(best)):
+        raise ValueError("it holds no best validation")
+    for key in ("steps", "seconds"):
+        if not isinstance(report.get(key), int | float):
+            raise ValueError(f"its {key} are no number")
+    return report
 
 
 def changes(own: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
@@ -86,7 +114,7 @@ def begin(run: RunDirectory, *, fallback: bool) -> tuple[Checkpoint | None, list
     if damaged and not (fallback and checkpoint is not None):
         raise CheckpointError(
             damaged[0],
-            f"train --resume auto --out {run.path} goes on from the newest whole one, step"
+            f"binomctl train --resume auto --out {run.path} goes on from the newest whole one, step"
             f" {checkpoint.step}." if checkpoint is not None else "No other checkpoint is whole.",
         )  # fmt: skip
     notes = [f"not used: {one}" for one in damaged]

@@ -15,7 +15,7 @@ from binomctl.files.atomic import write_atomic, writing
 from binomctl.files.sealed import read_sealed, write_sealed
 from binomctl.problem.build import resolved
 from binomctl.runs.lock import is_locked
-from binomctl.runs.resuming import changes, outcome
+from binomctl.runs.resuming import changes, damage, outcome
 from binomctl.settings.config import Config
 from binomctl.settings.layers import load_config
 from binomctl.sweeps.grid import Cell
@@ -148,6 +148,8 @@ class SweepFolder:
             state = "queued" if not logged else "stopped"
         elif logged:
             state = "stopped"
+        if report is None and state != "running" and (wrong := damage(run)):
+            state, reason = "stopped", f"{wrong}; the same sweep again writes it anew"
         left = None
         if state == "done":
             left = 0.0
