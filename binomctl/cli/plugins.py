@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -12,6 +12,9 @@ from binomctl.cli.console import print_json, print_titled
 from binomctl.cli.loading import load_torch
 from binomctl.cli.panels import Command
 from binomctl.cli.plugins_new import new
+
+if TYPE_CHECKING:
+    from binomctl.settings.registry import PluginInfo
 
 
 class ListFirst(TyperGroup):
@@ -36,15 +39,19 @@ def _group() -> None:
 
 @plugins_app.command(name="list", cls=Command)
 def listed(
+    word: Annotated[
+        str | None,
+        typer.Argument(metavar="[KIND|NAME]", help="These alone: estimators, rules; binom."),
+    ] = None,
     json_output: flags.JSON = False,
 ) -> None:
-    """List estimators, data sets and rules with their options, and what failed to load."""
+    """List plugins of every kind with their options, and what failed to load."""
     import dataclasses
 
     load_torch()
     from binomctl.settings.registry import describe
 
-    infos = describe()
+    infos = describe() if word is None else _chosen(word, describe())
     if json_output:
         every = [dataclasses.asdict(info) for info in infos]
         print_json({"schema": "binomctl/plugins/1", "plugins": every})
@@ -75,6 +82,21 @@ def listed(
                 what.append(f"\n{info.distribution}", style="dim")
             table.add_row(info.name, what, *([info.distribution] if wide else []))
         print_titled(console, f"{kind}s", table)
+
+
+def _chosen(word: str, infos: list[PluginInfo]) -> list[PluginInfo]:
+    """Those of a kind, or of a name, which several kinds may have."""
+    from binomctl.errors import ConfigError, unknown
+
+    found = [info for info in infos if word in (info.kind, f"{info.kind}s", info.name)]
+    if not found:
+        kinds = [f"{info.kind}s" for info in infos]
+        known = list(dict.fromkeys([*kinds, *(info.name for info in infos)]))
+        raise ConfigError(
+            unknown("kind or name of plugins", word, known),
+            "Leave it out for all of them.",
+        )
+    return found
 
 
 def _shown(default: Any) -> str:

@@ -13,7 +13,10 @@ from binomctl.cli.console import print_json, print_note
 
 def new(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="estimator, dataset, rule or update.")
+        str,
+        typer.Argument(
+            metavar="KIND", help="estimator, dataset, rule, update, problem or tracker."
+        ),
     ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="What configurations will call it.")],
     out: Annotated[
@@ -22,7 +25,7 @@ def new(
     json_output: flags.JSON = False,
 ) -> None:
     """Write a small distribution with one plugin that works: its module, its test, a README."""
-    from binomctl.starters import written
+    from binomctl.starters import used_as, written
 
     folder = out or Path(f"binomctl-{name}")
     files = written(kind, name, folder)
@@ -31,4 +34,6 @@ def new(
         print_json({"schema": "binomctl/plugins-new/1", **said})
         return
     typer.echo("\n".join(str(path) for path in files))
-    print_note(f"its test: cd {folder} && python -m pytest; to install it: pip install -e {folder}")
+    print_note(f"try it: cd {folder} && binomctl train {used_as(kind, name)} --steps 20")
+    print_note(f"its test: cd {folder} && python -m pytest")
+    print_note(f"install it: pip install -e {folder}")

@@ -76,7 +76,10 @@ def train(
     ] = None,
     tracker: Annotated[
         list[str] | None,
-        typer.Option(help="Who else is told the numbers: tensorboard, wandb; repeatable."),
+        typer.Option(
+            help="Who else is told the numbers: tensorboard, wandb; your own: MODULE:CLASS;"
+            " repeatable."
+        ),
     ] = None,
     trust: flags.TRUST = False,
     dry_run: Annotated[

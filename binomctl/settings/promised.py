@@ -22,7 +22,7 @@ def check_contract(kind: str, target: str, found: Any, key: str) -> type:
     if not isinstance(found, type):
         raise ConfigError(
             f"{what} is a {type(found).__name__}, not a class: it was not called",
-            f"Name a class: 'binomctl plugins new {_new(kind)} NAME' writes one.",
+            f"Name a class: 'binomctl plugins new {kind} NAME' writes one.",
             key=key,
         )
     try:
@@ -35,15 +35,10 @@ def check_contract(kind: str, target: str, found: Any, key: str) -> type:
     if all(lacks):
         raise ConfigError(
             f"{what} does not meet the contract: it lacks {' or '.join(map(', '.join, lacks))}",
-            f"docs/inner-loops.md and 'binomctl plugins new {_new(kind)} NAME' have examples.",
+            f"docs/howto/plugin.md and 'binomctl plugins new {kind} NAME' have examples.",
             key=key,
         )
     return found
-
-
-def _new(kind: str) -> str:
-    """The kind that 'binomctl plugins new' writes."""
-    return kind if kind in ("estimator", "dataset", "rule", "update") else "dataset"
 
 
 def _required(kind: str) -> list[set[str]]:

@@ -1,5 +1,5 @@
 """What a plugin author begins with: a small distribution that works as it is written."""
 
-from binomctl.starters.write import KINDS, written
+from binomctl.starters.write import KINDS, used_as, written
 
-__all__ = ["KINDS", "written"]
+__all__ = ["KINDS", "used_as", "written"]

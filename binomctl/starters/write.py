@@ -14,23 +14,24 @@ from binomctl.errors import ConfigError, cannot_write, unknown
 from binomctl.settings import registry
 from binomctl.settings.registry import Kind
 
-KINDS: tuple[Kind, ...] = ("estimator", "dataset", "rule", "update")
-
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 USES = {
     "estimator": "--estimator $name",
     "dataset": "--dataset $name",
     "rule": "--rule $name",
     "update": "--set adaptation.optimizer=$name",
+    "problem": "--problem $name",
+    "tracker": "--tracker $name",
 }
 """How a training says that it wants the plugin."""
+KINDS = tuple(USES)
 
 
 def written(kind: str, name: str, folder: Path) -> list[Path]:
     """Write the distribution of a new plugin.
 
     Args:
-        kind: estimator, dataset, rule or update.
+        kind: estimator, dataset, rule, update, problem or tracker.
         name: what configurations will call it, "my-estimator" say.
         folder: made; nothing may be in it.
 
@@ -45,7 +46,7 @@ def written(kind: str, name: str, folder: Path) -> list[Path]:
             unknown("kind of plugin", kind, KINDS),
             "For example: binomctl plugins new rule my-rule",
         )
-    chosen = next(k for k in KINDS if k == kind)
+    chosen = next(k for k in registry.KINDS if k == kind)
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"'{name}' is no name: lower-case letters and numbers, words joined by '-'",
@@ -53,7 +54,7 @@ def written(kind: str, name: str, folder: Path) -> list[Path]:
         )
     if name in registry.names(chosen):
         raise ConfigError(
-            f"there is {'an' if kind == 'estimator' else 'a'} {kind} '{name}' already",
+            f"there is {'an' if kind[0] in 'eu' else 'a'} {kind} '{name}' already",
             "Choose another name: a name that two distributions claim works for neither.",
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -81,9 +82,15 @@ def module_of(name: str) -> str:
     return f"binomctl_{name.replace('-', '_')}"
 
 
+def used_as(kind: str, name: str) -> str:
+    """The option by which a training in the new folder takes the plugin, with nothing installed."""
+    return _words(next(k for k in registry.KINDS if k == kind), name)["uses_own"]
+
+
 def _words(kind: Kind, name: str) -> dict[str, str]:
     cls = "".join(word.capitalize() for word in name.split("-"))
     words = {"kind": kind, "name": name, "cls": cls, "module": module_of(name)}
+    words["what"] = registry.WORDS.get(kind, kind)
     uses = Template(USES[kind])
     own = f"{words['module']}:{cls}"
     return words | {"uses": uses.substitute(name=name), "uses_own": uses.substitute(name=own)}

@@ -10,5 +10,8 @@ Each raises AssertionError naming the promise that is broken. In a test suite of
 from binomctl.testing.datasets import check_dataset
 from binomctl.testing.estimators import check_estimator
 from binomctl.testing.inner import check_rule, check_update
+from binomctl.testing.problems import check_problem
+from binomctl.testing.trackers import check_tracker
 
-__all__ = ["check_dataset", "check_estimator", "check_rule", "check_update"]
+__all__ = ["check_dataset", "check_estimator", "check_problem", "check_rule", "check_tracker",
+           "check_update"]  # fmt: skip

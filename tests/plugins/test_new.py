@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import runpy
 import subprocess
@@ -11,8 +12,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from command import binomctl, here
 
+from binomctl import testing
 from binomctl.errors import BinomctlError
 from binomctl.settings import registry
 from binomctl.starters import KINDS
@@ -24,6 +27,8 @@ USED = {
     "dataset": ["--dataset"],
     "rule": ["--dataset", "sinusoid", "--rule"],
     "update": ["--dataset", "sinusoid", "--set"],
+    "problem": ["--problem"],
+    "tracker": ["--dataset", "sinusoid", "--tracker"],
 }
 
 
@@ -38,6 +43,7 @@ def own_path(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_written_test_passes_and_the_plugin_trains(kind, tmp_path, monkeypatch):
     said = json.loads(binomctl("plugins", "new", kind, NAMES[kind], "--json")[0])
+    assert kind in KINDS
     folder = tmp_path / f"binomctl-my-{kind}"
     assert said["folder"] == folder.name
     module = f"binomctl_my_{kind}"
@@ -56,6 +62,7 @@ def test_the_written_test_passes_and_the_plugin_trains(kind, tmp_path, monkeypat
     shown = Path("README.md").read_text()
     assert target in shown
     assert "$" not in shown
+    assert {"dataset": "The data set", "update": "The inner optimiser"}.get(kind, kind) in shown
 
 
 BREAKS = {
@@ -63,12 +70,15 @@ BREAKS = {
     "dataset": ("generator(self.seed", "generator(torch.randint(2**30, ()).item()"),
     "rule": ("return m * v", "return 2 * m * v"),
     "update": ("s[0] - alpha * v, v]", "s[0] - alpha * v * torch.rand(1), v]"),
+    "problem": ("].exp() for name", "].exp().detach() for name"),
+    "tracker": ("return _Table(folder /", "return _Table(run /"),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_plugin_that_breaks_its_promise_fails_its_test(kind, tmp_path):
-    """A row, an episode, a step that is another at each call, and M^T that is not M's transpose."""
+    """A row, an episode, a step that is another at each call, M^T that is not M's transpose, an
+    outer variable that no loss depends on, a file beside the tracker's own folder."""
     binomctl("plugins", "new", kind, NAMES[kind])
     source = tmp_path / f"binomctl-my-{kind}" / f"binomctl_my_{kind}.py"
     before, after = BREAKS[kind]
@@ -98,11 +108,13 @@ def test_pytest_finds_the_written_test(tmp_path):
 def test_the_module_is_short_explained_and_named_by_the_name(kind, tmp_path):
     binomctl("plugins", "new", kind, "long-name-2", "--out", "there")
     source = (tmp_path / "there" / "binomctl_long_name_2.py").read_text()
-    assert 30 <= len(source.splitlines()) <= 55
+    assert 30 <= len(source.splitlines()) <= 60
     tree = ast.parse(source)
     assert ast.get_docstring(tree)
-    (cls,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    (cls,) = [node for node in classes if not node.name.startswith("_")]
     assert cls.name == "LongName2"
+    assert max(map(len, source.splitlines())) <= 100
     assert ast.get_docstring(cls)
 
 
@@ -110,7 +122,7 @@ def test_the_module_is_short_explained_and_named_by_the_name(kind, tmp_path):
     ("args", "said"),
     [
         (["estimater", "mine"], "unknown kind of plugin 'estimater'. Did you mean 'estimator'?"),
-        (["tracker", "mine"], "unknown kind of plugin 'tracker'"),
+        (["engine", "mine"], "unknown kind of plugin 'engine'"),
         (["rule", "My_Rule"], "'My_Rule' is no name"),
         (["rule", "../up"], "'../up' is no name"),
         (["rule", "anil"], "there is a rule 'anil' already"),
@@ -127,6 +139,41 @@ def test_what_cannot_be_written_is_refused(args, said, tmp_path):
     assert [p.name for p in tmp_path.rglob("*")] == ["full", "kept"]
 
 
+def test_every_kind_of_plugin_can_be_begun_and_checked():
+    assert set(KINDS) == set(registry.KINDS)
+    assert {f"check_{kind}" for kind in KINDS} == set(testing.__all__)
+    said = here("plugins", "new", "tracker", "my-tracker").stderr
+    assert "binomctl train --tracker binomctl_my_tracker:MyTracker" in said
+
+
+def test_a_tracker_that_goes_on_has_each_line_once(tmp_path):
+    binomctl("plugins", "new", "tracker", "my-tracker", "--out", ".")
+    table = runpy.run_path("binomctl_my_tracker.py")["MyTracker"]()
+    for begun, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        tracking = table.start(tmp_path, tmp_path, {}, begun)
+        for step in steps:
+            tracking.log(step, {"loss": step / 3})
+    rows = (tmp_path / "my-tracker.csv").read_text().splitlines()
+    assert rows == ["1,loss,0.333333", "2,loss,0.666667", "3,loss,1", "4,loss,1.33333"]
+
+
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ({"outer_variables": lambda self, parameters: {}}, "there are no outer variables"),
+        ({"outer_variables": lambda self, parameters: {"w": torch.rand(1)}}, "another one twice"),
+        ({"outer_variables": lambda self, parameters: {"w": torch.ones(1).long()}}, "has dtype"),
+        ({"recommended": {"rule": {"name": "gd", "fixed": ["outer_*"]}}}, "training.learned"),
+    ],
+)
+def test_a_problem_is_told_which_promise_it_breaks(change, broken, tmp_path):
+    binomctl("plugins", "new", "problem", "my-problem", "--out", ".")
+    sys.path.insert(0, str(tmp_path))
+    whole = importlib.import_module("binomctl_my_problem").MyProblem
+    with pytest.raises(AssertionError, match=broken):
+        testing.check_problem(type("Broken", (whole,), change))
+
+
 def test_plugins_alone_lists_them():
     alone, by_name = here("plugins", "--json"), here("plugins", "list", "--json")
     assert alone.stdout == by_name.stdout
@@ -134,3 +181,17 @@ def test_plugins_alone_lists_them():
     assert here("plugins").stdout == here("plugins", "list").stdout
     assert "new" in here("plugins", "--help").stdout
     assert here("plugins", "--jsn").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "count"),
+    [("rules", "rule", 10), ("rule", "rule", 10), ("binom", "estimator", 1)],
+)
+def test_a_kind_or_a_name_is_listed_alone(word, kind, count):
+    found = json.loads(here("plugins", "list", word, "--json").stdout)["plugins"]
+    assert {p["kind"] for p in found} == {kind}
+    assert len(found) >= count
+    assert "alpha_scaling" in here("plugins", "list", "binom").stdout
+    wrong = here("plugins", "list", "estimatrs")
+    assert wrong.returncode == 2
+    assert "Did you mean 'estimators'?" in wrong.stderr
