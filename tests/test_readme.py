@@ -34,6 +34,10 @@ def printed(tmp_path_factory):
     """What the tour's commands print, one after another in one folder."""
     assert not re.search(r"^(?!binomctl |#|$)", "".join(blocks(README, "bash")), re.MULTILINE)
     folder = tmp_path_factory.mktemp("tour")
+    # `make demo`, which the page begins with, leaves a run of its own in runs/.
+    demo = ["train", "--estimator", "binom", "--L", "2", "--steps", "1"]
+    quick = ["--set", "training.validation_tasks=2"]
+    assert in_a_process(*demo, *quick, cwd=folder).returncode == 0
     outputs = []
     for words in commands(README):
         done = in_a_process(*words, cwd=folder, COLUMNS="80", NO_COLOR="1")
@@ -66,6 +70,11 @@ def test_its_python_runs():
     names: dict[str, object] = {}
     exec(compile(block, "README.md", "exec", dont_inherit=True), names)
     assert set(names["gradients"]) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_a_terminal_finds_the_command_before_the_first_is_typed():
+    made, typed = README.index("make demo"), README.index("```bash\nbinomctl ")
+    assert made < README.index("source .venv/bin/activate") < typed
 
 
 def test_its_two_commands_are_made_and_run_by_ci():

@@ -178,10 +178,10 @@ def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
             + (" = L alpha / K where so named, else alpha" if True in scaled else " = alpha")
         )
         table = Table(box=box.SIMPLE_HEAD)
-        wide = console.width >= 76
+        own = settings.analysis.estimates
+        wide = console.width >= (84 if own else 76)
         table.add_column("estimator", overflow="fold")
         names = ["relative error", "cosine", "per task"] if wide else ["error", "95% CI"]
-        own = settings.analysis.estimates
         if own:
             names = ["relative error", "per task", "its estimate"] if wide else ["per task", "own"]
         for name in ["L", *names]:

@@ -6,7 +6,7 @@ import json
 from functools import partial
 
 import pytest
-from command import in_a_process
+from command import here, in_a_process
 
 binomctl = partial(in_a_process, OMP_NUM_THREADS="1")
 FAST = ["--batches", 2, "--meta-batch", 2, "--set", "model.width=4", "--set", "model.depth=1"]
@@ -99,3 +99,16 @@ def test_narrow_terminals(tmp_path):
         assert max(map(len, done.stdout.splitlines())) <= width
         assert "95% CI" in done.stdout
         assert "\u2026" not in done.stdout  # nothing is cut
+
+
+@pytest.mark.parametrize(("width", "column"), [(120, "its estimate"), (80, "own"), (60, "own")])
+def test_estimates_are_printed_on_every_terminal(width, column):
+    done = here("error-analysis", *FAST, "--estimators", "trunc", "--L", "1", "--estimates",
+                COLUMNS=str(width))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    (head,) = [line for line in lines if "estimator  " in line]
+    assert column in head
+    (row,) = [line.split() for line in lines if line.startswith("  trunc")]
+    assert "e" in row[-1]
