@@ -99,11 +99,15 @@ def equal_seconds(runs: list[dict[str, Any]], methods: list[str]) -> dict[str, i
 
 def page() -> None:
     """The tables of docs/beyond.md, from the kept results."""
+    put(PAGE, "accuracy", all_tables())
+
+
+def all_tables() -> str:
     tables = []
     for path in sorted(RESULT.parent.glob(f"{RESULT.stem}*.json")):
         equal = "seconds" if path.stem.endswith("_seconds") else "meta-steps"
         tables.append(table(json.loads(path.read_text())["runs"], equal))
-    put(PAGE, "accuracy", "\n\n".join(tables))
+    return "\n\n".join(tables)
 
 
 def table(runs: list[dict[str, Any]], equal: str) -> str:

@@ -55,9 +55,12 @@ def at(report: dict[str, Any], which: tuple[str, str, int, float]) -> dict[str, 
     )  # fmt: skip
 
 
+def tables(report: dict[str, Any]) -> str:
+    return "\n".join([_where(report), _aims(report), *_tables(report), _never_worse(report)])
+
+
 def write_page(report: dict[str, Any]) -> None:
-    body = "\n".join([_where(report), _aims(report), *_tables(report), _never_worse(report)])
-    put(PAGE, "tables", body)
+    put(PAGE, "tables", tables(report))
     _draw(report, "products", FIGURES / "beyond-products.svg")
     _draw(report, "depth", FIGURES / "beyond-depth.svg")
 

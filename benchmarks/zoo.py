@@ -108,10 +108,10 @@ def _slower(done: list[dict[str, Any]]) -> str:
         " (transposed, one- and three-dimensional, weight norm), long chains of tiny operations"
         " (recurrent networks), and gradients of tens of millions of bytes, which are copied once"
         " into the flat vector. Tried: one backward pass through the whole loop for few tasks,"
-        " closed forms where torch.func was called on one function (attention with a learned bias:"
-        " 2.0 times the plain loop before, 0.7 after), sending networks with many such functions to"
-        " that one pass by a count of them (given up: the same count sends small transformers and"
-        " mixers, which are at 0.6, to 1.1)."
+        " closed forms where torch.func was called on one function (attention with a learned bias,"
+        " slower than the plain loop before and faster after), sending networks with many such functions to"
+        " that one pass by a count of them (given up: the same count makes small transformers and"
+        " mixers slower than the plain loop)."
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ MIB = 2**20
 
 def numbers() -> dict[str, str]:
     """Every number by its name, rounded as it is printed."""
-    parts = (_demo, _speed, _profile, _memory, _errors, _table1, _beyond, _growth, _data, _soak,
-             _georgian, _inner_loops, _bilevel)  # fmt: skip
+    parts = (_demo, _speed, _allocator, _profile, _memory, _errors, _table1, _beyond, _growth,
+             _weights, _data, _soak, _georgian, _inner_loops, _bilevel, _sweep, _source)  # fmt: skip
     return {name: text for part in parts for name, text in part()}
 
 
@@ -30,6 +30,18 @@ def _kept(name: str) -> Any:
 
 def _percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}%"
+
+
+def _machine(kept: Any) -> tuple[tuple[str, str], ...]:
+    """Of what, with what and when a result is."""
+    env = kept["environment"]
+    return (("cores", str(env["cores"])), ("torch", env["packages"]["torch"]),
+            ("cpu", env["cpu"]), ("date", env["date"][:10]))  # fmt: skip
+
+
+def _between(values: Collection[float], digits: int = 1) -> str:
+    low, high = (f"{f(values):.{digits}f}" for f in (min, max))
+    return low if low == high else f"{low} to {high}"
 
 
 Numbers = Iterator[tuple[str, str]]
@@ -52,9 +64,12 @@ def _demo() -> Numbers:
 
 def _speed() -> Numbers:
     """learn2learn with the allocator as it is, ours with the tuned one."""
-    kept = _kept("speed")["workloads"]
+    whole = _kept("speed")
+    kept = whole["workloads"]
+    yield from ((f"speed.{name}", text) for name, text in _machine(whole))
     names = {"mlp": "sinusoid MLP, B = 25", "conv28": "Conv4-32 28x28x1, 1-shot",
              "conv84": "Conv4-32 84x84x3, 1-shot"}  # fmt: skip
+    (names["resnet12"],) = [name for name in kept if name.startswith("ResNet12")]
     for short, name in names.items():
         theirs = kept[name]["system"]["contestants"]["learn2learn MAML"]["median_ms"]
         tuned = kept[name]["tuned"]["contestants"]
@@ -63,6 +78,16 @@ def _speed() -> Numbers:
         yield f"speed.{short}.theirs", f"{theirs:,.0f}"
         yield f"speed.{short}.ours", f"{ours:,.{digits}f}"
         yield f"speed.{short}.times", f"{theirs / ours:.{0 if short == 'mlp' else 1}f}"
+        both = [kept[name][how]["contestants"]["learn2learn MAML"]["median_ms"]
+                for how in ("system", "tuned")]  # fmt: skip
+        for order, word in (("MAML", "both"), ("FOMAML", "first")):
+            mine = tuned[f"binomctl {order}"]["median_ms"]
+            yield f"speed.{short}.{word}", _between([one / mine for one in both])
+        for way in ("vjp", "jvp"):
+            other = tuned.get(f"vmap({way}(grad)), Binom(2)")
+            if other:  # with the same cascade
+                ratio = other["median_ms"] / tuned["binomctl Binom(2)"]["median_ms"]
+                yield f"speed.{short}.{way}", f"{ratio:.1f}"
         for order in ("MAML", "FOMAML"):
             jax = [row["median_ms"] for label, row in tuned.items() if f"JAX {order}," in label]
             if jax:  # in its faster form
@@ -71,11 +96,27 @@ def _speed() -> Numbers:
                     f"{min(jax) / tuned[f'binomctl {order}']['median_ms']:.1f}",
                 )
         if "share_of_floor" in tuned["binomctl MAML"]:
-            share = tuned["binomctl MAML"]["share_of_floor"]
-            yield f"speed.{short}.share", _percent(share, 0)
+            for order, end in (("MAML", ""), ("Binom(2)", ".binom"), ("FOMAML", ".fomaml")):
+                share = tuned[f"binomctl {order}"]["share_of_floor"]
+                yield f"speed.{short}.share{end}", _percent(share, 0)
+
+
+def _allocator() -> Numbers:
+    """A step of exact MAML with glibc's own settings and with ours."""
+    kept = _kept("speed")["allocators"]
+    for short, name in (("28", "Conv4-32 28x28x1, 1-shot"), ("84", "Conv4-32 84x84x3, 1-shot")):
+        rows = kept[name]
+        digits = 0 if short == "84" else 1
+        for how in ("system", "tuned"):
+            yield f"allocator{short}.{how}", f"{rows[how]['median_ms']:.{digits}f}"
+            yield f"allocator{short}.{how}.peak", f"{rows[how]['peak_resident_mib']:,}"
+        times = rows["system"]["median_ms"] / rows["tuned"]["median_ms"]
+        yield f"allocator{short}.times", f"{times:.1f}"
+        yield f"allocator{short}.before", str(rows["tuned"]["resident_before_mib"])
 
 
 def _profile() -> Numbers:
+    yield from ((f"profile.{name}", text) for name, text in _machine(_kept("profile_glyphs")))
     for name in ("glyphs", "fig4"):
         cells = {(c["estimator"], c["L"]): c for c in _kept(f"profile_{name}")["cells"]}
         for key, short in ((("maml", None), "maml"), (("binom", 2), "binom2")):
@@ -130,6 +171,7 @@ def _table1() -> Numbers:
     settings = {s["setting"]: {p["label"]: p for p in s["report"]["pairs"]}
                 for s in _kept("table1_glyphs")["settings"]}  # fmt: skip
     cells = [p for s in settings.values() for p in s.values() if p["difference"] is not None]
+    yield "table1.methods", str(len(next(iter(settings.values()))))
     yield "table1.differences", str(len(cells))
     yield "table1.separable", str(sum(p["p_holm"] < 0.05 for p in cells))
 
@@ -196,12 +238,40 @@ def _growth() -> Numbers:
     gains = [errors["binom", plain] / errors["minimax", plain]
              for plain in (json.dumps({"L": order}) for order in (2, 3))]  # fmt: skip
     yield "beyond.gain", f"{min(gains):.0f} to {max(gains):.0f}"
+    settings = _kept("beyond")["settings"]
+    shares = []
+    for one in settings:
+        seconds = {e["estimator"]: e.get("seconds") for e in one["estimators"]
+                   if e["estimator"] in ("maml", "fomaml")}  # fmt: skip
+        if seconds["maml"] and seconds["fomaml"]:
+            shares.append(100 * seconds["fomaml"] / seconds["maml"])
+    yield "beyond.first", f"{_between(shares, 0)}%"
+    (long,) = [s for s in settings if (s["workload"], s["phase"], s["K"], s["alpha"])
+               == ("sinusoid", "initial", 20, 0.01)]  # fmt: skip
+    (deep,) = [e for e in long["estimators"]
+               if e["estimator"] == "deflated" and e["options"] == {"L": 2, "r": 3}]  # fmt: skip
+    yield "beyond.deep", f"{deep['median']:.2g}"
+    yield "beyond.deep.depth", str(deep["depth"])
+
+
+def _weights() -> Numbers:
+    """Fitted weights on top of a deflation that converges."""
+    rows = [r for r in _kept("deflated_weights")["rows"] if r["r"] and r["taylor"] < 1]
+    gains = [100 * (1 - r["fitted"] / r["taylor"]) for r in rows]
+    less = [gain for gain in gains if gain > 0]
+    yield "weights.rows", str(len(gains))
+    yield "weights.less", str(len(less))
+    yield "weights.gain", f"{_between(less, 0)}%"
 
 
 def _data() -> Numbers:
     kept, small = _kept("data"), _kept("data_small")
     yield "data.images", f"{kept['images']:,}"
+    prepared = kept["images"] * 84 * 84 * 3  # a byte a pixel and channel
     yield "data.source", f"{kept['source_bytes'] / 1e9:.1f} GB"
+    yield "data.prepared", f"{prepared / 1e9:.1f} GB"
+    yield "data.files", f"{(prepared + kept['source_bytes']) / 1e9:.0f} GB"
+    yield "data.few", f"{small['images']:,}"
     yield "data.seconds", f"{kept['prepare']['seconds']:.0f}"
     yield "data.rate", f"{kept['prepare']['images_per_second']:,}"
     yield "data.peak", f"{kept['prepare']['peak_resident_bytes'] / 1e9:.2f}"
@@ -219,6 +289,7 @@ def _data() -> Numbers:
 
 def _soak() -> Numbers:
     kept = _kept("soak")
+    yield from ((f"soak.{name}", text) for name, text in _machine(kept))
     yield "soak.steps", f"{kept['steps']:,}"
     yield "soak.kills", str(kept["kills"])
     yield "soak.first", f"{min(kept['killed_after_steps']):,}"
@@ -248,6 +319,11 @@ def _inner_loops() -> Numbers:
         low, high = gap["mean"] - gap["ci95"], gap["mean"] + gap["ci95"]
         yield f"inner.gap.{kind}", f"{gap['mean']:+.3f} ({low:.3f} to {high:.3f})"
     (at,) = [row["inner_gradient"] for row in kept["damping"] if row["epsilon_root"] == 1e-4]
+    best = min(kept["damping"], key=lambda row: float(row["validation"]["mean"]))
+    yield "inner.lowest", f"{best['epsilon_root']:g}"
+    widths = [e["relative"]["ci95"] / e["relative"]["mean"] for loop in kept["errors"].values()
+              for e in loop["report"]["errors"] if e["L"] == 4]  # fmt: skip
+    yield "inner.widest", f"{max(widths):.1f}"
     yield "inner.median", f"{at['median_of_others']:.3f}"
     yield "inner.zero", _percent(at["share_zero"], 0)
     for loop, short in (("Adam", "adam"), ("Adam, epsilon_root = 0", "sharp")):
@@ -265,3 +341,17 @@ def _bilevel() -> Numbers:
     theirs = [row["milliseconds"] / ours for name, row in rows.items()
               if name.startswith("plain torch, implicit")]  # fmt: skip
     yield "bilevel.implicit", f"{min(theirs):.1f} to {max(theirs):.1f}"
+
+
+def _source() -> Numbers:
+    """What `wc -l` says of the kernels."""
+    folder = RESULTS.parents[1] / "binomctl" / "curvature" / "analytic" / "kernels"
+    files = [path for path in folder.iterdir() if path.suffix in (".c", ".h")]
+    yield "kernels.lines", str(sum(path.read_bytes().count(b"\n") for path in files))
+
+
+def _sweep() -> Numbers:
+    """The letters' Table 1 as a sweep."""
+    runs = _kept("table1_runs")["runs"]
+    yield "sweep.cells", str(len(runs))
+    yield "sweep.hours", f"{sum(run['seconds'] for run in runs) / 3600:.1f}"

@@ -42,13 +42,6 @@ def test_the_picture_of_the_rooms_is_that_of_the_imports():
     assert svg.count("marker-end") == sum(map(len, drawing["reduced"](graph).values()))
 
 
-def test_the_kernels_have_as_many_lines_as_the_page_says():
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    folder = ROOT / "binomctl" / "curvature" / "analytic" / "kernels"
-    lines = sum(p.read_bytes().count(b"\n") for p in folder.iterdir() if p.suffix in (".c", ".h"))
-    assert f" {lines} lines (`wc -l" in page.replace("\n", " ")
-
-
 @pytest.mark.parametrize("page", ["bilevel", "inner-loops"])
 def test_the_code_of_a_page_runs(page, monkeypatch):
     """All python blocks of a page, one after another; they hold assertions of their own."""
