@@ -21,7 +21,7 @@ def adapt(
     output: Annotated[
         Path, typer.Option("--out", "--output", "-o", help="Folder to keep the network in.")
     ],
-    steps: flags.STEPS = None,
+    adaptation_steps: flags.STEPS = None,
     invert: flags.INVERT = None,
     checkpoint: flags.CHECKPOINT = None,
     device: flags.DEVICE = None,
@@ -38,7 +38,7 @@ def adapt(
     if output.exists():  # told before anything is computed
         raise ConfigError(f"{output} is there already", "Name another folder.")
     found = adapted_run(
-        run, Support(support, steps, invert, checkpoint), device=device, trust=trust
+        run, Support(support, adaptation_steps, invert, checkpoint), device=device, trust=trust
     )
     inverted = None if found.picture is None else found.picture.invert
     about = {"run": str(run), "support": str(support), "invert": inverted, **found.about}

@@ -58,7 +58,11 @@ def given(run: Path, asked: Support, *, device: str | None, trust: bool) -> Give
     from binomctl.learner.pictures import shape_for
 
     if is_adapted(run):
-        named = {"--support": asked.path, "--steps": asked.steps, "--checkpoint": asked.checkpoint}
+        named = {
+            "--support": asked.path,
+            "--adaptation-steps": asked.steps,
+            "--checkpoint": asked.checkpoint,
+        }
         if said := [name for name, value in named.items() if value is not None]:
             raise ConfigError(
                 f"{run} is adapted already: {', '.join(said)} is for a run",

@@ -19,7 +19,7 @@ def compare(
     ],
     reference: flags.REFERENCE = None,
     tasks: flags.TASKS = None,
-    steps: flags.STEPS = None,
+    adaptation_steps: flags.STEPS = None,
     split: flags.SPLIT = "test",
     seed: flags.TEST_SEED = 0,
     checkpoint: flags.CHECKPOINT = None,
@@ -41,7 +41,7 @@ def compare(
     from binomctl.errors import ConfigError
 
     found = opened(runs)
-    question = Question(reference, tasks, steps, split, seed, checkpoint, device)
+    question = Question(reference, tasks, adaptation_steps, split, seed, checkpoint, device)
     (section,) = compared_runs(found, question, trust=trust, one=True)
     report = section.report
     if report is None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 def error_analysis(
     dataset: flags.DATASET = None,
     bilevel: flags.PROBLEM = None,
+    root: flags.ROOT = None,
+    ways: flags.WAYS = None,
+    shots: flags.SHOTS = None,
+    size: flags.SIZE = None,
     model: flags.MODEL = None,
     rule: flags.RULE = None,
     K: flags.K = None,
@@ -83,7 +87,7 @@ def error_analysis(
             "Give it with --run or --along; a network of yours is --set model.import=...",
         )
     given = flags.given(
-        "analysis", dataset=dataset, problem=bilevel,
+        "analysis", dataset=dataset, problem=bilevel, root=root, ways=ways, shots=shots, size=size,
         model=model, rule=rule, K=K, alpha=alpha,
         estimators=estimators, L=L, C=C, alpha_scaling=alpha_scaling, batches=batches, init=init,
         estimates=estimates or None, meta_batch=meta_batch, dtype=dtype, seed=seed, device=device,

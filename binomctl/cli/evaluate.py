@@ -35,7 +35,9 @@ def evaluate(
     ways: Annotated[str | None, typer.Option(help=LIST.format("Classes per task"))] = None,
     shots: Annotated[str | None, typer.Option(help=LIST.format("Support examples a class"))] = None,
     queries: Annotated[str | None, typer.Option(help=LIST.format("Query examples a class"))] = None,
-    steps: Annotated[str | None, typer.Option(help=LIST.format("Adaptation steps"))] = None,
+    adaptation_steps: Annotated[
+        str | None, typer.Option(*flags.ADAPTATION_STEPS, help=LIST.format("Adaptation steps"))
+    ] = None,
     split: flags.SPLIT = "test",
     seed: Annotated[str | None, typer.Option(help=LIST.format("Seed of the tasks"))] = None,
     checkpoint: Annotated[
@@ -86,7 +88,7 @@ def evaluate(
     check_outputs(log_tasks, check_suffix(reliability) if reliability else None, force=force)
     grid = Grid(
         numbers("ways", ways, 2), numbers("shots", shots, 1), numbers("queries", queries, 1),
-        numbers("steps", steps, 1), numbers("seed", seed, 0),
+        numbers("adaptation-steps", adaptation_steps, 1), numbers("seed", seed, 0),
         words("checkpoint", checkpoint, CHECKPOINTS), words("inference", inference, INFERENCES),
     )  # fmt: skip
     if reliability is not None and not grid.single:

@@ -92,14 +92,15 @@ EXAMPLES = {
     ),
     "verify": (
         "binomctl verify RUN",
-        "binomctl verify RUN --steps 0",
+        "binomctl verify RUN --replay 0",
     ),
     "doctor": (
         "binomctl doctor",
         "binomctl doctor --json",
     ),
     "plugins list": (
-        "binomctl plugins list",
+        "binomctl plugins list rules",
+        "binomctl plugins list binom",
         "binomctl plugins list --json",
     ),
     "plugins new": (

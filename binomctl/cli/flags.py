@@ -121,7 +121,9 @@ REFERENCE = Annotated[
     Path | None, typer.Option(help="The run to compare with; default: exact MAML's.")
 ]
 TASKS = Annotated[int | None, typer.Option(min=2, help="Number of test tasks.")]
-STEPS = Annotated[int | None, typer.Option(min=1, help="Adaptation steps.")]
+# --steps of a training are meta-steps; that of others is kept beside the name that says what it is.
+ADAPTATION_STEPS = ("--adaptation-steps", "--steps")
+STEPS = Annotated[int | None, typer.Option(*ADAPTATION_STEPS, min=1, help="Adaptation steps.")]
 SPLIT = Annotated[str, typer.Option(help="Which split of the data set.")]
 TEST_SEED = Annotated[int, typer.Option(min=0, help="Seed of the test tasks, of all runs.")]
 

@@ -31,7 +31,9 @@ def init(
         ),
     ] = None,
     root: flags.ROOT = None,
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("binomctl.yaml"),
+    out: Annotated[Path, typer.Option("--output", "-o", "--out", help="The file to write.")] = Path(
+        "binomctl.yaml"
+    ),
     force: flags.FORCE = False,
 ) -> None:
     """Write a commented configuration to begin with: what data, which estimator, what budget.

@@ -10,7 +10,7 @@ from binomctl.cli.examples import EXAMPLES
 
 PANELS = {
     "Method": "estimator estimators L C alpha_scaling K alpha rule model init meta_lr meta_batch"
-    " steps M batches spectrum estimates",
+    " steps adaptation_steps M batches spectrum estimates",
     "Data": "dataset bilevel root ways shots queries size split seed tasks support query invert"
     " index mirror download partial",
     "Machine": "device dtype engine memory compile_ amp task_chunk executor jobs tries partition"

@@ -20,7 +20,8 @@ def new(
     ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="What configurations will call it.")],
     out: Annotated[
-        Path | None, typer.Option(help="The folder, which is made; default binomctl-NAME.")
+        Path | None,
+        typer.Option("--out", "-o", help="The folder, which is made; default binomctl-NAME."),
     ] = None,
     json_output: flags.JSON = False,
 ) -> None:

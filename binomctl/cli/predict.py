@@ -34,7 +34,7 @@ def predict(
         Path | None, typer.Option("--csv", "--output", "-o", help="The predictions as CSV.")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="A contact sheet: .png, .svg or .pdf.")] = None,
-    steps: flags.STEPS = None,
+    adaptation_steps: flags.STEPS = None,
     invert: flags.INVERT = None,
     checkpoint: flags.CHECKPOINT = None,
     device: flags.DEVICE = None,
@@ -48,7 +48,7 @@ def predict(
     from binomctl.reporting.figures import check_suffix
 
     check_outputs(output, check_suffix(sheet) if sheet else None, force=force)
-    asked = Support(support, steps, invert, checkpoint)
+    asked = Support(support, adaptation_steps, invert, checkpoint)
     found = given(run, asked, device=device, trust=trust)
     report = _numbers(found, query) if found.regression else _pictures(found, query, sheet)
     report = {"schema": "binomctl/predict/1", "run": str(run), **found.about, **report}

@@ -39,7 +39,7 @@ def report(
     title: Annotated[str | None, typer.Option(help="Default: the folders' names.")] = None,
     reference: flags.REFERENCE = None,
     tasks: flags.TASKS = None,
-    steps: flags.STEPS = None,
+    adaptation_steps: flags.STEPS = None,
     split: flags.SPLIT = "test",
     seed: flags.TEST_SEED = 0,
     checkpoint: flags.CHECKPOINT = None,
@@ -72,7 +72,7 @@ def report(
         from binomctl.cli.comparing import Question, compared_runs
         from binomctl.comparison.methods import opened
 
-        question = Question(reference, tasks, steps, split, seed, checkpoint, device)
+        question = Question(reference, tasks, adaptation_steps, split, seed, checkpoint, device)
         sections = compared_runs(opened(folders), question, trust=trust)
     text = _text(form, sections, results, title or _title(runs))
     if output is None:

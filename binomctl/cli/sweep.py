@@ -92,6 +92,7 @@ def run(
             print_json({"schema": "binomctl/grid/1", "cells": [c.name for c in cells]})
         else:
             typer.echo("\n".join(c.name for c in cells))
+            print_note(f"{len(cells)} cells can be trained; none was started")
         return
     folder = SweepFolder.create(where, cells)
     done = sum(folder.finished(name) for name in folder.names)

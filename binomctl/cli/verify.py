@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
 def verify(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of 'binomctl train'.")],
-    steps: Annotated[
-        int, typer.Option(min=0, help="Make at least so many of the last steps again; 0: none.")
+    replay: Annotated[
+        int,
+        typer.Option(
+            "--replay",
+            "--steps",
+            min=0,
+            help="Make at least so many of the last meta-steps again; 0: none.",
+        ),
     ] = 1,
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data set's files, if they have moved.")
@@ -36,7 +42,7 @@ def verify(
     with joined() as ranks, ranks.alike(), Places({"dataset.root": "--root"}).naming():
         if not ranks.first:
             hush()
-        _verify(ranks, path, steps, root, trust, json_output)
+        _verify(ranks, path, replay, root, trust, json_output)
 
 
 def _verify(

@@ -40,7 +40,8 @@ def shared_tasks(
     depths = sorted({shared.of(c).steps for c in listed})
     if len(depths) > 1:
         notes.append(
-            f"protocols adapt for {depths} steps: every run takes its own; --steps N is for all"
+            f"protocols adapt for {depths} steps: every run takes its own;"
+            " --adaptation-steps N is for all"
         )
     if tasks is None and len(counts) > 1:
         notes.append(f"protocols test on {sorted(counts)} tasks: {min(counts)} are taken for all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import defaultdict
 
@@ -81,7 +82,14 @@ def test_one_name_is_one_thing():
                 by_option[name].add(p.type_descriptor.annotation)
     different = {name: found for name, found in by_parameter.items() if len(found) > 1}
     assert not {n: f for n, f in different.items() if n not in ("output", "out")}
-    lists = {"--ways", "--shots", "--steps", "--seed", "--L"}  # of eval, profile: several values
+    lists = {
+        "--ways",
+        "--shots",
+        "--steps",
+        "--adaptation-steps",
+        "--seed",
+        "--L",
+    }  # of eval, profile: several values
     mixed = {name: found for name, found in by_option.items() if len(found) > 1}
     assert set(mixed) - {"-h"} <= lists | {"--init"}, mixed
 
@@ -90,3 +98,35 @@ def test_old_names_work_still():
     for words, old in (("error-analysis", "--checkpoint"), ("sweep run", "--memory"),
                        ("adapt", "--output"), ("predict", "--output")):  # fmt: skip
         assert any(old in p.opts for p in COMMANDS[words].params)
+
+
+def test_an_option_is_called_what_it_is_and_its_old_name_goes(tmp_path):
+    """--steps are meta-steps; those of adaptation and those made again have names of their own."""
+    for words in (["eval"], ["predict"], ["adapt"], ["compare"], ["report"]):
+        assert "--adaptation-steps,--steps" in here(*words, "--help", COLUMNS="120").stdout
+    assert "--replay,--steps" in here("verify", "--help", COLUMNS="120").stdout
+    run = tmp_path / "run"
+    small = ["--dataset", "sinusoid", "--meta-batch", 2, "--set", "training.validation_tasks=2"]
+    assert here("train", *small, "--steps", 2, "--out", run).returncode == 0
+    told = [
+        json.loads(here("eval", run, "--tasks", 2, name, 3, "--json").stdout)["adaptation_steps"]
+        for name in ("--adaptation-steps", "--steps")
+    ]
+    assert told == [3, 3]
+    for name in ("--replay", "--steps"):
+        assert json.loads(here("verify", run, name, 0, "--json").stdout)["replayed"] is None
+
+
+def test_error_analysis_takes_what_train_takes_of_a_data_set():
+    short = ["error-analysis", "--dataset", "glyphs", "--ways", 2, "--shots", 1, "--size", 16,
+             "--set", "model.filters=2", "--estimators", "fomaml", "--batches", 2,
+             "--meta-batch", 1, "--json"]  # fmt: skip
+    dataset = json.loads(here(*short).stdout)["config"]["dataset"]
+    assert (dataset["ways"], dataset["shots"], dataset["image_size"]) == (2, 1, 16)
+
+
+def test_files_are_written_where_output_says(tmp_path):
+    for name in ("--output", "-o", "--out"):
+        assert here("init", name, tmp_path / f"{name}.yaml").returncode == 0
+        assert (tmp_path / f"{name}.yaml").exists()
+    assert here("plugins", "new", "rule", "my-rule", "-o", tmp_path / "made").returncode == 0
