@@ -148,8 +148,8 @@ class SweepFolder:
             state = "queued" if not logged else "stopped"
         elif logged:
             state = "stopped"
-        if report is None and state != "running" and (wrong := damage(run)):
-            state, reason = "stopped", f"{wrong}; the same sweep again writes it anew"
+        if report is None and state != "running" and damage(run):
+            state, reason = "stopped", "its report.json is damaged; the same sweep writes it again"
         left = None
         if state == "done":
             left = 0.0
