@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from binomctl.adapt import adapt_and_validate, estimate
 from binomctl.contracts import Adaptation
@@ -49,9 +50,9 @@ WORKLOADS: dict[str, dict[str, Any]] = {
         "shots": 1, "B": 1, "queries": 1, "rounds": 2, "allocators": ["tuned"],
         "without": ["vmap", "torch.func", "binomctl MAML, autograd"],
     },
-    "WRN-28-2 28x28x1, 1-shot, B = 1, 5 queries": {
+    "WRN-28-2 28x28x1, 1-shot, 5 queries": {
         "model": "wrn28", "options": {"widen": 2}, "shape": (1, 28, 28),
-        "shots": 1, "B": 1, "queries": 5, "rounds": 3, "without": ["vmap", "torch.func"],
+        "shots": 1, "queries": 5, "rounds": 3, "without": ["vmap", "torch.func"],
     },
     "Transformer (4 layers, width 128, 64 tokens), 1-shot, 5 queries": {
         "model": "transformer", "shape": (64, 32), "shots": 1, "queries": 5, "rounds": 5,
@@ -136,9 +137,9 @@ class Case:
 
         return alone
 
-    def fast(self) -> AnalyticEngine:
+    def fast(self, **options: Any) -> AnalyticEngine:
         """The layer algebra, traced on the data where it must be."""
-        return AnalyticEngine(self.model, self.loss, x=self.batch.x_trn[0])
+        return AnalyticEngine(self.model, self.loss, x=self.batch.x_trn[0], **options)
 
     def learn2learn(self, first_order: bool) -> Callable[[], Tensor]:
         learner = load_learn2learn().algorithms.MAML(
@@ -252,19 +253,21 @@ class Case:
         return found
 
     def work(self, products: int) -> float | None:
-        """FLOPs of a step with so many Hessian-vector products; Conv4 alone.
+        """FLOPs of a step with so many Hessian-vector products; None of the perceptron, whose time
+        is not in them.
 
-        Convolution l costs c_l forward; a gradient 3 F - c_1, a product with the primal stored
-        6 F - 4 c_1: the input needs neither gradient nor tangent.
+        A convolution or matrix product with c FLOPs forward costs 3 c in a gradient, in a product
+        with the primal stored 6 c; the first layer 2 c and 2 c, whose input needs neither gradient
+        nor tangent.
         """
-        if self.spec["model"] != "conv4":
+        if self.regression:
             return None
-        channels, size, _ = self.spec["shape"]
-        costs = []
-        for _ in range(4):
-            costs.append(2 * 9 * channels * 32 * size * size)
-            channels, size = 32, size // 2
-        F_, first = sum(costs), costs[0]
+        with FlopCounterMode(display=False) as counter, sdpa_kernel([SDPBackend.MATH]):
+            self.model(self.batch.x_trn[0, :1])
+        F_ = counter.get_total_flops()
+        layers = [n for n, m in self.model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        counts = counter.get_flop_counts()
+        first = sum(counts[f"{type(self.model).__name__}.{layers[0]}"].values())
         N_s, N_q = self.batch.y_trn.shape[1], self.batch.y_val.shape[1]
         G, T = 3 * F_ - first, 6 * F_ - 4 * first
         return self.B * ((self.K * N_s + N_q) * G + products * N_s * T)

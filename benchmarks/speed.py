@@ -19,6 +19,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,13 @@ from binomctl.machine.environment import environment
 ROOT = Path(__file__).parents[1]
 RESULT, FIGURE = ROOT / "benchmarks/results/speed.json", ROOT / "docs/figures/speed.svg"
 PAGE = ROOT / "docs/speed.md"
-PRODUCTS = {"binomctl FOMAML": 0, "binomctl MAML": K, "binomctl Binom(2)": L * (K - L + 1)}
+PRODUCTS = {
+    "learn2learn FOMAML": 0,
+    "learn2learn MAML": K,
+    "binomctl FOMAML": 0,
+    "binomctl MAML": K,
+    "binomctl Binom(2)": L * (K - L + 1),
+}
 BASE = "learn2learn MAML"
 BUSY_ROUNDS = 9
 FEW = {"binomctl FOMAML", "binomctl MAML", "binomctl Binom(2)", "JAX MAML, vmap",
@@ -116,23 +123,37 @@ def allocators() -> dict[str, dict[str, Any]]:
 
 
 def peaks() -> dict[str, Any]:
-    """Peak resident sets of exact MAML, ours and learn2learn's, beyond what stood before."""
+    """Peak resident sets of exact MAML on one task, beyond what stood before: learn2learn takes the
+    tasks one by one."""
     out: dict[str, Any] = {}
     for name in (name for name, spec in WORKLOADS.items() if spec.get("peaks")):
         runs = {
             label: in_a_process(name, "tuned", 3, "--alone", label)
-            for label in (BASE, "binomctl MAML")
+            for label in (
+                f"{BASE}, B = 1",
+                "binomctl MAML, B = 1",
+                "binomctl MAML, B = 1, recompute",
+            )
         }
-        mib = {k: round((run["resident"] - run["before"]) / 2**20) for k, run in runs.items()}
-        share = round(mib["binomctl MAML"] / mib[BASE], 2)
-        out[name] = {"beyond_the_start_mib": mib, "ours_over_theirs": share}
+        out[name] = {
+            label: {
+                "beyond_the_start_mib": round((run["resident"] - run["before"]) / 2**20),
+                "median_ms": round(statistics.median(run["times"][label]), 1),
+            }
+            for label, run in runs.items()
+        }
     return out
 
 
 def alone(name: str, rounds: int, label: str) -> dict[str, Any]:
     """One contestant and nothing else in this process."""
-    case = Case(WORKLOADS[name])
-    step = case.learn2learn(False) if label == BASE else case.ours(case.fast(), "maml")
+    spec = WORKLOADS[name]
+    case = Case(spec | {"B": 1} if "B = 1" in label else spec)
+    if label.startswith(BASE):
+        step = case.learn2learn(False)
+    else:
+        memory = "recompute" if label.endswith("recompute") else "store"
+        step = case.ours(case.fast(memory=memory), "maml")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     times = []
     for _ in range(rounds + 1):
@@ -170,19 +191,13 @@ def busy(name: str) -> dict[str, Any]:
     }
 
 
-def summary(name: str, runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def summary(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """One workload: medians with p10 and p90, ratios to learn2learn's MAML, share of the floor."""
-    case = Case(WORKLOADS[name])
     out: dict[str, Any] = {}
     for allocator, run in runs.items():
         rows: dict[str, Any] = {}
         for label, ms in run["times"].items():
             rows[label] = spread(ms)
-            work = case.work(PRODUCTS[label]) if label in PRODUCTS else None
-            if work is not None:
-                rows[label]["share_of_floor"] = round(
-                    1e3 * work / run["sgemm"] / statistics.median(ms), 3
-                )
         out[allocator] = {
             "sgemm_gflops": round(run["sgemm"] / 1e9, 1),
             "peak_resident_mib": round(run["resident"] / 2**20),
@@ -195,6 +210,20 @@ def summary(name: str, runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
             a: round(out[a]["contestants"][BASE]["median_ms"] / row["median_ms"], 2) for a in out
         }
     return out
+
+
+def add_shares(report: dict[str, Any]) -> None:
+    """What the work of each of our steps takes at the rate of a large matrix product, as a share of
+    its median."""
+    for name, found in report["workloads"].items():
+        case = Case(WORKLOADS[name])
+        for allocator in (a for a in ("system", "tuned") if a in found):
+            rows, rate = found[allocator]["contestants"], 1e9 * found[allocator]["sgemm_gflops"]
+            for label in PRODUCTS.keys() & rows.keys():
+                work = case.work(PRODUCTS[label])
+                if work is not None:
+                    share = round(1e3 * work / rate / rows[label]["median_ms"], 3)
+                    rows[label]["share_of_floor"] = share
 
 
 def table(report: dict[str, Any]) -> str:
@@ -235,13 +264,21 @@ def busy_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _drawn(found: dict[str, Any]) -> dict[str, float]:
+    """Medians by contestant, without our own slower engine."""
+    rows = found["tuned"]["contestants"]
+    return {label: row["median_ms"] for label, row in rows.items() if "autograd" not in label}
+
+
 def draw(report: dict[str, Any]) -> None:
     from binomctl.reporting.figures import caption, new_figure, save
     from binomctl.reporting.look import COLOURS, tint
 
-    figure = new_figure(8.6, 5.2)
     names = list(report["workloads"])
-    grid = figure.subplots(-(-len(names) // 2), 2)
+    shown = {name: _drawn(report["workloads"][name]) for name in names}
+    bars = [max(len(shown[name]) for name in names[i : i + 2]) for i in range(0, len(names), 2)]
+    figure = new_figure(8.6, 0.14 * sum(bars) + 0.75 * len(bars))
+    grid = figure.subplots(len(bars), 2, height_ratios=[n + 2 for n in bars])
     colours = {
         "learn2learn": tint(COLOURS[0], 0.4),
         "torch": COLOURS[7],
@@ -252,16 +289,13 @@ def draw(report: dict[str, Any]) -> None:
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for axes, name in zip(grid.flat, names, strict=False):
-        rows = report["workloads"][name]["tuned"]["contestants"]
-        rows = {k: v for k, v in rows.items() if "autograd" not in k}
-        labels = list(rows)[::-1]
-        values = [rows[label]["median_ms"] for label in labels]
+        labels, values = list(shown[name])[::-1], list(shown[name].values())[::-1]
         axes.barh(labels, values, color=[colours[label.split()[0].split(".")[0].split("(")[0]]
                                          for label in labels])  # fmt: skip
         for i, value in enumerate(values):
-            shown = f" {value:,.0f}" if value >= 100 else f" {value:.3g}"
-            axes.text(value, i, shown, va="center", fontsize=6)
-        axes.set_title(name.replace(", B = 1", ",\nB = 1"), fontsize=7, loc="left")
+            text = f" {value:,.0f}" if value >= 100 else f" {value:.3g}"
+            axes.text(value, i, text, va="center", fontsize=6)
+        axes.set_title("\n".join(textwrap.wrap(name, 52)), fontsize=7, loc="left")
         axes.tick_params(labelsize=6)
         axes.set_xlim(0, 1.18 * max(values))
         axes.spines[["top", "right"]].set_visible(False)
@@ -276,6 +310,16 @@ def draw(report: dict[str, Any]) -> None:
         f" {max(counts)} steps; tuned allocator",
     )
     save(figure, FIGURE)
+
+
+def write(report: dict[str, Any]) -> None:
+    """The result, the page's tables and the picture."""
+    add_shares(report)
+    RESULT.write_text(json.dumps(report, indent=1) + "\n")
+    put(PAGE, "table", table(report))
+    if "busy" in report:
+        put(PAGE, "busy", busy_table(report["busy"]))
+    draw(report)
 
 
 def in_a_process(name: str, allocator: str, rounds: int, *more: str) -> dict[str, Any]:
@@ -299,7 +343,7 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true", help="draw again from the kept JSON")
     args = parser.parse_args()
     if args.draw:
-        draw(json.loads(RESULT.read_text()))
+        write(json.loads(RESULT.read_text()))
         return
     if args.worker:
         if args.allocator == "tuned":
@@ -325,7 +369,7 @@ def main() -> None:
             continue
         those = WORKLOADS[name].get("allocators", ["system", "tuned"])
         runs = {a: in_a_process(name, a, args.rounds) for a in those}
-        report["workloads"][name] = {"environment": environment()} | summary(name, runs)
+        report["workloads"][name] = {"environment": environment()} | summary(runs)
         RESULT.write_text(json.dumps(report, indent=1) + "\n")
         print(name, flush=True)
         print(json.dumps(report["workloads"][name]["tuned"]["contestants"], indent=1))
@@ -335,11 +379,7 @@ def main() -> None:
         report["peaks"] = peaks()
     if not args.only or args.busy:
         report["busy"] = {name: busy(name) for name in DISTURBED}
-    RESULT.write_text(json.dumps(report, indent=1) + "\n")
-    put(PAGE, "table", table(report))
-    if "busy" in report:
-        put(PAGE, "busy", busy_table(report["busy"]))
-    draw(report)
+    write(report)
 
 
 if __name__ == "__main__":

@@ -109,9 +109,9 @@ def _slower(done: list[dict[str, Any]]) -> str:
         " (recurrent networks), and gradients of tens of millions of bytes, which are copied once"
         " into the flat vector. Tried: one backward pass through the whole loop for few tasks,"
         " closed forms where torch.func was called on one function (attention with a learned bias,"
-        " slower than the plain loop before and faster after), sending networks with many such functions to"
-        " that one pass by a count of them (given up: the same count makes small transformers and"
-        " mixers slower than the plain loop)."
+        " slower than the plain loop before and faster after), sending networks with many such"
+        " functions to that one pass by a count of them (given up: the same count makes small"
+        " transformers and mixers slower than the plain loop)."
     )
 
 

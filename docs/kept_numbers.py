@@ -19,7 +19,7 @@ MIB = 2**20
 
 def numbers() -> dict[str, str]:
     """Every number by its name, rounded as it is printed."""
-    parts = (_demo, _speed, _allocator, _profile, _memory, _errors, _table1, _beyond, _growth,
+    parts = (_demo, _speed, _overheads, _allocator, _profile, _memory, _errors, _table1, _beyond, _growth,
              _weights, _data, _soak, _georgian, _inner_loops, _bilevel, _sweep,
              _source)  # fmt: skip
     return {name: text for part in parts for name, text in part()}
@@ -70,7 +70,9 @@ def _speed() -> Numbers:
     yield from ((f"speed.{name}", text) for name, text in _machine(whole))
     names = {"mlp": "sinusoid MLP, B = 25", "conv28": "Conv4-32 28x28x1, 1-shot",
              "conv84": "Conv4-32 84x84x3, 1-shot"}  # fmt: skip
-    (names["resnet12"],) = [name for name in kept if name.startswith("ResNet12")]
+    for short, start in (("resnet12", "ResNet12 (16"), ("wrn", "WRN"), ("vit", "ViT"),
+                         ("transformer", "Transformer")):  # fmt: skip
+        (names[short],) = [name for name in kept if name.startswith(start)]
     for short, name in names.items():
         theirs = kept[name]["system"]["contestants"]["learn2learn MAML"]["median_ms"]
         tuned = kept[name]["tuned"]["contestants"]
@@ -100,6 +102,26 @@ def _speed() -> Numbers:
             for order, end in (("MAML", ""), ("Binom(2)", ".binom"), ("FOMAML", ".fomaml")):
                 share = tuned[f"binomctl {order}"]["share_of_floor"]
                 yield f"speed.{short}.share{end}", _percent(share, 0)
+            theirs = tuned["learn2learn MAML"]["share_of_floor"]
+            yield f"speed.{short}.share.theirs", _percent(theirs, 0)
+            yield f"speed.{short}.most", f"{1 / theirs:.1f}"
+    for short in ("transformer", "vit"):
+        rows = whole["peaks"][names[short]].values()
+        words = ("theirs", "store", "recompute")
+        for word, row in zip(words, rows, strict=True):
+            yield f"speed.{short}.mib.{word}", str(row["beyond_the_start_mib"])
+
+
+def _overheads() -> Numbers:
+    """What a step of training costs besides its meta-gradient."""
+    kept = _kept("overheads")
+    yield from ((f"overheads.{name}", text) for name, text in _machine(kept))
+    binom, maml, sinusoid = kept["runs"].values()
+    shares = [run["stretch"]["besides_share"] for run in (binom, maml)]
+    yield "overheads.glyphs", f"{_percent(min(shares), 0)} to {_percent(max(shares), 0)}"
+    yield "overheads.sinusoid", _percent(sinusoid["stretch"]["besides_share"], 0)
+    checked = binom["validation_ms"]
+    yield "overheads.validation", f"{checked['autograd'] / checked['auto']:.1f}"
 
 
 def _allocator() -> Numbers:

@@ -75,10 +75,10 @@ class Normalise:
         xh, inv = cache.primal
         if self._fused(xh):
             zero, one = torch.zeros_like(inv), torch.ones_like(inv)
-            whole = torch.ops.aten.native_layer_norm_backward(
+            out: Tensor = torch.ops.aten.native_layer_norm_backward(
                 g.contiguous(), xh, self._shape(xh), zero, one, None, None, [True, False, False]
             )[0]
-            return whole.mul_(inv)
+            return out.mul_(inv)
         rest = g - xh * self._mean(xh * g)
         return inv * (rest - self._mean(g) if self.centred else rest)
 
