@@ -19,8 +19,8 @@ MIB = 2**20
 
 def numbers() -> dict[str, str]:
     """Every number by its name, rounded as it is printed."""
-    parts = (_demo, _speed, _overheads, _allocator, _profile, _memory, _errors, _table1, _beyond, _growth,
-             _weights, _data, _soak, _georgian, _inner_loops, _bilevel, _sweep,
+    parts = (_demo, _speed, _overheads, _allocator, _profile, _memory, _errors, _table1, _beyond,
+             _growth, _weights, _data, _soak, _georgian, _inner_loops, _bilevel, _sweep,
              _source)  # fmt: skip
     return {name: text for part in parts for name, text in part()}
 
