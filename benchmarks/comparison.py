@@ -190,9 +190,22 @@ def section(setting: str, kept: dict[str, Any], equal_seconds: bool) -> Section:
     return Section(setting, found, report)
 
 
+def failures(kept: dict[str, Any]) -> str:
+    """Which cells came to no end, in a sentence."""
+    found: dict[str, list[str]] = {}
+    for run in (r for r in kept["runs"] if "failure" in r):
+        short = run["setting"].removeprefix("glyphs ")
+        found.setdefault(run["label"], []).append(f"{short} seed {run['seed']}")
+    if not found:
+        return "No run diverged."
+    listed = "; ".join(f"{label} ({', '.join(cells)})" for label, cells in found.items())
+    return f"Diverged, and left out: {listed}."
+
+
 def write_page() -> None:
     """The tables of docs/comparison.md."""
     kept = json.loads(KEPT.read_text(encoding="utf-8"))
+    put(PAGE, "diverged", failures(kept))
     for name, equal_seconds in (("steps", False), ("seconds", True)):
         found = [section(setting, kept, equal_seconds) for setting in kept["step_times"]]
         put(PAGE, f"equal {name}", markdown("", overview(found)))

@@ -80,7 +80,8 @@ class Normalise:
             )[0]
             return out.mul_(inv)
         rest = g - xh * self._mean(xh * g)
-        return inv * (rest - self._mean(g) if self.centred else rest)
+        out = inv * (rest - self._mean(g) if self.centred else rest)
+        return out
 
     def _fused(self, x: Tensor) -> bool:
         """Whether it is torch's layer norm, whose passes are one operation each."""
