@@ -79,9 +79,8 @@ class Normalise:
                 g.contiguous(), xh, self._shape(xh), zero, one, None, None, [True, False, False]
             )[0]
             return out.mul_(inv)
-        rest = g - xh * self._mean(xh * g)
-        out = inv * (rest - self._mean(g) if self.centred else rest)
-        return out
+        rest: Tensor = g - xh * self._mean(xh * g)
+        return (rest - self._mean(g) if self.centred else rest).mul(inv)
 
     def _fused(self, x: Tensor) -> bool:
         """Whether it is torch's layer norm, whose passes are one operation each."""
