@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 # Source only; the option makes it compile on Python >= 3.11. Its other requirements (gsutil, and qpth,
 # which wants numpy < 2) are imported by none of what is compared with.
 LEARN2LEARN := learn2learn==0.2.0 --config-settings="--build-option=build_ext"
+PART ?= 0/1
 DEMO_FLAGS ?=
 EVAL_FLAGS ?=
 
-.PHONY: demo test test-all docs lint install lock bench fuzz clean
+.PHONY: demo test test-all test-slow docs lint install lock bench fuzz clean
 
 demo: install
 	$(BIN)/binomctl train --estimator binom --L 2 $(DEMO_FLAGS)
@@ -21,6 +22,10 @@ test: install
 # With the large networks, a minute each.
 test-all: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m ""
+
+# A part of the slow ones: make test-slow PART=3/8
+test-slow: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m slow --part $(PART)
 
 # The documentation as a site: open site/index.html.
 docs: install

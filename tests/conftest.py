@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import zlib
+
 import pytest
 import torch
 from command import end_forking
@@ -28,6 +30,20 @@ def one_op_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--part", metavar="I/N", default="0/1",
+                     help="the I-th of N parts of the tests, I from 0")  # fmt: skip
+
+
+def pytest_collection_modifyitems(config, items):
+    """One part of many: which it is does not depend on the order or on other tests."""
+    part, parts = map(int, config.getoption("--part").split("/"))
+    left_out = [item for item in items if zlib.crc32(item.nodeid.encode()) % parts != part]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def pytest_itemcollected(item):
