@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Source only; the option makes it compile on Python >= 3.11. Its other requirements (gsutil, and qpth,
 # which wants numpy < 2) are imported by none of what is compared with.
 LEARN2LEARN := learn2learn==0.2.0 --config-settings="--build-option=build_ext"
+# Tests side by side, one op thread each: the networks are tiny, and more threads only wait.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 PART ?= 0/1
 DEMO_FLAGS ?=
 EVAL_FLAGS ?=
@@ -15,17 +17,16 @@ demo: install
 	$(BIN)/binomctl train --estimator binom --L 2 $(DEMO_FLAGS)
 	$(BIN)/binomctl eval "$$(ls -td runs/glyphs-binom-L2-seed0* | head -n 1)" $(EVAL_FLAGS)
 
-# Tests side by side, one op thread each: the networks are tiny, and more threads only wait.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
+	$(PYTEST)
 
 # With the large networks, a minute each.
 test-all: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m ""
+	$(PYTEST) -m ""
 
 # A part of the slow ones: make test-slow PART=3/8
 test-slow: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m slow --part $(PART)
+	$(PYTEST) -m slow --part $(PART)
 
 # The documentation as a site: open site/index.html.
 docs: install

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cells import dumps, tested
 from pages import put
 from turns import milliseconds
 
@@ -100,28 +101,16 @@ def step_times(of: dict[tuple[str, int], Config]) -> dict[str, dict[str, float]]
 
 def measure(job: tuple[str, str, Config, int]) -> dict[str, Any]:
     """Train a cell and test it, at the step that the seconds allow and at the end."""
-    from binomctl.errors import NonFiniteError
-    from binomctl.problem.datasets import evaluation_dataset
-    from binomctl.training.evaluate import Trained, evaluate
-
     setting, label, config, affordable = job
     problem, state, loop = training(config)
-    tests = evaluation_dataset(config, problem.dataset, TEST_SEED)
     steps, tasks = config.evaluation.steps, config.evaluation.tasks
     assert steps is not None
-    run: dict[str, Any] = {
+    stops = (affordable, config.training.steps)
+    return {
         "setting": setting, "label": label, "seed": config.seed, "adaptation_steps": steps,
-        "scores": {}, "config": config.model_dump(mode="json", exclude_defaults=True),
+        **tested(problem, state, loop, stops, (TEST_SEED, tasks, steps)),
+        "config": config.model_dump(mode="json", exclude_defaults=True),
     }  # fmt: skip
-    try:
-        for step in loop:
-            if step.step in (affordable, config.training.steps):
-                at = Trained(state.theta.detach(), state.m.detach())
-                values = list(evaluate(problem, [at], tests, "test", tasks, steps))
-                run["scores"][str(step.step)] = [round(value, 4) for value in values]
-    except NonFiniteError as error:
-        run["failure"] = f"after step {state.step}: {error}"
-    return run
 
 
 def affordable(times: dict[str, dict[str, float]], label: str, reference: str, steps: int) -> int:
@@ -160,13 +149,6 @@ def run_all(seeds: list[int], jobs: int) -> None:
             print(
                 run["setting"], run["label"], run["seed"], means, run.get("failure", ""), flush=True
             )
-
-
-def dumps(kept: dict[str, Any]) -> str:
-    """JSON with a line for every run."""
-    head = json.dumps({k: v for k, v in kept.items() if k != "runs"}, indent=1)[:-2]
-    runs = ",\n".join("  " + json.dumps(run) for run in kept["runs"])
-    return f'{head},\n "runs": [\n{runs}\n ]\n}}\n'
 
 
 def section(setting: str, kept: dict[str, Any], equal_seconds: bool) -> Section:

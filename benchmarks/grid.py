@@ -19,6 +19,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from cells import dumps, tested
 from pages import put
 from turns import milliseconds
 
@@ -79,37 +80,25 @@ def step_times(dataset: str, rounds: int) -> dict[str, dict[str, float]]:
 
 def measure(job: tuple[str, tuple[str, str], int, int, int]) -> dict[str, Any]:
     """Train one method with one seed, test it at two numbers of steps."""
-    from binomctl.errors import NonFiniteError
     from binomctl.problem.build import resolved
-    from binomctl.problem.datasets import evaluation_dataset
-    from binomctl.training.evaluate import Trained, evaluate
     from binomctl.training.loop import meta_train
     from binomctl.training.state import MetaState
 
     dataset, method, seed, equal_steps, affordable = job
-    last = max(equal_steps, affordable)
-    problem = problem_of(dataset, method, seed, last)
-    config = problem.config
-    tests = evaluation_dataset(config, problem.dataset, TEST_SEED)
-    state = MetaState(problem)
-    run: dict[str, Any] = {
+    problem = problem_of(dataset, method, seed, max(equal_steps, affordable))
+    config, state = problem.config, MetaState(problem)
+    K = config.evaluation.steps or config.adaptation.K
+    found = tested(problem, state, meta_train(problem, state), (equal_steps, affordable),
+                   (TEST_SEED, TASKS[dataset], K))  # fmt: skip
+    return {
         "method": method[0],
         "rule": method[1],
         "seed": seed,
         "config": resolved(config).model_dump(mode="json"),
         "test_seed": TEST_SEED,
-        "tests": {},
+        "tests": found.pop("scores"),
+        **found,
     }
-    try:
-        for step in meta_train(problem, state):
-            if step.step in (equal_steps, affordable):
-                theta, m = state.theta.detach(), state.m.detach()
-                K = config.evaluation.steps or config.adaptation.K
-                found = evaluate(problem, [Trained(theta, m)], tests, "test", TASKS[dataset], K)
-                run["tests"][str(step.step)] = [round(v, 4) for v in found]
-    except NonFiniteError as error:
-        run["failure"] = f"after step {state.step}: {error}"
-    return run
 
 
 def train(dataset: str, seeds: list[int], jobs: int, rounds: int) -> None:
@@ -142,13 +131,6 @@ def train(dataset: str, seeds: list[int], jobs: int, rounds: int) -> None:
             print(
                 run["method"], run["rule"], run["seed"], means, run.get("failure", ""), flush=True
             )
-
-
-def dumps(kept: dict[str, Any]) -> str:
-    """JSON with a line for every run."""
-    head = json.dumps({k: v for k, v in kept.items() if k != "runs"}, indent=1)[:-2]
-    runs = ",\n".join("  " + json.dumps(run) for run in kept["runs"])
-    return f'{head},\n "runs": [\n{runs}\n ]\n}}\n'
 
 
 def table(dataset: str) -> str:

@@ -128,7 +128,7 @@ def run_of_steps(overrides: dict[str, Any], steps: int) -> dict[str, float]:
 
 
 def validations(overrides: dict[str, Any]) -> dict[str, float]:
-    """Seconds of a validation of 50 tasks, on the engine that trains and by autograd."""
+    """Milliseconds of a validation of 50 tasks, on the engine that trains and by autograd."""
     out = {}
     for engine in ("auto", "autograd"):
         more = {"training.validation_tasks": VALIDATED, "engine.kind": engine}
