@@ -62,7 +62,7 @@ def adapt(
     noise = how.noise_of(B)
     losses, gradients = [], []
     descended: Tensor | None = None
-    if has(curvature, Descends) and not learns and _is_descent(how, theta):
+    if has(curvature, Descends) and not how.proximal and how.bare(theta):
         descended = curvature.descend(path, how.alpha, keep)
     for k in range(K if descended is None else 0):
         phi = path[k].data  # a version of its own: writing the next step is no change of this one
@@ -94,14 +94,6 @@ def adapt(
         None if slots is None else slots.transpose(0, 1),
         start,
     )
-
-
-def _is_descent(how: Adaptation, theta: Tensor) -> bool:
-    """Whether every step is phi - alpha times the gradient of the support loss."""
-    if not how.linear or how.scale != 1 or how.proximal:
-        return False
-    assert has(how.rule, Linear)
-    return how.rule.apply(how.m, theta, how.layout) is theta  # M v is v itself
 
 
 def adapt_and_validate(

@@ -81,11 +81,7 @@ class Adapted:
     @property
     def plain(self) -> bool:
         """Whether A_k is I - alpha H_k of the curvature itself."""
-        how = self.trajectory.adaptation
-        if not self.sums or how.scale != 1:
-            return False
-        assert has(how.rule, Linear)
-        return how.rule.apply_transpose(how.m, self.g, how.layout) is self.g  # M^T v is v itself
+        return self.sums and self.trajectory.adaptation.bare(self.g)
 
     def carry(self, ks: Sequence[int], V: Tensor) -> Tensor:
         """Column p is V[:, p] pulled back through step ks[p] with gamma held fixed: V [B, P, D]."""

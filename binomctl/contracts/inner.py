@@ -78,6 +78,14 @@ class Adaptation:
         # Asked at every product, and a look at a protocol takes microseconds.
         object.__setattr__(self, "linear", not changed and has(self.rule, Linear))
 
+    def bare(self, v: Tensor) -> bool:
+        """Whether a step subtracts alpha times the gradient of the support loss itself, as under
+        gradient descent: nothing is scaled, and M v is v. v: vectors [..., d]."""
+        if not self.linear or self.scale != 1 or self.m.numel():
+            return False
+        assert has(self.rule, Linear)
+        return self.rule.apply(self.m, v, self.layout) is v
+
     @property
     def slots(self) -> int:
         """S, of the inner optimiser."""
