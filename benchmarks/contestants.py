@@ -31,7 +31,7 @@ from binomctl.settings import registry
 K, L = 5, 2
 WORKLOADS: dict[str, dict[str, Any]] = {
     "sinusoid MLP, B = 25": {"model": "mlp", "shape": (1,), "B": 25, "alpha": 0.01,
-                             "rounds": 25, "quick": True},
+                             "rounds": 25, "apart": True},
     "Conv4-32 28x28x1, 1-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 1},
     "Conv4-32 28x28x1, 5-shot": {"model": "conv4", "shape": (1, 28, 28), "shots": 5},
     "Conv4-32 84x84x3, 1-shot": {
@@ -166,6 +166,28 @@ class Case:
 
         return step
 
+    def torchopt(self) -> Callable[[], Tensor]:
+        """MAML by TorchOpt's differentiable SGD, as its own MAML example has it."""
+        import torchopt
+
+        inner = torchopt.MetaSGD(self.model, lr=self.alpha)
+        x_trn, y_trn = self.batch.x_trn, self.batch.y_trn
+        x_val, y_val = self.batch.x_val, self.batch.y_val
+
+        def step() -> Tensor:
+            self.model.zero_grad()
+            start = [torchopt.extract_state_dict(part, by="reference")
+                     for part in (self.model, inner)]  # fmt: skip
+            for b in range(self.B):
+                for _ in range(self.K):
+                    inner.step(self.loss(self.model(x_trn[b]), y_trn[b]))
+                self.loss(self.model(x_val[b]), y_val[b]).backward()
+                for part, state in zip((self.model, inner), start, strict=True):
+                    torchopt.recover_state_dict(part, state)
+            return torch.cat([p.grad.reshape(-1) for p in self.model.parameters()])
+
+        return step
+
     def _task_loss(self, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
         output = functional_call(self._plain, self.layout.unflatten(phi), (x,))
         # vmap(jvp(grad)) of F.mse_loss fails ("ZeroTensors are immutable"); written out it works.
@@ -241,6 +263,8 @@ class Case:
             "binomctl Binom(2)": self.ours(fast, "binom", L=L),
             "binomctl MAML, autograd": self.ours(AutogradEngine(self.model, self.loss), "maml"),
         }
+        if importlib.util.find_spec("torchopt") and self.spec["model"] in ("mlp", "conv4"):
+            found["TorchOpt MAML"] = self.torchopt()
         if importlib.util.find_spec("jax") and self.spec["model"] in ("mlp", "conv4"):
             import jax_contestants
 

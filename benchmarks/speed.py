@@ -3,11 +3,12 @@
     python benchmarks/speed.py [--rounds 3]
 
 Every workload runs in worker processes, with glibc's allocator as it is and tuned in turn
-(binomctl/machine/allocator.py); within a worker all contestants run in turn, on the same model,
-weights and random data. A step is everything from the parameters to the meta-gradient. The
-floor is the work (convolutions and matrix products, formulas below) at the rate of a 1024 x 1024
-sgemm measured in the same worker. Writes benchmarks/results/speed.json, docs/speed.md's table and
-docs/figures/speed.svg.
+(binomctl/machine/allocator.py); all contestants run in turn, on the same model, weights and random
+data, within a worker or, those of the smallest workload, in processes of their own (apart.py). A
+step is everything from the parameters to the meta-gradient. The floor is the work (convolutions and
+matrix products, formulas below) at the rate of a 1024 x 1024 sgemm measured beside it. JAX and
+TorchOpt take part where they are installed (`pip install jax torchopt`). Writes
+benchmarks/results/speed.json, docs/speed.md's table and docs/figures/speed.svg.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from apart import serve, take_turns
 from contestants import WORKLOADS, Case, K, L, large_images
 from pages import put
 from turns import spread
@@ -50,20 +53,26 @@ FEW = {"binomctl FOMAML", "binomctl MAML", "binomctl Binom(2)", "JAX MAML, vmap"
 DISTURBED = ("sinusoid MLP, B = 25", "Conv4-32 28x28x1, 1-shot")
 
 
-def worker(name: str, rounds: int, few: bool = False) -> dict[str, Any]:
-    """Times of all contestants of a workload, or of FEW, round after round, in this process."""
-    case = Case(WORKLOADS[name])
+def chosen(case: Case, few: bool) -> dict[str, Callable[[], torch.Tensor]]:
+    """All contestants of a workload, or FEW of them."""
     without = tuple(case.spec.get("without", ()))
-    contestants = {
+    return {
         label: step
         for label, step in case.contestants().items()
         if (not without or not label.startswith(without)) and (not few or label in FEW)
     }
+
+
+def checked(
+    name: str, case: Case, contestants: dict[str, Callable[[], torch.Tensor]]
+) -> tuple[dict[str, str], dict[str, float]]:
+    """What fails, which is taken out, and how far the others are from autograd: nothing wrong is
+    timed."""
     failed: dict[str, str] = {}
     differences: dict[str, float] = {}
     reference = case.ours(AutogradEngine(case.model, case.loss), "maml")()
     binom = case.ours(AutogradEngine(case.model, case.loss), "binom", L=L)()
-    for label, step in list(contestants.items()):  # nothing wrong is timed
+    for label, step in list(contestants.items()):
         try:
             found = step()
         except RuntimeError as error:
@@ -80,8 +89,27 @@ def worker(name: str, rounds: int, few: bool = False) -> dict[str, Any]:
         differences[label] = float(f"{error:.1e}")
         if error > 0.1:
             raise SystemExit(f"{name}: {label} is off by {error:.1e}; nothing was timed")
+    return failed, differences
+
+
+def product_rate() -> float:
+    """FLOP/s of a 1024 x 1024 sgemm."""
+    a = torch.rand(1024, 1024)
+    rates = []
+    for _ in range(9):
+        start = time.perf_counter()
+        a @ a
+        rates.append(2 * 1024**3 / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
+def worker(name: str, rounds: int, few: bool = False) -> dict[str, Any]:
+    """Times of all contestants of a workload, or of FEW, round after round, in this process."""
+    case = Case(WORKLOADS[name])
+    contestants = chosen(case, few)
+    failed, differences = checked(name, case, contestants)
     times: dict[str, list[float]] = {label: [] for label in contestants}
-    quick = case.spec.get("quick", "rounds" not in case.spec)
+    quick = "rounds" not in case.spec
     for _ in range(rounds if few else case.spec.get("rounds", rounds)):
         for label, step in contestants.items():
             if quick:
@@ -89,18 +117,36 @@ def worker(name: str, rounds: int, few: bool = False) -> dict[str, Any]:
             start = time.perf_counter()
             step()
             times[label].append(1e3 * (time.perf_counter() - start))
-    a = torch.rand(1024, 1024)
-    rates = []
-    for _ in range(9):
-        start = time.perf_counter()
-        a @ a
-        rates.append(2 * 1024**3 / (time.perf_counter() - start))
     return {
         "times": times,
         "failed": failed,
         "differences": differences,
-        "sgemm": statistics.median(rates),
+        "sgemm": product_rate(),
         "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def one_of(name: str, label: str) -> None:
+    """A contestant in this process, which waits for its turns."""
+    case = Case(WORKLOADS[name])
+    contestants = {label: case.contestants()[label]}
+    failed, differences = checked(name, case, contestants)
+    step = contestants.get(label, lambda: None)
+    serve(step, {"failed": failed, "differences": differences})
+
+
+def apart(name: str, allocator: str, rounds: int, few: bool = False) -> dict[str, Any]:
+    """As `worker`, every contestant in a process of its own."""
+    labels = list(chosen(Case(WORKLOADS[name]), few))
+    commands = [(label, [*in_worker(name, allocator), "--apart", label]) for label in labels]
+    times, about = take_turns(commands, rounds if few else WORKLOADS[name].get("rounds", rounds))
+    failed = {label: why for said in about.values() for label, why in said["failed"].items()}
+    return {
+        "times": {label: ms for label, ms in times.items() if label not in failed},
+        "failed": failed,
+        "differences": {l: d for said in about.values() for l, d in said["differences"].items()},
+        "sgemm": product_rate(),
+        "resident": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
     }
 
 
@@ -166,13 +212,13 @@ def alone(name: str, rounds: int, label: str) -> dict[str, Any]:
 
 def busy(name: str) -> dict[str, Any]:
     """What another process on every core does to each contestant: medians, and their ratios."""
-    quiet = in_a_process(name, "tuned", BUSY_ROUNDS, "--few")
+    quiet = measured(name, "tuned", BUSY_ROUNDS, few=True)
     others = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"])
         for _ in os.sched_getaffinity(0)
     ]
     try:
-        disturbed = in_a_process(name, "tuned", BUSY_ROUNDS, "--few")
+        disturbed = measured(name, "tuned", BUSY_ROUNDS, few=True)
     finally:
         for other in others:
             other.kill()
@@ -285,6 +331,7 @@ def draw(report: dict[str, Any]) -> None:
         "vmap": COLOURS[7],
         "binomctl": COLOURS[1],
         "JAX": COLOURS[3],
+        "TorchOpt": COLOURS[4],
     }
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
@@ -322,10 +369,21 @@ def write(report: dict[str, Any]) -> None:
     draw(report)
 
 
+def in_worker(name: str, allocator: str) -> list[str]:
+    """The command of a process that works on a workload."""
+    return [sys.executable, __file__, "--worker", name, "--allocator", allocator]
+
+
+def measured(name: str, allocator: str, rounds: int, few: bool = False) -> dict[str, Any]:
+    """Times of a workload's contestants, or of FEW."""
+    if WORKLOADS[name].get("apart"):
+        return apart(name, allocator, rounds, few)
+    return in_a_process(name, allocator, rounds, *(["--few"] if few else []))
+
+
 def in_a_process(name: str, allocator: str, rounds: int, *more: str) -> dict[str, Any]:
     """`worker` in a process of its own, whose allocator is as it is said."""
-    command = [sys.executable, __file__, "--worker", name, "--allocator", allocator]
-    command += ["--rounds", str(rounds), *more]
+    command = [*in_worker(name, allocator), "--rounds", str(rounds), *more]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -337,6 +395,7 @@ def main() -> None:
     parser.add_argument("--worker")
     parser.add_argument("--allocator", choices=["system", "tuned"], default="system")
     parser.add_argument("--alone", metavar="CONTESTANT")
+    parser.add_argument("--apart", metavar="CONTESTANT")
     parser.add_argument("--few", action="store_true")
     parser.add_argument("--only", help="a part of a workload's name: measured anew, others kept")
     parser.add_argument("--busy", action="store_true", help="with --only: beside others, too")
@@ -348,6 +407,9 @@ def main() -> None:
     if args.worker:
         if args.allocator == "tuned":
             tune_allocator(one_arena=large_images(WORKLOADS[args.worker]))
+        if args.apart:
+            one_of(args.worker, args.apart)
+            return
         rounds = args.rounds
         run = (
             alone(args.worker, rounds, args.alone)
@@ -368,7 +430,7 @@ def main() -> None:
         if args.only and args.only not in name:
             continue
         those = WORKLOADS[name].get("allocators", ["system", "tuned"])
-        runs = {a: in_a_process(name, a, args.rounds) for a in those}
+        runs = {a: measured(name, a, args.rounds) for a in those}
         report["workloads"][name] = {"environment": environment()} | summary(runs)
         RESULT.write_text(json.dumps(report, indent=1) + "\n")
         print(name, flush=True)
