@@ -26,6 +26,26 @@ MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 }
 
 
+# What torch.use_deterministic_algorithms refuses on a CUDA device, by its documentation.
+UNORDERED = (
+    "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward", "_ctc_loss_backward",
+    "adaptive_max_pool2d_backward", "avg_pool3d_backward", "fractional_max_pool2d_backward",
+    "fractional_max_pool3d_backward", "grid_sampler_2d_backward", "histc", "max_unpool2d",
+    "max_unpool3d", "nll_loss2d_forward", "put", "put_", "reflection_pad1d_backward",
+    "reflection_pad2d_backward", "reflection_pad3d_backward", "upsample_bicubic2d_backward",
+    "upsample_bilinear2d_backward", "upsample_linear1d_backward", "upsample_trilinear3d_backward",
+)  # fmt: skip
+
+
+class Ordered(TorchDispatchMode):
+    """Raises where an operation of a deterministic run has no such algorithm on CUDA."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in UNORDERED or func is aten.median.dim:
+            raise AssertionError(f"{func} adds up in any order")
+        return func(*args, **(kwargs or {}))
+
+
 class NoReads(TorchDispatchMode):
     """Raises where the host reads a value, or fetches a tensor from the device."""
 

@@ -104,11 +104,19 @@ def in_words(model: nn.Module) -> Iterator[None]:
     except (BinomctlError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        message = " ".join(str(error).split()) or "no reason given"
         raise ConfigError(
-            f"{_place(model, error)} fails: {type(error).__name__}: {message[:300]}",
-            _advice(message),
+            f"{_place(model, error)} fails: {in_short(error)}",
+            advice(str(error))
+            or "Call the model and the loss on one task's tensors to see it by itself.",
         ) from error
+
+
+def in_short(error: Exception) -> str:
+    """The type and first sentences of an error."""
+    message = " ".join(str(error).split()) or "no reason given"
+    whole, dot, _ = message[:300].rpartition(". ")
+    shown = message if len(message) <= 300 else whole + dot.strip() or message[:300]
+    return f"{type(error).__name__}: {shown}"
 
 
 def _place(model: nn.Module, error: Exception) -> str:
@@ -127,11 +135,14 @@ def _place(model: nn.Module, error: Exception) -> str:
     return place
 
 
-def _advice(message: str) -> str:
+def advice(message: str) -> str:
+    """What to do about an error of torch; "" where nothing is known."""
+    if "does not have a deterministic implementation" in message:
+        return "Set engine.deterministic=false, or use another operation."
     if "same dtype" in message or "expected scalar type" in message or "found dtype" in message:
         return "Convert the inputs to the parameters' type, x.float() or x.double() say."
     if "not implemented" in message and "derivative" in message:
         return "Use a first-order estimator, or an operation that torch derives twice."
     if "out of bounds" in message and "arget" in message:
         return "Labels are whole numbers from 0 to the number of outputs - 1."
-    return "Call the model and the loss on one task's tensors to see it by itself."
+    return ""

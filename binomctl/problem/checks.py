@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from binomctl.curvature.network import Network
+from binomctl.curvature.supported import advice, in_short
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
 from binomctl.options import IMPORT
@@ -70,8 +71,8 @@ _NETWORK_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, AttributeErr
 
 def _misfit(problem: Problem, batch: EpisodeBatch, error: Exception) -> ConfigError:
     return ConfigError(
-        f"the model fails on the data's inputs {list(batch.x_trn[0].shape)}:"
-        f" {type(error).__name__}: {error}",
+        f"the model fails on the data's inputs {list(batch.x_trn[0].shape)}: {in_short(error)}",
+        advice(str(error)),
         key=_model_key(problem),
     )
 

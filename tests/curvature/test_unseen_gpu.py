@@ -1,9 +1,9 @@
 """What can fail on a GPU and shows without one: devices that mix, values read back by the host.
 
 The layer algebra runs on torch's fake CUDA tensors, which have shapes and devices but no values:
-what the host asks of a value raises, as it would while a CUDA graph is recorded. torch's backward
-passes need a driver even there, so the autograd engine runs on tensors of the CPU that are said to
-be the device's.
+what the host asks of a value raises, as it would while a CUDA graph is recorded, and so does what
+has no deterministic algorithm there. torch's backward passes need a driver even there, so the
+autograd engine runs on tensors of the CPU that are said to be the device's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fake_gpu import MODELS, B, K, NoReads, batch_of, made, meta_gradient, on_fake_gpu
+from fake_gpu import MODELS, B, K, NoReads, Ordered, batch_of, made, meta_gradient, on_fake_gpu
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
@@ -38,7 +38,7 @@ RECORDED = [("maml", {}), ("fomaml", {}), ("trunc", {"L": 2}), ("binom", {"L": 2
 @pytest.mark.parametrize("estimator", RECORDED, ids=lambda e: e[0])
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_layer_algebra_stays_on_the_gpu(kind, estimator):
-    with FakeTensorMode(), NoReads(), torch.no_grad():
+    with FakeTensorMode(), NoReads(), Ordered(), torch.no_grad():
         model = on_fake_gpu(made(kind))
         loss = F.mse_loss if kind == "mlp" else F.cross_entropy
         engine = AnalyticEngine(model, loss)
@@ -54,7 +54,7 @@ def test_the_layer_algebra_stays_on_the_gpu(kind, estimator):
     ids=lambda how: "-".join(map(str, how.values())),
 )  # fmt: skip
 def test_every_way_of_the_layer_algebra_does(how):
-    with FakeTensorMode(), NoReads(), torch.no_grad():
+    with FakeTensorMode(), NoReads(), Ordered(), torch.no_grad():
         model = on_fake_gpu(made("conv4"))
         engine = AnalyticEngine(model, F.cross_entropy, **how)
         g = meta_gradient(engine, model, "binom", {"L": 2}, batch_of("conv4", "cuda"), "cuda")
@@ -71,6 +71,17 @@ def test_a_read_is_seen():
                 read()
 
 
+def test_what_has_no_deterministic_algorithm_is_seen():
+    """Of the test itself, forwards and backwards."""
+    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    with Ordered():
+        pooled = F.adaptive_avg_pool2d(x, 2).sum()
+        for refused in (pooled.backward, lambda: x.detach().median(-1), lambda: F.max_unpool2d(
+            x.detach(), torch.zeros(1, 2, 4, 4, dtype=torch.long), 2)):  # fmt: skip
+            with pytest.raises(AssertionError, match="in any order"):
+                refused()
+
+
 @pytest.mark.parametrize("dataset", ["sinusoid", "glyphs"])
 def test_a_training_step_stays_on_the_gpu(dataset):
     """The whole of what a CUDA graph records."""
@@ -78,7 +89,7 @@ def test_a_training_step_stays_on_the_gpu(dataset):
     keys = {"dataset.name": dataset, "engine.convolution": "blocks", "training.meta_batch": B}
     problem = build_problem(load_config(overrides=keys | small)[0])
     loss = F.mse_loss if dataset == "sinusoid" else F.cross_entropy
-    with FakeTensorMode(), NoReads(), torch.no_grad():
+    with FakeTensorMode(), NoReads(), Ordered(), torch.no_grad():
         model = on_fake_gpu(made("mlp" if dataset == "sinusoid" else "conv4"))
         theta = torch.cat([p.detach().flatten() for p in model.parameters()])
         m = torch.empty(0, device="cuda")
@@ -145,7 +156,7 @@ def test_autograd_mixes_no_devices(kind, batching):
     sets = (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)
     network = engine.network.module if hasattr(engine, "network") else model
     owned = [*network.parameters(), *network.buffers()]
-    with pretending(theta, *sets, *owned) as mode:
+    with pretending(theta, *sets, *owned) as mode, Ordered():
         for name, options in (("maml", {}), ("binom", {"L": 2}), ("imaml", {"L": 3})):
             estimator = registry.create("estimator", name, options)
             adapted, _, _ = adapt_and_validate(engine, theta, batch, how, estimator.steps(K))
