@@ -141,3 +141,31 @@ def test_integer_inputs_go_to_networks_that_take_them():
     embeds = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 1))
     found = binomctl.meta_gradient(embeds, F.mse_loss, (x[0], y[0], x[1], y[1]), K=2)
     assert set(found) == {"0.weight", "2.weight", "2.bias"}
+
+
+class Scattering(torch.autograd.Function):
+    """Has no deterministic backward pass on any device."""
+
+    @staticmethod
+    def forward(ctx, h):
+        return h.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.zeros_like(gradient).put(torch.arange(gradient.numel()), gradient)
+
+
+class Scattered(nn.Linear):
+    def forward(self, x):
+        return Scattering.apply(super().forward(x))
+
+
+def test_an_operation_that_is_not_deterministic_is_told_with_what_to_do():
+    x, y = torch.randn(2, 3, 4), torch.randn(2, 3, 2)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(ConfigError, match="Scattered fails: RuntimeError: put_ does not") as told:
+            binomctl.meta_gradient(Scattered(4, 2), F.mse_loss, (x[0], y[0], x[1], y[1]))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert "engine.deterministic=false" in told.value.hint
