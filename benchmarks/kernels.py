@@ -1,8 +1,8 @@
-"""The rate of every map of Conv4-32's blocks on one core, against a matrix product on that core.
+"""The rate of every map of Conv4's blocks on one core, against a matrix product on that core.
 
     python benchmarks/kernels.py
 
-Blocks of 5 support and 75 query images of 28x28x1 and 84x84x3, warm caches, least of 15; FLOPs are
+Blocks of 5 support and 75 query images of 28x28x1 and 84x84x3 with 32 filters, and of 64, warm caches, least of 15; FLOPs are
 those of the convolutions. Writes benchmarks/results/kernels.json and docs/speed.md's table.
 """
 
@@ -25,7 +25,9 @@ from binomctl.machine.environment import environment
 
 ROOT = Path(__file__).parents[1]
 RESULT, PAGE = ROOT / "benchmarks/results/kernels.json", ROOT / "docs/speed.md"
-LAYERS = [(28, 1), (14, 32), (7, 32), (3, 32), (84, 3), (42, 32), (21, 32), (10, 32)]
+LAYERS = [(28, 1, 32), (14, 32, 32), (7, 32, 32), (3, 32, 32), (84, 3, 32), (42, 32, 32),
+          (21, 32, 32), (10, 32, 32), (42, 64, 64), (21, 64, 64), (10, 64, 64)]  # fmt: skip
+"""Side, channels and filters."""
 MAPS = ("forward", "backward", "tangent", "tangent backward")
 
 
@@ -38,7 +40,7 @@ def least(function: Callable[[], object]) -> float:
     return min(times)
 
 
-def rates(N: int, size: int, channels: int, filters: int = 32) -> dict[str, dict[str, float]]:
+def rates(N: int, size: int, channels: int, filters: int) -> dict[str, dict[str, float]]:
     """Milliseconds and FLOP/s of the four maps on N images."""
     torch.manual_seed(0)
     x, tx = torch.randn(2, 1, N, size, size, channels)
@@ -74,8 +76,8 @@ def main() -> None:
     a @ a
     product = 2 * 1024**3 / least(lambda: a @ a)
     rows: list[dict[str, Any]] = [
-        {"images": N, "size": size, "channels": channels, "maps": rates(N, size, channels)}
-        for size, channels in LAYERS
+        {"images": N, "size": size, "channels": channels, "maps": rates(N, size, channels, filters)}
+        for size, channels, filters in LAYERS
         for N in (5, 75)
     ]
     report = {

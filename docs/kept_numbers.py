@@ -70,11 +70,12 @@ def _speed() -> Numbers:
     yield from ((f"speed.{name}", text) for name, text in _machine(whole))
     names = {"mlp": "sinusoid MLP, B = 25", "conv28": "Conv4-32 28x28x1, 1-shot",
              "conv84": "Conv4-32 84x84x3, 1-shot"}  # fmt: skip
-    for short, start in (("resnet12", "ResNet12 (16"), ("wrn", "WRN"), ("vit", "ViT"),
-                         ("transformer", "Transformer")):  # fmt: skip
+    for short, start in (("resnet12", "ResNet12 (16"), ("wide12", "ResNet12 (64"), ("wrn", "WRN"),
+                         ("vit", "ViT"), ("transformer", "Transformer")):  # fmt: skip
         (names[short],) = [name for name in kept if name.startswith(start)]
     for short, name in names.items():
-        theirs = kept[name]["system"]["contestants"]["learn2learn MAML"]["median_ms"]
+        allocators = [how for how in ("system", "tuned") if how in kept[name]]
+        theirs = kept[name][allocators[0]]["contestants"]["learn2learn MAML"]["median_ms"]
         tuned = kept[name]["tuned"]["contestants"]
         ours = tuned["binomctl MAML"]["median_ms"]
         digits = 0 if ours > 10 else 1
@@ -82,7 +83,7 @@ def _speed() -> Numbers:
         yield f"speed.{short}.ours", f"{ours:,.{digits}f}"
         yield f"speed.{short}.times", f"{theirs / ours:.{0 if short == 'mlp' else 1}f}"
         both = [kept[name][how]["contestants"]["learn2learn MAML"]["median_ms"]
-                for how in ("system", "tuned")]  # fmt: skip
+                for how in allocators]  # fmt: skip
         for order, word in (("MAML", "both"), ("FOMAML", "first")):
             mine = tuned[f"binomctl {order}"]["median_ms"]
             yield f"speed.{short}.{word}", _between([one / mine for one in both])
@@ -110,6 +111,15 @@ def _speed() -> Numbers:
         words = ("theirs", "store", "recompute")
         for word, row in zip(words, rows, strict=True):
             yield f"speed.{short}.mib.{word}", str(row["beyond_the_start_mib"])
+        yield f"speed.{short}.product", f"{whole['products'][names[short]]['ratio']:.1f}"
+    for short in ("mlp", "conv28"):
+        rows = whole["busy"][names[short]]
+        mine = [row["times_as_long"] for label, row in rows.items() if label.startswith("binomctl")]
+        others = [
+            row["times_as_long"] for label, row in rows.items() if not label.startswith("binomctl")
+        ]
+        yield f"speed.busy.{short}", _between(mine)
+        yield f"speed.busy.{short}.others", _between(others)
 
 
 def _overheads() -> Numbers:

@@ -57,7 +57,7 @@ def captioned(name: str) -> Callable[[dict[str, Any]], str]:
 
 
 TABLES: list[tuple[str, str, str, Callable[[dict[str, Any]], str]]] = [
-    ("speed", "speed", "table", lambda bench: bench["table"](kept("speed"))),
+    ("speed_page", "speed", "table", lambda bench: bench["table"](kept("speed"))),
     ("kernels", "speed", "kernels", lambda bench: bench["table"](kept("kernels"))),
     ("profile_workloads", "profile", "glyphs", captioned("profile_glyphs")),
     ("profile_workloads", "profile", "sinusoid", captioned("profile_sinusoid")),
