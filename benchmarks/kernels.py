@@ -2,8 +2,9 @@
 
     python benchmarks/kernels.py
 
-Blocks of 5 support and 75 query images of 28x28x1 and 84x84x3 with 32 filters, and of 64, warm caches, least of 15; FLOPs are
-those of the convolutions. Writes benchmarks/results/kernels.json and docs/speed.md's table.
+Blocks of 5 support and 75 query images of 28x28x1 and 84x84x3 with 32 filters, and of 64 channels,
+warm caches, least of 15; FLOPs are the convolutions. Writes benchmarks/results/kernels.json
+and docs/speed.md's table.
 """
 
 from __future__ import annotations
