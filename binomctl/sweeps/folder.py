@@ -13,7 +13,6 @@ import binomctl.runs.metrics as metrics
 from binomctl.errors import CheckpointError, ConfigError
 from binomctl.files.atomic import write_atomic, writing
 from binomctl.files.sealed import read_sealed, write_sealed
-from binomctl.problem.build import resolved
 from binomctl.runs.lock import is_locked
 from binomctl.runs.resuming import changes, damage, outcome
 from binomctl.settings.config import Config
@@ -67,8 +66,7 @@ class SweepFolder:
             raise ConfigError(f"{path} holds something else than a sweep", "Name another --out.")
         (path / CELLS).mkdir(parents=True, exist_ok=True)
         for cell in cells:
-            # Every default written out: a cell that goes on is compared with its run's own.
-            full = resolved(cell.config)
+            full = _written_out(cell.config)
             file, text = path / CELLS / f"{cell.name}.yaml", full.to_yaml()
             if keys := _differing(file, full):
                 raise ConfigError(
@@ -105,7 +103,7 @@ class SweepFolder:
         return {
             name
             for name, (file, cell) in files.items()
-            if file.exists() and not _differing(file, resolved(cell.config))
+            if file.exists() and not _differing(file, _written_out(cell.config))
         }
 
     def config(self, name: str) -> Path:
@@ -162,6 +160,14 @@ class SweepFolder:
         if report is not None:
             value = report["best"]["value"]
         return CellState(name, state, step, steps, seconds, left, metric, unit, value, reason)
+
+
+def _written_out(config: Config) -> Config:
+    """With every default: a cell that goes on is compared with its run's own. It makes the data
+    set, for which alone torch is needed here: whoever looks at a sweep does not wait for it."""
+    from binomctl.problem.build import resolved
+
+    return resolved(config)
 
 
 def _differing(file: Path, config: Config) -> list[str]:
