@@ -130,7 +130,7 @@ class SweepFolder:
 
     def _state(self, name: str, event: dict[str, Any]) -> CellState:
         run = self.path / name
-        steps = load_config(self.config(name), asked=False)[0].training.steps
+        steps = load_config(self.config(name), asked=False, advised=False)[0].training.steps
         logged = metrics.read(run / "metrics.jsonl")
         step = logged[-1]["step"] if logged else 0
         seconds = float(logged[-1].get("seconds") or 0.0) if logged else 0.0
