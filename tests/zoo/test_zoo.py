@@ -29,8 +29,9 @@ RUNGS: dict[str, dict[str, Any]] = {
 }
 
 
-SLOW = ("densenet121", "efficientnet_b0", "convnext_tiny")
-"""Networks that `make test-all` alone runs; of the others it runs every estimator, and `make test`
+SLOW = ("densenet121", "efficientnet_b0", "convnext_tiny", "mobilenet_v3_small",
+        "shufflenet_v2_x0_5", "resnet18")  # fmt: skip
+"""Networks that `make test-slow` alone runs; of the others it runs every estimator, and `make test`
 the exact one and every other."""
 
 
