@@ -135,31 +135,35 @@ class SweepFolder:
         step = logged[-1]["step"] if logged else 0
         seconds = float(logged[-1].get("seconds") or 0.0) if logged else 0.0
         report = outcome(run)
-        state, reason = "waiting", ""
+        left: float | None = None
         if report is not None:
-            state, step, seconds = "done", report["steps"], report["seconds"]
-        elif is_locked(run):
-            state = "running"
-        elif event.get("event") == "failed":
-            state, reason = "failed", event.get("reason", "")
-        elif event.get("event") == "submitted":
-            state = "queued" if not logged else "stopped"
-        elif logged:
-            state = "stopped"
-        if report is None and state != "running" and damage(run):
-            state, reason = "stopped", "its report.json is damaged; the same sweep writes it again"
-        left = None
-        if state == "done":
-            left = 0.0
-        elif step:
-            left = seconds / step * (steps - step)
-        metric, unit = metrics.scored_by(logged)
-        if report is not None:
-            metric, unit = report["best"]["metric"], report["best"]["unit"]
-        value: float | None = _latest(logged, f"validation_{metric}")
-        if report is not None:
-            value = report["best"]["value"]
+            best, step, seconds = report["best"], report["steps"], report["seconds"]
+            state, reason, left = "done", "", 0.0
+            metric, unit, value = best["metric"], best["unit"], best["value"]
+        else:
+            state, reason = _unfinished(run, bool(logged), event)
+            if step:
+                left = seconds / step * (steps - step)
+            metric, unit = metrics.scored_by(logged)
+            value = _latest(logged, f"validation_{metric}")
         return CellState(name, state, step, steps, seconds, left, metric, unit, value, reason)
+
+
+def _unfinished(run: Path, begun: bool, event: dict[str, Any]) -> tuple[str, str]:
+    """The state of a cell without a report, and what went wrong.
+
+    Args:
+        begun: whether its run has logged a step. event: the cell's last.
+    """
+    if is_locked(run):
+        return "running", ""
+    if damage(run):
+        return "stopped", "its report.json is damaged; the same sweep writes it again"
+    if event.get("event") == "failed":
+        return "failed", event.get("reason", "")
+    if begun:
+        return "stopped", ""
+    return ("queued" if event.get("event") == "submitted" else "waiting"), ""
 
 
 def _written_out(config: Config) -> Config:
