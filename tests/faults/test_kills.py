@@ -35,7 +35,11 @@ def test_a_save_killed_anywhere_leaves_a_whole_checkpoint(tmp_path):
 
 
 @pytest.mark.promise(2, fault="SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGINT to a training")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT"])
+@pytest.mark.parametrize(
+    "name",
+    ["SIGTERM", "SIGINT",
+     *(pytest.param(name, marks=pytest.mark.long) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"))],
+)  # fmt: skip
 def test_a_signal_saves_the_step_and_says_how_to_go_on(tmp_path, name):
     run, number = tmp_path / "run", getattr(signal, name)
     process = started(*SMALL, "--steps", 100000, "--out", run)
