@@ -11,7 +11,7 @@ PART ?= 0/1
 DEMO_FLAGS ?=
 EVAL_FLAGS ?=
 
-.PHONY: demo test test-all test-slow docs lint install lock bench fuzz clean
+.PHONY: demo test test-all test-slow test-long docs lint install lock bench fuzz clean
 
 demo: install
 	$(BIN)/binomctl train --estimator binom --L 2 $(DEMO_FLAGS)
@@ -20,13 +20,17 @@ demo: install
 test: install
 	$(PYTEST)
 
-# With the large networks, a minute each.
+# With the slow ones and the long ones.
 test-all: install
 	$(PYTEST) -m ""
 
-# A part of the slow ones: make test-slow PART=3/8
+# Large networks, and most of many like cases; a part of them: make test-slow PART=3/8
 test-slow: install
 	$(PYTEST) -m slow --part $(PART)
+
+# Jobs, installed wheels and whole pages of commands, half a minute each.
+test-long: install
+	$(PYTEST) -m "long and not slow"
 
 # The documentation as a site: open site/index.html.
 docs: install

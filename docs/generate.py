@@ -7,12 +7,14 @@ python docs/generate.py --check    exit 1 when one is out of date (a test runs t
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from api_page import page as page_of_api
 from json_page import page as page_of_json
@@ -55,13 +57,24 @@ WRITTEN_BY_OTHERS = {"comparison.md"}  # whose numbers its script writes
 
 
 def output(*args: str) -> str:
-    """What a command prints on a plain terminal of a fixed width."""
-    env = {**os.environ, "COLUMNS": WIDTH, "NO_COLOR": "1", "TERM": "dumb"}
-    for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):  # typer colours under these
-        env.pop(name, None)
-    command = [sys.executable, "-m", "binomctl", *args]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
-    return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
+    """What a command prints, in this process: thirty starts would take most of the time."""
+    from binomctl.cli import main as binomctl
+
+    out = io.StringIO()
+    with mock.patch.object(sys, "argv", ["binomctl", *args]), contextlib.redirect_stdout(out):
+        try:
+            binomctl()
+        except SystemExit as end:
+            if end.code:
+                raise
+    return "\n".join(line.rstrip() for line in out.getvalue().strip("\n").splitlines())
+
+
+def plain_terminal() -> None:
+    """Of a fixed width and without colours; to be called before typer is imported, which asks."""
+    os.environ.update(COLUMNS=WIDTH, NO_COLOR="1", TERM="dumb")
+    for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
+        os.environ.pop(name, None)
 
 
 def commands_page() -> str:
@@ -140,6 +153,7 @@ def with_numbers(taken: set[Path]) -> dict[Path, str]:
 
 
 def main() -> None:
+    plain_terminal()
     docs = ROOT / "docs"
     wanted = {
         docs / "commands.md": commands_page(),

@@ -54,7 +54,7 @@ def in_a_process(
     *args: object, cwd: Path | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command as a user would, with more environment variables."""
-    if AT_START & set(env):
+    if any(env[name] != os.environ.get(name) for name in AT_START & set(env)):
         return subprocess.run(
             [sys.executable, "-m", "binomctl", *map(str, args)],
             capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, timeout=300,
@@ -77,18 +77,24 @@ def listening() -> None:
 
 class Forked(subprocess.Popen[str]):
     """`python -m binomctl`, made by forking.py instead of a new interpreter: the same in all but
-    the seconds of its imports. Not for what is read at a start: PYTHONPATH, OMP_NUM_THREADS."""
+    the seconds of its imports. Not for what is read at a start: PYTHONPATH, OMP_NUM_THREADS.
+
+    Args:
+        script: Python that runs in the process before the command.
+    """
 
     def __init__(self, args: Sequence[object], cwd: Path | None = None,
-                 env: Mapping[str, str] | None = None) -> None:  # fmt: skip
+                 env: Mapping[str, str] | None = None, script: str = "") -> None:  # fmt: skip
         self._asked_env = dict(os.environ if env is None else env)
+        self._script = script
         pipe = subprocess.PIPE
         super().__init__([*map(str, args)], stdout=pipe, stderr=pipe, text=True, cwd=cwd)
 
     def _execute_child(self, args: Any, *rest: Any) -> None:
         # Popen's own arguments: the folder, and the ends of the two pipes that the child writes to.
         cwd, out, err = rest[4], rest[12], rest[14]
-        request = {"args": args, "cwd": str(cwd or Path.cwd()), "env": self._asked_env}
+        request = {"args": args, "cwd": str(cwd or Path.cwd()), "env": self._asked_env,
+                   "script": self._script}  # fmt: skip
         ours, theirs = os.pipe()
         with open(os.devnull) as nothing:
             streams = [nothing.fileno(), out, err, theirs]

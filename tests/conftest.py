@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
 from command import end_forking
+
+TESTS = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +35,14 @@ def one_op_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def memory_known(monkeypatch):
+    """A profile starts a process for each cell to measure its memory, which takes seconds; for
+    tests of something else."""
+    known = {"baseline_bytes": 2**28, "peak_bytes": 2**28 + 2**20}
+    monkeypatch.setattr("binomctl.profiling.measure.peak_resident", lambda config: known)
+
+
 def pytest_addoption(parser):
     parser.addoption("--part", metavar="I/N", default="0/1",
                      help="the I-th of N parts of the tests, I from 0")  # fmt: skip
@@ -48,8 +59,17 @@ def pytest_collection_modifyitems(config, items):
         items[:] = mine
 
 
+def share_a_worker(item):
+    """Tests that share what is made once for their module or folder: or each worker makes it."""
+    scopes = {fixtures[-1].scope for fixtures in item._fixtureinfo.name2fixturedefs.values()}
+    where = {"package": item.path.parent, "module": item.path}
+    if (scope := next((s for s in where if s in scopes), None)) is not None:
+        item.add_marker(pytest.mark.xdist_group(where[scope].relative_to(TESTS).as_posix()))
+
+
 def pytest_itemcollected(item):
     """Promises travel with a test's reports, from whatever process runs it."""
+    share_a_worker(item)
     for mark in item.iter_markers("promise"):
         item.user_properties.append(("promise", (mark.args[0], mark.kwargs["fault"])))
 

@@ -67,6 +67,7 @@ if __name__ == "__main__":
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     if request is not None:
         become(request)
+        exec(request["script"], {})
         from binomctl.cli import main
 
         main()

@@ -1,4 +1,4 @@
-"""Long lists of like cases: `make test` runs some of them, `make test-all` every one."""
+"""Long lists of like cases: `make test` runs some of them, `make test-slow` the others."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.long
 def test_the_script_for_a_gpu_machine_runs(tmp_path):
     told = {"DEVICE": "cpu", "FLAGS": "--quick", "INSTALL": "no", "PYTHON": sys.executable}
     command = ["bash", str(ROOT / "benchmarks/gpu.sh"), str(tmp_path / "out")]

@@ -47,6 +47,7 @@ def printed(tmp_path_factory):
     return outputs
 
 
+@pytest.mark.long
 def test_the_tour_runs_and_prints_what_is_shown(printed):
     """Line by line in all but numbers, which another processor rounds otherwise."""
 

@@ -18,6 +18,7 @@ from binomctl.analysis.measured import Errors, compare, summary_of
 from binomctl.analysis.spectrum import Spectrum, spectrum
 from binomctl.contracts import (
     Adaptation,
+    Adapted,
     Expands,
     Expansion,
     Proximal,
@@ -86,27 +87,31 @@ def analyse(
             )
         wanted = _learned(problem, to_theta(adapted.trajectory, exact[:, :d])[0])
         for record in errors:
-            estimator = record.case.estimator
-            own = adapted
-            if isinstance(estimator, Expands):
-                which = estimator.expansion(how.K, adapted.alpha)
-                estimate = passed_by(adapted, combine(rows, which), how.K - which.C)
-            else:
-                if isinstance(estimator, Proximal):  # another inner loop
-                    inner = replace(how, proximal=estimator.proximal)
-                    keep = estimator.steps(how.K)
-                    own, _, _ = adapt_and_validate(problem.engine, theta, batch, inner, keep)
-                try:
-                    estimate = record.estimate(own)
-                except NonFiniteError:  # one estimator's failure is not the others'
-                    record.add_failure(len(batch))
-                    continue
+            estimator, own = record.case.estimator, adapted
+            if isinstance(estimator, Proximal):  # another inner loop
+                inner = replace(how, proximal=estimator.proximal)
+                keep = estimator.steps(how.K)
+                own, _, _ = adapt_and_validate(problem.engine, theta, batch, inner, keep)
+            try:
+                estimate = _estimate(record, own, rows)
+            except NonFiniteError:  # one estimator's failure is not the others'
+                record.add_failure(len(batch))
+                continue
             found = _learned(problem, to_theta(adapted.trajectory, estimate[:, :d])[0])
             estimated = estimated_error(estimator, own) if with_estimates else None
             record.add(found, wanted, _learned(problem, adapted.g_phi), estimated)
         if with_spectrum:
             spectra.append(spectrum(adapted, seed=i))
         yield errors, spectra
+
+
+def _estimate(record: Errors, adapted: Adapted, rows: list[Tensor]) -> Tensor:
+    """What a case says of a batch, [B, D]: an expansion costs nothing beyond the rows."""
+    estimator = record.case.estimator
+    if not isinstance(estimator, Expands):
+        return record.estimate(adapted)
+    which = estimator.expansion(adapted.K, adapted.alpha)
+    return passed_by(adapted, combine(rows, which), adapted.K - which.C)
 
 
 def _learned(problem: Problem, rows: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,9 +16,6 @@ from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.cli.panels import Command
 from binomctl.cli.prepared import described, next_command, rows_of, state_of
-
-if TYPE_CHECKING:
-    pass
 
 data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
 data_app.command(cls=Command)(verify)

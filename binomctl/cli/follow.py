@@ -11,8 +11,6 @@ from binomctl.cli.trust import import_asked
 
 if TYPE_CHECKING:
     from binomctl.machine.ranks import Ranks
-    from binomctl.reporting.intervals import MeanCI
-    from binomctl.training.loop import Step
     from binomctl.training.opening import Opened
 
 NOTHING = "null"
@@ -49,6 +47,7 @@ def follow(ranks: Ranks, trust: bool, deadline: float | None) -> None:
     from binomctl.runs import RunDirectory
     from binomctl.settings.config import Config
     from binomctl.settings.own import ask_all
+    from binomctl.training.observer import Silent
     from binomctl.training.opening import following
     from binomctl.training.run import train
 
@@ -60,14 +59,4 @@ def follow(ranks: Ranks, trust: bool, deadline: float | None) -> None:
     ensure_prepared(config)
     opened = following(path, config, said["step"], ranks.world)
     ranks.start(opened.problem.device)
-    train(opened.problem, opened.run, Unseen(), start=opened.start, deadline=deadline, ranks=ranks)
-
-
-class Unseen:
-    """An observer that shows nothing."""
-
-    def on_step(self, step: Step, seconds: float) -> None:
-        pass
-
-    def on_validation(self, step: int, value: MeanCI, best: bool) -> None:
-        pass
+    train(opened.problem, opened.run, Silent(), start=opened.start, deadline=deadline, ranks=ranks)

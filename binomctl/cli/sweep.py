@@ -120,7 +120,6 @@ def status(
     """Every cell of a sweep: how far it is, its best validation, the time left."""
     import time
 
-    load_torch()
     from binomctl.sweeps.folder import SweepFolder
 
     folder = SweepFolder.open(path)

@@ -22,7 +22,7 @@ from binomctl.heads import with_head
 from binomctl.learner.adapted import Adapted, module_at
 from binomctl.machine.devices import choose_device
 from binomctl.models import build_model
-from binomctl.problem.build import load_constants
+from binomctl.problem.build import load_constants, plugins_of
 from binomctl.problem.datasets import build_dataset
 from binomctl.problem.engines import engine_of, evaluation_engine
 from binomctl.problem.record import Problem
@@ -176,11 +176,8 @@ class Learner:
         theta = initial_parameters(model)
         batch = Tasks(given, config.seed, config.pixels, theta).place(task)
         engine = engine_of(config, model, loss, batch.x_trn[0], batch.y_trn[0], products=False)
-        rule = registry.create("rule", config.rule.name, config.rule.options)
+        estimator, rule, update = plugins_of(config)
         rule = with_head(rule, model, lambda: rows(batch.x_trn, 0))
-        estimator = registry.create("estimator", config.estimator.name, config.estimator.options)
-        how = config.adaptation.optimizer
-        update = registry.create_update(how.name, how.options)
         m = rule.initial(engine.layout).to(theta)
         problem = Problem(config, given, estimator, rule, model, engine, theta, m, update=update)
         return problem, batch

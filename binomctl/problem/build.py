@@ -19,6 +19,8 @@ from binomctl.contracts import (
     MadeOfOthers,
     Proximal,
     Remembers,
+    Rule,
+    Update,
 )
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.precision import ieee_on_gpus
@@ -73,11 +75,8 @@ def build_problem(
     if config.engine.deterministic:
         run_deterministically()
     dataset = build_dataset(config)
-    estimator = registry.create("estimator", config.estimator.name, config.estimator.options)
+    estimator, rule, update = plugins_of(config)
     estimator.steps(config.adaptation.K)
-    rule = registry.create("rule", config.rule.name, config.rule.options)
-    chosen = config.adaptation.optimizer
-    update = registry.create_update(chosen.name, chosen.options)
     device, dtype = choose_device(config.device), getattr(torch, config.dtype)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # streams and events are the current device's
@@ -122,6 +121,20 @@ def build_problem(
     if config.training.amp == "bf16":
         problem = dataclasses.replace(problem, engine=in_bfloat16(problem))
     return problem
+
+
+def plugins_of(config: Config) -> tuple[Estimator, Rule, Update | None]:
+    """The estimator, the rule and the inner optimiser of a configuration; None is the plain step.
+
+    Raises:
+        ConfigError: an unknown name or option.
+    """
+    chosen = config.adaptation.optimizer
+    return (
+        registry.create("estimator", config.estimator.name, config.estimator.options),
+        registry.create("rule", config.rule.name, config.rule.options),
+        registry.create_update(chosen.name, chosen.options),
+    )
 
 
 def _stages(problem: Problem, how: Adaptation) -> tuple[tuple[int, Estimator], ...]:

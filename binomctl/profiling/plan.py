@@ -23,8 +23,6 @@ from binomctl.profiling.observed import counted, timed_step
 from binomctl.settings import registry
 
 STEPS = 5
-
-
 SAME_ERROR = 1e-4  # relative: float32 noise of the exact meta-gradient and of its equals
 
 

@@ -28,11 +28,9 @@ class Work:
     @classmethod
     def of(cls, model: nn.Module, x: Tensor) -> Work:
         """Counted by torch (convolutions and matrix products) on one task's inputs [N, ...]."""
-        first = 0.0
         address = x.data_ptr()
 
         def reads_input(module: nn.Module, inputs: Any) -> None:
-            nonlocal first
             if inputs and isinstance(inputs[0], Tensor) and inputs[0].data_ptr() == address:
                 readers.append((module, inputs[0]))
 

@@ -16,6 +16,7 @@ import submitit
 
 from binomctl.errors import ConfigError, Interrupted, MissingDependencyError, unknown
 from binomctl.machine.signals import StopRequest
+from binomctl.sweeps.cards import Cards, gpus_here
 from binomctl.sweeps.folder import JOBS, SweepFolder
 from binomctl.sweeps.job import Job
 
@@ -73,59 +74,78 @@ def execute(folder: SweepFolder, how: How, tell: Callable[[str], None]) -> list[
     Raises:
         Interrupted: a signal came; cells on this machine have saved and ended.
     """
-    executor = _executor(folder.path / JOBS, how)
-    cards = Cards(gpus_here() if how.cluster == "local" else [])
-    over = _Over(how.cluster)
-    waiting = [name for name in folder.names if not folder.finished(name)]
-    tries = dict.fromkeys(waiting, 0)
-    running: dict[str, submitit.Job[Any]] = {}
-    failed: list[str] = []
+    cells = _Cells(folder, how, tell)
     try:
         with StopRequest() as stop:
-            while waiting or running:
-                while waiting and len(running) < how.jobs:
-                    name = waiting.pop(0)
-                    tries[name] += 1
-                    cards.give(executor, name, int((how.options or {}).get("gpus_per_node", 1)))
-                    cell = Job(folder.config(name), folder.path / name, how.processes)
-                    job = executor.submit(cell)
-                    running[name] = job
-                    folder.log(name, "submitted", job=job.job_id)
-                    tell(f"{name} submitted, job {job.job_id}")
+            while cells.waiting or cells.running:
+                cells.submit()
                 time.sleep(how.every)
                 if stop.signal_number is not None:
                     raise Interrupted(
                         f"stopped by signal {stop.signal_number};"
-                        f" {len(running)} cells were running",
+                        f" {len(cells.running)} cells were running",
                         stop.signal_number,
                         "The same command goes on.",
                     )
-                over.look()
-                for name, job in list(running.items()):
-                    if not over(job):
-                        continue
-                    del running[name]
-                    cards.take_back(name)
-                    code, reason = _ended(job)
-                    if folder.finished(name):
-                        folder.log(name, "done", job=job.job_id)
-                        tell(f"{name} done")
-                        continue
-                    folder.log(name, "failed", job=job.job_id, code=code, reason=reason)
-                    again = code not in FINAL and tries[name] < how.tries
-                    tell(f"{name} failed: {reason}{'; once more' if again else ''}")
-                    (waiting if again else failed).append(name)
+                cells.collect()
                 tell("")
     except BaseException:
         # On this machine nobody would look after them; on a cluster they go on, and the next
         # `sweep` finds what they made.
         if how.cluster == "local":
-            _end(list(running.values()))
+            _let_save(list(cells.running.values()))
         raise
-    return failed
+    return cells.failed
 
 
-def _end(jobs: Sequence[submitit.Job[Any]]) -> None:
+class _Cells:
+    """The cells of a sweep that are not finished: those that wait, their jobs, those that failed
+    for good."""
+
+    def __init__(self, folder: SweepFolder, how: How, tell: Callable[[str], None]) -> None:
+        self._folder, self._how, self._tell = folder, how, tell
+        self._executor = _executor(folder.path / JOBS, how)
+        self._cards = Cards(gpus_here() if how.cluster == "local" else [])
+        self._over = _Over(how.cluster)
+        self.waiting = [name for name in folder.names if not folder.finished(name)]
+        self.running: dict[str, submitit.Job[Any]] = {}
+        self.failed: list[str] = []
+        self._tries = dict.fromkeys(self.waiting, 0)
+
+    def submit(self) -> None:
+        """Begin as many as may run at a time."""
+        how, gpus = self._how, int((self._how.options or {}).get("gpus_per_node", 1))
+        while self.waiting and len(self.running) < how.jobs:
+            name = self.waiting.pop(0)
+            self._tries[name] += 1
+            self._cards.give(self._executor, name, gpus)
+            cell = Job(self._folder.config(name), self._folder.path / name, how.processes)
+            job = self.running[name] = self._executor.submit(cell)
+            self._folder.log(name, "submitted", job=job.job_id)
+            self._tell(f"{name} submitted, job {job.job_id}")
+
+    def collect(self) -> None:
+        """Take those that are over: done, to be tried again, or failed."""
+        self._over.look()
+        for name, job in list(self.running.items()):
+            if self._over(job):
+                del self.running[name]
+                self._cards.take_back(name)
+                self._end(name, job)
+
+    def _end(self, name: str, job: submitit.Job[Any]) -> None:
+        code, reason = _ended(job)
+        if self._folder.finished(name):
+            self._folder.log(name, "done", job=job.job_id)
+            self._tell(f"{name} done")
+            return
+        self._folder.log(name, "failed", job=job.job_id, code=code, reason=reason)
+        again = code not in FINAL and self._tries[name] < self._how.tries
+        self._tell(f"{name} failed: {reason}{'; once more' if again else ''}")
+        (self.waiting if again else self.failed).append(name)
+
+
+def _let_save(jobs: Sequence[submitit.Job[Any]]) -> None:
     """Let local jobs save and end, and wait until they have."""
     for job in jobs:
         job.cancel()
@@ -149,37 +169,6 @@ def _executor(logs: Path, how: How) -> submitit.Executor:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
     executor.update_parameters(**given)
     return executor
-
-
-def gpus_here() -> list[int]:
-    """The numbers of this machine's GPUs that the environment leaves visible."""
-    said = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if said is not None:
-        return [int(one) for one in said.split(",") if one.strip().isdigit()]
-    import torch
-
-    return list(range(torch.cuda.device_count()))
-
-
-class Cards:
-    """This machine's GPUs, shared among cells: each gets those that the fewest others have."""
-
-    def __init__(self, gpus: Sequence[int]) -> None:
-        self._gpus, self._had = list(gpus), dict[str, list[int]]()
-
-    def give(self, executor: submitit.Executor, name: str, count: int) -> None:
-        """Let the next job that is submitted see so many, all of them where there are fewer. A
-        local job of submitit's sees none otherwise."""
-        if not self._gpus:
-            return
-        used = [gpu for had in self._had.values() for gpu in had]
-        mine = sorted(sorted(self._gpus, key=lambda gpu: (used.count(gpu), gpu))[:count])
-        self._had[name] = mine
-        executor.update_parameters(gpus_per_node=len(mine), visible_gpus=tuple(mine))
-
-    def take_back(self, name: str) -> None:
-        """A cell is over."""
-        self._had.pop(name, None)
 
 
 class _Over:

@@ -13,7 +13,6 @@ import binomctl.runs.metrics as metrics
 from binomctl.errors import CheckpointError, ConfigError
 from binomctl.files.atomic import write_atomic, writing
 from binomctl.files.sealed import read_sealed, write_sealed
-from binomctl.problem.build import resolved
 from binomctl.runs.lock import is_locked
 from binomctl.runs.resuming import changes, damage, outcome
 from binomctl.settings.config import Config
@@ -67,8 +66,7 @@ class SweepFolder:
             raise ConfigError(f"{path} holds something else than a sweep", "Name another --out.")
         (path / CELLS).mkdir(parents=True, exist_ok=True)
         for cell in cells:
-            # Every default written out: a cell that goes on is compared with its run's own.
-            full = resolved(cell.config)
+            full = _written_out(cell.config)
             file, text = path / CELLS / f"{cell.name}.yaml", full.to_yaml()
             if keys := _differing(file, full):
                 raise ConfigError(
@@ -105,7 +103,7 @@ class SweepFolder:
         return {
             name
             for name, (file, cell) in files.items()
-            if file.exists() and not _differing(file, resolved(cell.config))
+            if file.exists() and not _differing(file, _written_out(cell.config))
         }
 
     def config(self, name: str) -> Path:
@@ -132,36 +130,48 @@ class SweepFolder:
 
     def _state(self, name: str, event: dict[str, Any]) -> CellState:
         run = self.path / name
-        steps = load_config(self.config(name), asked=False)[0].training.steps
+        steps = load_config(self.config(name), asked=False, advised=False)[0].training.steps
         logged = metrics.read(run / "metrics.jsonl")
         step = logged[-1]["step"] if logged else 0
         seconds = float(logged[-1].get("seconds") or 0.0) if logged else 0.0
         report = outcome(run)
-        state, reason = "waiting", ""
+        left: float | None = None
         if report is not None:
-            state, step, seconds = "done", report["steps"], report["seconds"]
-        elif is_locked(run):
-            state = "running"
-        elif event.get("event") == "failed":
-            state, reason = "failed", event.get("reason", "")
-        elif event.get("event") == "submitted":
-            state = "queued" if not logged else "stopped"
-        elif logged:
-            state = "stopped"
-        if report is None and state != "running" and damage(run):
-            state, reason = "stopped", "its report.json is damaged; the same sweep writes it again"
-        left = None
-        if state == "done":
-            left = 0.0
-        elif step:
-            left = seconds / step * (steps - step)
-        metric, unit = metrics.scored_by(logged)
-        if report is not None:
-            metric, unit = report["best"]["metric"], report["best"]["unit"]
-        value: float | None = _latest(logged, f"validation_{metric}")
-        if report is not None:
-            value = report["best"]["value"]
+            best, step, seconds = report["best"], report["steps"], report["seconds"]
+            state, reason, left = "done", "", 0.0
+            metric, unit, value = best["metric"], best["unit"], best["value"]
+        else:
+            state, reason = _unfinished(run, bool(logged), event)
+            if step:
+                left = seconds / step * (steps - step)
+            metric, unit = metrics.scored_by(logged)
+            value = _latest(logged, f"validation_{metric}")
         return CellState(name, state, step, steps, seconds, left, metric, unit, value, reason)
+
+
+def _unfinished(run: Path, begun: bool, event: dict[str, Any]) -> tuple[str, str]:
+    """The state of a cell without a report, and what went wrong.
+
+    Args:
+        begun: whether its run has logged a step. event: the cell's last.
+    """
+    if is_locked(run):
+        return "running", ""
+    if damage(run):
+        return "stopped", "its report.json is damaged; the same sweep writes it again"
+    if event.get("event") == "failed":
+        return "failed", event.get("reason", "")
+    if begun:
+        return "stopped", ""
+    return ("queued" if event.get("event") == "submitted" else "waiting"), ""
+
+
+def _written_out(config: Config) -> Config:
+    """With every default: a cell that goes on is compared with its run's own. It makes the data
+    set, for which alone torch is needed here: whoever looks at a sweep does not wait for it."""
+    from binomctl.problem.build import resolved
+
+    return resolved(config)
 
 
 def _differing(file: Path, config: Config) -> list[str]:

@@ -16,22 +16,14 @@ from submitit.core.utils import DelayedSubmission
 
 from binomctl.errors import BinomctlError, Interrupted
 from binomctl.machine.signals import StopRequest
-from binomctl.reporting.intervals import MeanCI
 from binomctl.runs.resuming import outcome, unfinished
 from binomctl.settings.layers import load_config
-from binomctl.training.loop import Step
+from binomctl.training.observer import Silent
 from binomctl.training.opening import checked, going_on, new
 from binomctl.training.run import train
 
 PREEMPTED = 128 + signal.SIGUSR2
 """The signal by which submitit tells a job that its time is over or that it is preempted."""
-
-
-class Silent:
-    """Nobody is told; metrics.jsonl has it all."""
-
-    def on_step(self, step: Step, seconds: float) -> None: ...
-    def on_validation(self, step: int, value: MeanCI, best: bool) -> None: ...
 
 
 @dataclass

@@ -15,10 +15,9 @@ from binomctl.curvature.criterion import Criterion
 from binomctl.episodes import Metric
 from binomctl.errors import DataError
 from binomctl.flat import OUTER
-from binomctl.options import build, describe_options
 from binomctl.settings.config import Config
 from binomctl.settings.layers import merge
-from binomctl.testing.small import promise
+from binomctl.testing.small import built, promise
 
 
 def check_dataset(cls: type, options: Mapping[str, Any] | None = None) -> None:
@@ -35,10 +34,8 @@ def check_dataset(cls: type, options: Mapping[str, Any] | None = None) -> None:
     Raises:
         AssertionError: a promise is broken.
     """
-    for info in describe_options(cls):
-        promise(bool(info.doc), f"option '{info.name}' has no sentence for the help")
-    dataset: Dataset = build(cls, options or {}, cls.__name__)
-    again: Dataset = build(cls, options or {}, cls.__name__)
+    dataset: Dataset = built(cls, options)
+    again: Dataset = built(cls, options)
     Config.model_validate(merge(Config().model_dump(), dataset.recommended))
     promise({"train", "validation", "test"} <= set(dataset.splits), f"splits: {dataset.splits}")
     for split in dataset.splits:

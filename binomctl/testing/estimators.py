@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from binomctl.contracts import Diagnosing, ExactAtOrder, LearnsRule, Remembers
-from binomctl.options import build, describe_options
-from binomctl.testing.small import B, K, adapted_by, backpropagated, close, promise
+from binomctl.testing.small import B, K, adapted_by, backpropagated, built, close, promise
 
 
 def check_estimator(cls: type, options: Mapping[str, Any] | None = None) -> None:
@@ -27,9 +26,7 @@ def check_estimator(cls: type, options: Mapping[str, Any] | None = None) -> None
         AssertionError: a promise is broken.
         ConfigError: the options are wrong.
     """
-    for info in describe_options(cls):
-        promise(bool(info.doc), f"option '{info.name}' has no sentence for the help")
-    estimator: Any = build(cls, options or {}, cls.__name__)
+    estimator: Any = built(cls, options)
     promise(
         all(0 <= k <= K for k in estimator.steps(K)), f"steps({K}) goes beyond 0..{K}, H_0..H_K"
     )

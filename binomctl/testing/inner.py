@@ -17,13 +17,13 @@ from binomctl.contracts import (
 )
 from binomctl.errors import BinomctlError
 from binomctl.flat import Layout
-from binomctl.options import build, describe_options
 from binomctl.pairs import check_step
 from binomctl.testing.exact import check_exact
 from binomctl.testing.small import (
     ALPHA,
     Identity,
     K,
+    built,
     close,
     doubled,
     promise,
@@ -52,7 +52,7 @@ def check_rule(
         AssertionError: a promise is broken.
         ConfigError: the options are wrong, or a step is not pure.
     """
-    rule: Any = _built(cls, options)
+    rule: Any = built(cls, options)
     plain = rule.plain
     model = small_problem(torch.float64)[0] if network is None else doubled(network)
     layout = Layout.of(model)
@@ -98,7 +98,7 @@ def check_update(cls: type, options: Mapping[str, Any] | None = None) -> None:
         AssertionError: a promise is broken.
         ConfigError: the options are wrong, or the step is not pure.
     """
-    update: Any = _built(cls, options)
+    update: Any = built(cls, options)
     model, _ = small_problem(torch.float64)
     layout = Layout.of(model)
     promise(isinstance(update.slots, int) and update.slots >= 0, f"slots = {update.slots!r}")
@@ -116,12 +116,6 @@ def check_update(cls: type, options: Mapping[str, Any] | None = None) -> None:
         promise(torch.equal(stepped, torch.sub(s[0], u, alpha=ALPHA)), "it is not plain")
     else:
         check_exact(Identity(), torch.empty(0, dtype=torch.float64), update)
-
-
-def _built(cls: type, options: Mapping[str, Any] | None) -> Any:
-    for info in describe_options(cls):
-        promise(bool(info.doc), f"option '{info.name}' has no sentence for the help")
-    return build(cls, options or {}, cls.__name__)
 
 
 def _check_linear(rule: Linear, plain: bool, m: Tensor, layout: Layout) -> None:

@@ -10,9 +10,8 @@ import torch
 from binomctl.contracts import Bilevel, HasQueryLoss
 from binomctl.curvature.criterion import Criterion
 from binomctl.flat import OUTER
-from binomctl.options import build
 from binomctl.testing.datasets import check_dataset
-from binomctl.testing.small import promise
+from binomctl.testing.small import built, promise
 
 
 def check_problem(cls: type, options: Mapping[str, Any] | None = None) -> None:
@@ -28,7 +27,7 @@ def check_problem(cls: type, options: Mapping[str, Any] | None = None) -> None:
     Raises:
         AssertionError: a promise is broken.
     """
-    problem: Any = build(cls, options or {}, cls.__name__)
+    problem: Any = built(cls, options)
     promise(isinstance(problem, Bilevel), "it has no outer_variables(parameters)")
     parameters = {"body.weight": torch.ones(3, 2), "body.bias": torch.ones(3)}
     outer = problem.outer_variables(parameters)

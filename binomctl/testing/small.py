@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from binomctl.contracts import Adaptation, Adapted, Curvature, Estimator, Proxim
 from binomctl.curvature import AutogradEngine
 from binomctl.episodes import EpisodeBatch
 from binomctl.flat import Layout, initial_parameters
+from binomctl.options import build, describe_options
 
 B, K, ALPHA = 3, 4, 0.1
 
@@ -117,6 +119,13 @@ def backpropagated() -> Tensor:
         query = loss(phi, batch.x_val[b], batch.y_val[b])
         rows.append(torch.autograd.grad(query, theta)[0])
     return torch.stack(rows)
+
+
+def built(cls: type, options: Mapping[str, Any] | None) -> Any:
+    """A plugin of these options, None for the defaults, each of which has a sentence."""
+    for info in describe_options(cls):
+        promise(bool(info.doc), f"option '{info.name}' has no sentence for the help")
+    return build(cls, options or {}, cls.__name__)
 
 
 def promise(kept: bool, broken: str) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from binomctl.contracts import Tracker
-from binomctl.options import build, describe_options
 from binomctl.settings.config import Config
-from binomctl.testing.small import promise
+from binomctl.testing.small import built, promise
 
 REPORT = {"steps": 4, "seconds": 1.0, "best": {"step": 4, "metric": "mse", "unit": "number",
                                                "value": 0.5}}  # fmt: skip
@@ -26,9 +25,7 @@ def check_tracker(cls: type, options: Mapping[str, Any] | None = None) -> None:
     Raises:
         AssertionError: a promise is broken.
     """
-    for info in describe_options(cls):
-        promise(bool(info.doc), f"option '{info.name}' has no sentence for the help")
-    tracker: Tracker = build(cls, options or {}, cls.__name__)
+    tracker: Tracker = built(cls, options)
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "run"
         folder = run / "trackers"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 from binomctl.curvature.traits import threads_for
 from binomctl.errors import BinomctlError, Interrupted, NonFiniteError
@@ -22,19 +22,13 @@ from binomctl.runs import Checkpoint, Written
 from binomctl.training.best import Best
 from binomctl.training.evaluate import Trained, evaluate
 from binomctl.training.loop import LESS_MEMORY, Step, meta_train
+from binomctl.training.observer import Observer
 from binomctl.training.outer import means
 from binomctl.training.recordable import compiles
 from binomctl.training.state import MetaState, own_generators, resume, snapshot
 from binomctl.training.tracking import tracked
 
 TIME_IS_UP = 1000  # among the numbers of signals
-
-
-class Observer(Protocol):
-    """Whoever wants to be told how a run is going; the CLI's progress bar is one."""
-
-    def on_step(self, step: Step, seconds: float) -> None: ...
-    def on_validation(self, step: int, value: MeanCI, best: bool) -> None: ...
 
 
 def train(

@@ -72,7 +72,8 @@ def scores(
         raise NonFiniteError(
             f"the {dataset.scored_by.name} of {len(bad)} of {tasks} tasks is not finite ({split}"
             f" episodes {', '.join(map(str, bad[:5]))}{', ...' if len(bad) > 5 else ''})",
-            "Adaptation diverges there: take fewer --steps, or train with a smaller alpha.",
+            "Adaptation diverges there: fewer --adaptation-steps, or a training with a smaller"
+            " alpha.",
         )
     if ranks.first:
         keep(run, checkpoints, asked, data, found)

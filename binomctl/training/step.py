@@ -30,8 +30,6 @@ from binomctl.training.cuda_graph import Captured
 from binomctl.training.recordable import captures, compiles
 
 _LOG = logging.getLogger("binomctl")
-
-
 _OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {"cpp_wrapper": True}
 
 

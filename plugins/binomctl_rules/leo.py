@@ -118,10 +118,9 @@ class _OfTask:
         """phi^0 [d]: theta with the task's code, its noise, and an offset of zeros."""
         names, named = _names(layout), layout.unflatten(theta)
         mean, std = self._code(m, theta, x, y, layout, network)
-        for_z, for_weights = torch.split(self.drawn, [mean.numel(), named[names["noise"]].numel()])
         begun = {
-            names["z"]: mean + std * for_z.view_as(std),
-            names["noise"]: for_weights.view_as(named[names["noise"]]),
+            names["z"]: self._drawn_code(mean, std),
+            names["noise"]: self.drawn[mean.numel() :].view_as(named[names["noise"]]),
             names["offset"]: torch.zeros_like(named[names["offset"]]),
         }
         return layout.flatten({**named, **begun})
@@ -140,12 +139,15 @@ class _OfTask:
         names, named = _names(layout), layout.unflatten(theta)
         mean, std = self._code(m, theta, x, y, layout, network)
         kl = 0.5 * (std**2 + mean**2 - 1 - 2 * std.log()).sum()
-        z = mean + std * self.drawn[: mean.numel()].view_as(std)
-        away = ((layout.unflatten(phi)[names["z"]] - z) ** 2).sum()
+        away = ((layout.unflatten(phi)[names["z"]] - self._drawn_code(mean, std)) ** 2).sum()
         rows = F.normalize(named[names["decoder"]].T, dim=1)
         products = rows @ rows.T - torch.eye(len(rows)).to(rows)
         of = self.of
         return of.kl * kl + of.encoder * away + of.orthogonality * (products**2).mean()
+
+    def _drawn_code(self, mean: Tensor, std: Tensor) -> Tensor:
+        """z_0 [classes, latent] by the task's draw, whose first numbers are the code's."""
+        return mean + std * self.drawn[: mean.numel()].view_as(std)
 
     def _code(
         self, m: Tensor, theta: Tensor, x: Any, y: Tensor, layout: Layout, network: Forward

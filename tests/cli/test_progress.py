@@ -70,7 +70,7 @@ def test_a_bar_on_a_terminal_fits_it_and_leaves_nothing(monkeypatch):
     assert shown[-1].strip() == ""
 
 
-@pytest.mark.usefixtures("often")
+@pytest.mark.usefixtures("often", "memory_known")
 def test_every_long_command_tells_and_keeps_stdout_for_its_result(tmp_path):
     for seed in (0, 1):
         for estimator in ("maml", "fomaml"):

@@ -60,6 +60,7 @@ def test_a_default_name_that_is_taken_gets_a_number(args, file, tmp_path, monkey
     assert (tmp_path / file).read_bytes() != b"mine"
 
 
+@pytest.mark.usefixtures("memory_known")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_force_replaces(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,9 @@ import time
 import pytest
 from command import binomctl
 
+from binomctl.sweeps.folder import SweepFolder
+from binomctl.sweeps.grid import read_grid
+
 TRAIN = ["train", "--dataset", "sinusoid", "--steps", 2, "--meta-batch", 2,
          "--set", "training.validation_tasks=2"]  # fmt: skip
 
@@ -36,9 +39,19 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("args", [["bounds"], ["runs", "ls"], ["runs", "show"], ["--help"]])
-def test_what_computes_nothing_with_tensors_imports_no_torch(args, runs):
-    where = {"ls": [runs], "show": [runs / "one"]}.get(args[-1], [])
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweeps")
+    (folder / "grid.yaml").write_text("common: {dataset.name: glyphs}\n")
+    SweepFolder.create(folder / "sweep", read_grid(folder / "grid.yaml"))
+    return folder / "sweep"
+
+
+@pytest.mark.parametrize(
+    "args", [["bounds"], ["runs", "ls"], ["runs", "show"], ["sweep", "status"], ["--help"]]
+)
+def test_what_computes_nothing_with_tensors_imports_no_torch(args, runs, sweep):
+    where = {"ls": [runs], "show": [runs / "one"], "status": [sweep]}.get(args[-1], [])
     found = imported(*args, *where)
     assert "binomctl.cli" in found
     assert "torch" not in found

@@ -108,6 +108,7 @@ def machine_code(name: str, text: str, folder: Path) -> str:
     ],
     ids=lambda value: str(value) if isinstance(value, str) else "",
 )
+@pytest.mark.long
 def test_a_meta_step_becomes_machine_code(kind, estimator, options, tmp_path):
     text = source(kind, estimator, options)
     kernels = dict(KERNEL.findall(text))

@@ -159,11 +159,13 @@ assert not loaded, loaded
 """
 
 
+@pytest.mark.long
 def test_training_imports_no_pictures_and_nothing_optional(run):
     run("python", "-c", "import importlib.util as i; assert not i.find_spec('learn2learn')")
     run("python", "-c", QUIET)
 
 
+@pytest.mark.long
 def test_the_kernels_compile_from_the_wheel(run):
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         pytest.skip("no C compiler on this machine")

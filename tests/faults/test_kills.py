@@ -35,7 +35,11 @@ def test_a_save_killed_anywhere_leaves_a_whole_checkpoint(tmp_path):
 
 
 @pytest.mark.promise(2, fault="SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGINT to a training")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT"])
+@pytest.mark.parametrize(
+    "name",
+    ["SIGTERM", "SIGINT",
+     *(pytest.param(name, marks=pytest.mark.long) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"))],
+)  # fmt: skip
 def test_a_signal_saves_the_step_and_says_how_to_go_on(tmp_path, name):
     run, number = tmp_path / "run", getattr(signal, name)
     process = started(*SMALL, "--steps", 100000, "--out", run)
@@ -87,7 +91,7 @@ def test_the_second_interrupt_leaves_at_once(tmp_path):
 
 
 @pytest.mark.promise(3, fault="SIGKILL three times in a run, with 0 and 2 prefetch workers")
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "options",
     [(), pytest.param(("--rule", "meta-sgd", "--set", "training.schedule=cosine", "--set",
@@ -117,6 +121,7 @@ def test_a_killed_run_goes_on_to_the_bit(tmp_path, workers, options):
 
 
 @pytest.mark.promise(2, fault="a scheduler's limit")
+@pytest.mark.long
 def test_a_time_limit_stops_and_saves(tmp_path):
     run = tmp_path / "run"
     began = time.monotonic()
@@ -144,7 +149,7 @@ def test_two_processes_never_share_a_folder(tmp_path):
     process.kill()
     process.communicate()
     assert (tmp_path / "killed" / ".lock").exists()
-    gone_on = binomctl("train", "--resume", tmp_path / "killed", "--time-limit", "12s")
+    gone_on = binomctl("train", "--resume", tmp_path / "killed", "--time-limit", "4s")
     assert gone_on.returncode == 143, gone_on.stderr
 
 

@@ -78,7 +78,7 @@ def test_every_layout_is_recognised_and_read_right(tmp_path, name, layout, write
     assert time.perf_counter() - begin < 1
 
 
-@pytest.mark.parametrize(("name", "layout", "write"), sampled(CASES, 3, IDS))
+@pytest.mark.parametrize(("name", "layout", "write"), sampled(CASES, 5, IDS))
 def test_prepare_verify_show_train_and_eval_from_the_command_line(tmp_path, name, layout, write):
     data, run, picture = tmp_path / "data", tmp_path / "run", tmp_path / "episode.png"
     write(data)
@@ -92,7 +92,7 @@ def test_prepare_verify_show_train_and_eval_from_the_command_line(tmp_path, name
         assert image.size[0] > 400
     small = ["--set", "model.filters=4", "--set", "adaptation.K=2", "--set", "training.queries=2",
              "--set", "training.validation_tasks=2", "--set", "evaluation.queries=2"]  # fmt: skip
-    binomctl("train", "--dataset", name, *at, "--estimator", "binom", "--L", "1", "--steps", "20",
+    binomctl("train", "--dataset", name, *at, "--estimator", "binom", "--L", "1", "--steps", "2",
              "--meta-batch", "2", *small, "--out", run)  # fmt: skip
     result = json.loads(binomctl("eval", run, "--tasks", "4", "--json")[0])
     assert 0 <= result["mean"] <= 1
@@ -250,6 +250,7 @@ def test_learn2learn_by_name_only_where_it_makes_sense(tmp_path):
     assert "data prepare" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_real_folder_of_images_is_learned(tmp_path):
     """The faces of real typefaces as PNG files: unseen alphabets after 40 meta-steps."""
     from binomctl_datasets import glyphs

@@ -76,7 +76,7 @@ def loaded_elsewhere(folder, file, x):
     return torch.from_numpy(np.load(folder / "y.npy"))
 
 
-@pytest.mark.parametrize("name", sampled(NETWORKS, 3))
+@pytest.mark.parametrize("name", sampled(NETWORKS, 6))
 def test_plain_pytorch_says_the_same(run_of, tmp_path, name):
     binomctl("export", run_of(name), "-o", tmp_path / "net.safetensors")
     what = subject(run_of(name))

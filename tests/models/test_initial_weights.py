@@ -35,8 +35,11 @@ def learn2learn_network(name):
     return made[name]()
 
 
-@pytest.mark.parametrize("name", ["conv4", "resnet12", "wrn28"])
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(
+    ("name", "wrapped"),
+    [("conv4", False), ("conv4", True), ("resnet12", True),
+     pytest.param("wrn28", False, marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_learn2learn_s_weights_say_the_same_here(tmp_path, name, wrapped):
     torch.manual_seed(1)
     theirs = learn2learn_network(name)

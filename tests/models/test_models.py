@@ -40,7 +40,7 @@ def test_outputs_and_seeded_weights(name):
         assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("name", ["resnet12", "wrn28"])
+@pytest.mark.parametrize("name", ["resnet12", pytest.param("wrn28", marks=pytest.mark.slow)])
 def test_residual_networks_have_the_exact_meta_gradient(name):
     model = build_model(name, SMALL[name], IMAGES, 2, seed=0).double()
     x = torch.rand(2, 1, 4, *IMAGES, dtype=torch.float64)

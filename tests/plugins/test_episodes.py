@@ -14,29 +14,29 @@ from binomctl_datasets.sinusoid import Sinusoid
 
 from binomctl.errors import DataError
 
-HASH = """
+HASHES = """
 import hashlib
-from binomctl_datasets.{module} import {cls}
-h = hashlib.sha256()
-for index in {order}:
-    e = {cls}(seed=5).episode("test", index)
-    digest = hashlib.sha256()
-    for t in (e.x_trn, e.y_trn, e.x_val, e.y_val):
-        digest.update(t.contiguous().numpy().tobytes())
-    print(index, digest.hexdigest())
+from binomctl_datasets.glyphs import Glyphs
+from binomctl_datasets.sinusoid import Sinusoid
+for cls in (Glyphs, Sinusoid):
+    for index in {order}:
+        e = cls(seed=5).episode("test", index)
+        digest = hashlib.sha256()
+        for t in (e.x_trn, e.y_trn, e.x_val, e.y_val):
+            digest.update(t.contiguous().numpy().tobytes())
+        print(cls.__name__, index, digest.hexdigest())
 """
 
 
-@pytest.mark.parametrize(("module", "cls"), [("glyphs", "Glyphs"), ("sinusoid", "Sinusoid")])
-def test_other_processes_and_orders_give_the_same_episodes(module, cls):
+def test_other_processes_and_orders_give_the_same_episodes():
     outputs = []
     for order in ([0, 1, 7], [7, 0, 1]):
-        code = HASH.format(module=module, cls=cls, order=order)
+        code = HASHES.format(order=order)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         outputs.append(sorted(done.stdout.splitlines()))
     assert outputs[0] == outputs[1]
-    assert len({line.split()[1] for line in outputs[0]}) == 3
+    assert len({line.split()[2] for line in outputs[0]}) == 6
 
 
 def test_seed_and_split_change_the_episode():

@@ -49,6 +49,7 @@ def test_it_is_not_in_the_house_already():
     assert "richardson" not in registry.names("estimator")
 
 
+@pytest.mark.long
 def test_an_installed_example_is_listed_trains_and_is_analysed(command):
     listed = json.loads(command("plugins", "list", "--json"))["plugins"]
     (found,) = [p for p in listed if p["name"] == "richardson"]
@@ -70,6 +71,7 @@ def test_an_installed_example_is_listed_trains_and_is_analysed(command):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.name)
+@pytest.mark.long
 def test_its_own_tests_pass(example):
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=example, capture_output=True, text=True)

@@ -28,10 +28,17 @@ from written_methods import (
 from binomctl.errors import ConfigError
 from binomctl.settings import registry
 
+SLOW = ("trunc", "hybrid", "fomaml")
+
+CASES = [
+    # A normal distribution for every weight: twice the parameters in every dense Jacobian.
+    pytest.param(name, e, marks=[pytest.mark.slow] if name == "ibaml" and e in SLOW else [])
+    for name in METHODS for e in ESTIMATORS
+]  # fmt: skip
+
 
 @pytest.mark.parametrize("engine", ["auto", pytest.param("autograd", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "estimator"), CASES)
 def test_every_method_under_every_expansion(name, estimator, engine):
     cls, plugin, options, write = METHODS[name]
     model, episodes = model_of(cls), data()

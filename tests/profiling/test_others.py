@@ -74,6 +74,7 @@ def test_what_is_said_and_when():
     assert len((busy(0.5, [cell(1.2)]) or {})["reasons"]) == 2
 
 
+@pytest.mark.usefixtures("memory_known")
 @pytest.mark.parametrize(("share", "said"), [(0.62, True), (0.01, False)])
 def test_the_command_says_it(share, said, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

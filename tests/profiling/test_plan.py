@@ -21,6 +21,7 @@ from binomctl.runs import RunDirectory
 from binomctl.settings.layers import load_config
 
 
+@pytest.mark.long
 def test_a_plan_is_measured_and_near_what_was_predicted():
     """The figure of the documentation is a benchmark's; here the order of magnitude."""
     done = in_a_process(
@@ -37,6 +38,7 @@ def test_a_plan_is_measured_and_near_what_was_predicted():
     assert 0.5 < chosen["predicted_over_measured"]["bytes"] < 2
 
 
+@pytest.mark.usefixtures("memory_known")
 def test_nothing_fits():
     out, err = binomctl("profile", *QUICK, "--plan", "--time-budget", "1us", "--json", code=6)
     assert json.loads(out)["chosen"] is None
@@ -74,6 +76,7 @@ def fitted(value):
     return Linear(value, 0.0)
 
 
+@pytest.mark.long
 def test_a_fit_is_of_three_measurements():
     model = fit(problem(training__meta_batch=1))
     assert model.gradient.whole > 0

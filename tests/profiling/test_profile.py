@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import time
 import psutil
 import pytest
 import torch
-from command import binomctl, listening
+from command import Forked, binomctl
 from torch import nn
 
 from binomctl.models.conv4 import Conv4
@@ -166,6 +165,7 @@ def test_report_picture_and_csv(tmp_path):
     assert len(table.read_text().splitlines()) == 4
 
 
+@pytest.mark.usefixtures("memory_known")
 @pytest.mark.parametrize("columns", [40, 80, 140])
 def test_the_table_fits_the_terminal(columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -174,6 +174,7 @@ def test_the_table_fits_the_terminal(columns, monkeypatch):
     assert max(map(len, out.splitlines())) <= columns
 
 
+@pytest.mark.usefixtures("memory_known")
 def test_a_cell_that_runs_out_of_memory_is_marked_and_the_others_go_on(monkeypatch):
     base = problem(profile__estimators=["maml", "fomaml", "binom"])
     cells = prepare(base, cases_of(base, "profile"))
@@ -244,19 +245,16 @@ def test_inner_mini_batches_are_the_work_that_is_counted():
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path):
-    done = tmp_path / "out.json"
-    command = [sys.executable, "-m", "binomctl", "profile", "--json"]
-    command += ["--seconds", "30", "--estimators", "maml,fomaml"]
-    with done.open("w") as out:
-        child = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.PIPE, text=True, preexec_fn=listening
-        )
-        time.sleep(25)  # a start, on a busy machine too, and a stretch of 6 s; all take a minute
-        os.kill(child.pid, signal.SIGINT)
-        _, err = child.communicate(timeout=60)
+    command = ["profile", "--json", "--seconds", "10", "--estimators", "maml,fomaml"]
+    at_once = "import binomctl.cli.counting as told; told.EVERY = 0.0"
+    with Forked(command, tmp_path, script=at_once) as child:
+        lines = iter(child.stderr.readline, "")
+        assert any(line.startswith("profiling: 3 of 14") for line in lines), "it ended"
+        child.send_signal(signal.SIGINT)  # two warm-ups and one stretch of ten are over
+        out, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
     assert "Traceback" not in err
-    report = json.loads(done.read_text())
+    report = json.loads(out)
     measured = [c for c in report["cells"] if c["step_ms"]]
     assert measured
     assert measured[0]["estimator"] == "maml"

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from command import listening
+from command import Forked
 from faults.runs import STARTED, last
 
 TINY = (
@@ -31,7 +31,7 @@ def torchrun(
     return done
 
 
-def by_hand(*args: object, world: int, script: str = "", **env: str) -> list[subprocess.Popen[str]]:
+def by_hand(*args: object, world: int, script: str = "", **env: str) -> list[Forked]:
     """The processes of a run without an agent, in order of rank.
 
     Args:
@@ -40,23 +40,18 @@ def by_hand(*args: object, world: int, script: str = "", **env: str) -> list[sub
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    code = f"import os, sys\nrank = int(os.environ['RANK'])\n{script}\nimport binomctl.cli\n"
-    code += f"sys.argv = ['binomctl', *{[str(a) for a in args]!r}]\nbinomctl.cli.main()"
-    pipe = subprocess.PIPE
+    code = f"import os, torch\nrank = int(os.environ['RANK'])\ntorch.set_num_threads(1)\n{script}"
     shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True,
-            preexec_fn=listening, env={**os.environ, "OMP_NUM_THREADS": "1", **shared, **env}
-            | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
+        Forked(args, env={**os.environ, "OMP_NUM_THREADS": "1", **shared, **env}
+               | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, script=code)
         for rank in range(world)
     ]  # fmt: skip
     STARTED.extend(started)
     return started
 
 
-def reach(run: Path, step: int, processes: list[subprocess.Popen[str]]) -> None:
+def reach(run: Path, step: int, processes: list[Forked]) -> None:
     """Wait until a run has logged a step."""
     end = time.monotonic() + 60
     while last(run) < step and time.monotonic() < end:
@@ -64,7 +59,7 @@ def reach(run: Path, step: int, processes: list[subprocess.Popen[str]]) -> None:
         time.sleep(0.01)
 
 
-def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+def ended(processes: list[Forked]) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each rank; all end within 60 s."""
     end = time.monotonic() + 60
     found = []

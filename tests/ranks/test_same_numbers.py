@@ -41,6 +41,7 @@ def alike(run: Path, other: Path, tolerance: float) -> None:
         assert line == pytest.approx(as_wanted, rel=tolerance, abs=tolerance)
 
 
+@pytest.mark.long
 def test_two_and_three_processes_train_and_score_as_one(tmp_path):
     """4 tasks on 3 ranks are shared unevenly; a run begun by two goes on with three."""
     how, W = (*TINY, *STEPS, "--set", "dtype=float64"), {n: tmp_path / str(n) for n in (1, 2, 3)}

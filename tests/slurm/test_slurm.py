@@ -39,6 +39,7 @@ def slurm(tmp_path_factory):
         subprocess.run([SCRIPT, "stop", folder], check=False)
 
 
+@pytest.mark.long
 def test_a_preempted_job_goes_on_to_the_same_bits(slurm, tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID)
     env = {**os.environ, **slurm}

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 
+import pytest
 from command import in_a_process, listening
 
 from binomctl.runs.lock import is_locked
-from binomctl.sweeps.execute import Cards, How, _executor, gpus_here
+from binomctl.sweeps.cards import Cards, gpus_here
+from binomctl.sweeps.execute import How, _executor
 
 GRID = """
 common: {dataset.name: sinusoid, training.steps: 1500, training.validate_every: 500,
@@ -21,6 +23,7 @@ methods: [{estimator.name: maml}, {estimator.name: fomaml}]
 """
 
 
+@pytest.mark.long
 def test_a_killed_cell_is_tried_again_and_a_finished_one_never(tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID)
     command = [sys.executable, "-m", "binomctl", "sweep", "grid.yaml", "--jobs", "2", "--json"]
@@ -98,6 +101,7 @@ def wait_for(what, process, seconds=90):
     raise AssertionError("nothing came")
 
 
+@pytest.mark.long
 def test_several_processes_share_a_cell(tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID.replace("1500", "20").replace("500", "10"))
     more = ["--processes", 2, "--jobs", 1, "--json"]
@@ -110,6 +114,7 @@ def test_several_processes_share_a_cell(tmp_path):
     assert len(starts) == 1
 
 
+@pytest.mark.long
 def test_what_ends_several_processes_is_told(tmp_path):
     text = "common: {dataset.name: sinusoid, training.steps: 20, adaptation.alpha: 1.0e+30}\n"
     (tmp_path / "grid.yaml").write_text(text)

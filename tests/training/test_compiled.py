@@ -38,7 +38,10 @@ def problem(**overrides):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "options",
-    [{"estimator__name": "maml"}, {"rule__name": "meta-sgd", "adaptation__loss_reduction": "sum"}],
+    [
+        pytest.param({"estimator__name": "maml"}, marks=pytest.mark.slow),
+        {"rule__name": "meta-sgd", "adaptation__loss_reduction": "sum"},
+    ],
     ids=["maml", "binom under meta-sgd"],
 )
 def test_compiled_is_eager(options):

@@ -29,8 +29,9 @@ RUNGS: dict[str, dict[str, Any]] = {
 }
 
 
-SLOW = ("densenet121", "efficientnet_b0", "convnext_tiny")
-"""Networks that `make test-all` alone runs; of the others it runs every estimator, and `make test`
+SLOW = ("densenet121", "efficientnet_b0", "convnext_tiny", "mobilenet_v3_small",
+        "shufflenet_v2_x0_5", "resnet18")  # fmt: skip
+"""Networks that `make test-slow` alone runs; of the others it runs every estimator, and `make test`
 the exact one and every other."""
 
 
@@ -56,8 +57,18 @@ def cases() -> list[Any]:
     return out
 
 
-def by_name(entries: list[Entry]) -> list[Any]:
-    return [pytest.param(e, id=e.name, marks=[absent(e), together(e)]) for e in entries]
+def by_name(entries: list[Entry], half: bool = False) -> list[Any]:
+    """The entries as parameters.
+
+    Args:
+        half: every other one, by its own number, is slow.
+    """
+    out = []
+    for entry in entries:
+        marks = [absent(entry), together(entry)]
+        marks += [pytest.mark.slow] if half and entry.seed % 2 else []
+        out.append(pytest.param(entry, id=entry.name, marks=marks))
+    return out
 
 
 @lru_cache(maxsize=4)  # the tests of one entry follow one another
@@ -92,8 +103,18 @@ def test_meta_gradient(entry, label):
     check(entry, label, entry.may_refuse, model=shared(entry.name))
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-@pytest.mark.parametrize("entry", by_name([e for e in RIGHT if not e.heavy]))
+def ways() -> list[Any]:
+    """Every light entry on every rung; two of the three are slow, by the entry's own number."""
+    out = []
+    for entry in (e for e in RIGHT if not e.heavy):
+        for i, rung in enumerate(RUNGS):
+            marks = [absent(entry), together(entry)]
+            marks += [pytest.mark.slow] if i != entry.seed // 4 % len(RUNGS) else []
+            out.append(pytest.param(entry, rung, id=f"{entry.name}-{rung}", marks=marks))
+    return out
+
+
+@pytest.mark.parametrize(("entry", "rung"), ways())
 def test_every_way_is_right_or_refused(entry, rung):
     label = ("maml", "binom2", "binom1", "trunc1")[entry.seed % 4]
     if entry.kind in ("recurrent", "loss"):
