@@ -38,7 +38,8 @@ def learn2learn_network(name):
 @pytest.mark.parametrize(
     ("name", "wrapped"),
     [("conv4", False), ("conv4", True), ("resnet12", True),
-     pytest.param("wrn28", False, marks=pytest.mark.slow)],
+     *(pytest.param(*pair, marks=pytest.mark.slow)
+       for pair in (("resnet12", False), ("wrn28", False), ("wrn28", True)))],
 )  # fmt: skip
 def test_learn2learn_s_weights_say_the_same_here(tmp_path, name, wrapped):
     torch.manual_seed(1)

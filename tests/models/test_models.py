@@ -164,7 +164,9 @@ def test_an_operation_that_is_not_deterministic_is_told_with_what_to_do():
     x, y = torch.randn(2, 3, 4), torch.randn(2, 3, 2)
     torch.use_deterministic_algorithms(True)
     try:
-        with pytest.raises(ConfigError, match="Scattered fails: RuntimeError: put_ does not") as told:
+        with pytest.raises(
+            ConfigError, match="Scattered fails: RuntimeError: put_ does not"
+        ) as told:
             binomctl.meta_gradient(Scattered(4, 2), F.mse_loss, (x[0], y[0], x[1], y[1]))
     finally:
         torch.use_deterministic_algorithms(False)
