@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cells import dumps, tested
-from orderings import table as orderings
+from orderings import orderings, table
 from pages import put
 from turns import milliseconds
 
@@ -194,7 +194,9 @@ def write_page() -> None:
         put(PAGE, "diverged", f"{have} of {wanted} cells are kept so far; the tables want all.")
         return
     put(PAGE, "diverged", failures(kept))
-    put(PAGE, "orderings", orderings(kept))
+    kept["orderings"] = orderings(kept)
+    KEPT.write_text(dumps(kept), encoding="utf-8")
+    put(PAGE, "orderings", table(kept["orderings"]))
     for name, equal_seconds in (("steps", False), ("seconds", True)):
         found = [section(setting, kept, equal_seconds) for setting in kept["step_times"]]
         put(PAGE, f"equal {name}", markdown("", overview(found)))

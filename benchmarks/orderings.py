@@ -49,22 +49,45 @@ def difference(kept: Mapping[str, Any], setting: str, above: str, below: str) ->
     return paired([means[above][seed] - means[below][seed] for seed in seeds])
 
 
-def verdict(found: Paired | None, equal: bool) -> str:
-    """The difference with its 95% interval, and whether it says what is published."""
+def appears(found: Paired | None, equal: bool) -> str:
+    """yes or no where the interval has a sign, open where it holds 0, diverged without one."""
     if found is None:
         return "diverged"
-    low, high = found.mean - found.ci95, found.mean + found.ci95
-    sign = "" if low <= 0 <= high else "**yes** " if low > 0 and not equal else "**no** "
-    return f"{sign}{found.mean:+.1f} ({low:.1f} to {high:.1f})"
+    if found.mean - found.ci95 <= 0 <= found.mean + found.ci95:
+        return "open"
+    return "yes" if found.mean > 0 and not equal else "no"
 
 
-def table(kept: Mapping[str, Any]) -> str:
+def orderings(kept: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every ordering in every setting: the difference, its 95% interval, and whether it appears."""
+    out = []
+    for said, source, above, below in PUBLISHED:
+        for setting in kept["step_times"]:
+            found = difference(kept, setting, above, below)
+            row = {"published": said, "by": source, "setting": setting,
+                   "appears": appears(found, " equal to " in said)}  # fmt: skip
+            if found is not None:
+                row |= {"n": found.n, "difference": round(found.mean, 2),
+                        "ci95": round(found.ci95, 2)}  # fmt: skip
+            out.append(row)
+    return out
+
+
+def table(rows: list[dict[str, Any]]) -> str:
     """A row for every ordering, a column for every setting."""
-    settings = list(kept["step_times"])
+    settings = list(dict.fromkeys(row["setting"] for row in rows))
     short = [setting.removeprefix("glyphs ") for setting in settings]
     lines = [f"| published | by | {' | '.join(short)} |", "|---|---|" + "---|" * len(short)]
-    for said, source, above, below in PUBLISHED:
-        equal = " equal to " in said
-        cells = [verdict(difference(kept, setting, above, below), equal) for setting in settings]
-        lines.append(f"| {said} | {source} | {' | '.join(cells)} |")
+    for i in range(0, len(rows), len(settings)):
+        one = rows[i : i + len(settings)]
+        cells = " | ".join(map(_cell, one))
+        lines.append(f"| {one[0]['published']} | {one[0]['by']} | {cells} |")
     return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if "difference" not in row:
+        return str(row["appears"])
+    mean, half = row["difference"], row["ci95"]
+    word = f"**{row['appears']}** " if row["appears"] in ("yes", "no") else ""
+    return f"{word}{mean:+.1f} ({mean - half:.1f} to {mean + half:.1f})"

@@ -20,8 +20,8 @@ MIB = 2**20
 def numbers() -> dict[str, str]:
     """Every number by its name, rounded as it is printed."""
     parts = (_demo, _speed, _overheads, _allocator, _profile, _memory, _errors, _table1, _beyond,
-             _growth, _weights, _data, _soak, _georgian, _inner_loops, _bilevel, _sweep,
-             _source)  # fmt: skip
+             _comparison, _growth, _weights, _data, _soak, _georgian, _inner_loops, _bilevel,
+             _sweep, _source)  # fmt: skip
     return {name: text for part in parts for name, text in part()}
 
 
@@ -254,6 +254,14 @@ def _beyond() -> Numbers:
             f"{_percent(mean)} ({100 * (mean - half):.1f} to {100 * (mean + half):.1f})",
         )
     yield "beyond.seeds", str(len(scores["maml"]))
+
+
+def _comparison() -> Numbers:
+    """Published orderings of methods in the cells of benchmarks/comparison.py."""
+    found = _kept("comparison_glyphs").get("orderings", [])
+    yield "comparison.orderings", str(len({one["published"] for one in found}))
+    for word in ("yes", "no", "open"):
+        yield f"comparison.{word}", str(sum(one["appears"] == word for one in found))
 
 
 def _growth() -> Numbers:
