@@ -53,7 +53,7 @@ ROWS: dict[str, tuple[Sequence[int], Sized, float, str]] = {
              "images are ways x (shots + 15)"),
     "filters": ((8, 16, 32, 64), lambda n: (BASE | {"options": {"filters": n}}, K, "maml", {}), 2,
                 "channels in times channels out"),
-    "image side": ((14, 28, 56, 84), lambda n: (BASE | {"shape": (1, n, n)}, K, "maml", {}), 2,
+    "image side": ((16, 28, 56, 84), lambda n: (BASE | {"shape": (1, n, n)}, K, "maml", {}), 2,
                    "pixels"),
     "width of the perceptron": (
         (20, 40, 80, 160), lambda n: (MLP | {"options": {"width": n}}, K, "maml", {}), 2,

@@ -69,9 +69,10 @@ def _speed() -> Numbers:
     kept = whole["workloads"]
     yield from ((f"speed.{name}", text) for name, text in _machine(whole))
     names = {"mlp": "sinusoid MLP, B = 25", "conv28": "Conv4-32 28x28x1, 1-shot",
-             "conv84": "Conv4-32 84x84x3, 1-shot"}  # fmt: skip
-    for short, start in (("resnet12", "ResNet12 (16"), ("wide12", "ResNet12 (64"), ("wrn", "WRN"),
-                         ("vit", "ViT"), ("transformer", "Transformer")):  # fmt: skip
+             "conv84": "Conv4-32 84x84x3, 1-shot",
+             "other28": "Conv4-32 28x28x1, 1-shot, an earlier run on another machine"}  # fmt: skip
+    for short, start in (("resnet12", "ResNet12 (16"), ("wrn", "WRN"), ("vit", "ViT"),
+                         ("transformer", "Transformer")):  # fmt: skip
         (names[short],) = [name for name in kept if name.startswith(start)]
     for short, name in names.items():
         allocators = [how for how in ("system", "tuned") if how in kept[name]]
@@ -111,7 +112,6 @@ def _speed() -> Numbers:
         words = ("theirs", "store", "recompute")
         for word, row in zip(words, rows, strict=True):
             yield f"speed.{short}.mib.{word}", str(row["beyond_the_start_mib"])
-        yield f"speed.{short}.product", f"{whole['products'][names[short]]['ratio']:.1f}"
     for short in ("mlp", "conv28"):
         rows = whole["busy"][names[short]]
         mine = [row["times_as_long"] for label, row in rows.items() if label.startswith("binomctl")]
