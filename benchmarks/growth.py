@@ -109,7 +109,7 @@ def table(rows: dict[str, Any]) -> str:
             f" | {ms}"
             f" | {row['time_exponent']:.2f}{note} | {row['expected']:g}: {row['why']}"
             f" | {mib}"
-            f" | {row['memory_exponent']:.2f} |"
+            f" | {row['memory_exponent'] + 0.0:.2f} |"
         )
     return "\n".join(lines)
 
@@ -130,8 +130,10 @@ def draw(rows: dict[str, Any], rounds: int) -> None:
         high = [p["p90_ms"] - a for a, p in zip(y, row["points"], strict=True)]
         axes.errorbar(x, y, yerr=[low, high], color=COLOURS[1], marker="o", markersize=4)
         axes.set_xticks(x, [str(n) for n in x])
+        ends = sorted({min(y), max(y)})
+        axes.set_yticks(ends, [f"{value:.3g}" for value in ends])
         axes.minorticks_off()
-        axes.set_title(f"{name}: {row['time_exponent']:.2f}", fontsize=8, loc="left")
+        axes.set_title(f"{name}: exponent {row['time_exponent']:.2f}", fontsize=8, loc="left")
         axes.tick_params(labelsize=7)
         axes.set_ylabel("ms", fontsize=7)
         axes.spines[["top", "right"]].set_visible(False)
