@@ -68,6 +68,7 @@ def test_calls_leave_no_thread_and_no_memory():
 
 
 @pytest.mark.promise(21, fault="10,000 calls")
+@pytest.mark.long
 def test_thousands_of_calls_are_flat():
     model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
     episodes = tuple(torch.randn(1, 3, 1) for _ in range(4))

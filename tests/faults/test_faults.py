@@ -265,6 +265,7 @@ def test_weights_that_are_nan_have_no_score(run):
 
 
 @pytest.mark.promise(11, fault="an address space that is too small for the meta-batch")
+@pytest.mark.long
 def test_a_lack_of_memory_says_what_to_lower(tmp_path):
     script = "import resource, sys, torch, binomctl.cli, binomctl.training.run\n"
     script += "used = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
@@ -342,6 +343,7 @@ def test_what_a_run_depends_on_is_recorded(finished):
 
 
 @pytest.mark.promise(23, fault="two processes that each choose a way to convolve by measurement")
+@pytest.mark.long
 def test_a_measured_choice_is_found_again(tmp_path):
     """The key of what was measured is the same in another process; a choice that is never found
     again can fall otherwise tomorrow."""

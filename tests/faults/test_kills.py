@@ -16,6 +16,7 @@ from faults.runs import SMALL, last, reaches, records, started, tensors
 
 
 @pytest.mark.promise(1, fault="SIGKILL at every file operation of a save, one after another")
+@pytest.mark.long
 def test_a_save_killed_anywhere_leaves_a_whole_checkpoint(tmp_path):
     script = Path(__file__).with_name("killed_saves.py")
     done = subprocess.run(
@@ -133,6 +134,7 @@ def test_a_time_limit_stops_and_saves(tmp_path):
 
 
 @pytest.mark.promise(9, fault="two trainings started together into one folder; a stale lock")
+@pytest.mark.long
 def test_two_processes_never_share_a_folder(tmp_path):
     run = tmp_path / "run"
     both = [started(*SMALL, "--out", run) for _ in range(2)]

@@ -190,6 +190,7 @@ def test_a_recipe_needs_nothing_but_its_layouts(tmp_path):
 
 
 @pytest.mark.promise(1, fault="data prepare killed at every file operation of its end")
+@pytest.mark.long
 def test_a_preparation_killed_while_it_clears_up_is_finished_by_the_next(tmp_path):
     """An archive is unpacked; a child dies at one operation after another once the index is
     written, and whoever comes next gets the store."""

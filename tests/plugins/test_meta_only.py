@@ -110,6 +110,7 @@ def test_implicit_gradients_are_those_of_the_minimum_itself(solver):
         binomctl.meta_gradient(model, mse, (x[0], y[0], x[1], y[1]), estimator="implicit", K=2)
 
 
+@pytest.mark.long
 def test_implicit_gradients_of_a_rule_with_a_term_of_its_own_are_the_path_s_at_its_end():
     model, episodes = model_of(Uncertain), data()
     model.activation = torch.tanh  # a minimum at a kink of ReLU has no Hessian

@@ -133,6 +133,7 @@ def test_a_picture_is_fitted_better_from_a_learned_start():
     assert last > first + 1  # dB
 
 
+@pytest.mark.long
 def test_every_command_takes_a_problem(tmp_path):
     run, sets = tmp_path / "run", []
     for key, value in SMALL.items():

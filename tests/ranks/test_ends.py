@@ -82,6 +82,7 @@ def test_the_other_ends_when_one_is_silent(tmp_path):
 
 
 @pytest.mark.promise(18, fault="SIGKILL to one of two processes under torchrun")
+@pytest.mark.long
 def test_torchrun_ends_when_a_rank_is_killed(tmp_path):
     (tmp_path / "killed.py").write_text(
         "import os, sys\nrank = int(os.environ['RANK'])\n" + KILLED

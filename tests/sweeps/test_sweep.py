@@ -53,6 +53,7 @@ def test_a_killed_cell_is_tried_again_and_a_finished_one_never(tmp_path):
     assert "submitted" not in again.stderr
 
 
+@pytest.mark.long
 def test_a_sweep_that_is_told_to_stop_lets_its_cells_save(tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID.replace("1500", "200000"))
     sweep = subprocess.Popen(
