@@ -80,6 +80,21 @@ class Layout:
                 )
         return self.named_like(patterns)
 
+    def others(self, patterns: Sequence[str]) -> list[str]:
+        """The parameters that are left to adapt where those matching the patterns stay.
+
+        Raises:
+            ConfigError: a pattern matches no parameter, or together they match all.
+        """
+        stay = set(self.matching(patterns))
+        left = [name for name in self.names if name not in stay]
+        if not left:
+            raise ConfigError(
+                f"nothing is left to adapt: {', '.join(patterns)} are all parameters of the model",
+                "Let fewer stay, or take a model with more layers.",
+            )
+        return left
+
     def named_like(self, patterns: Sequence[str]) -> list[str]:
         """The same, [] where nothing matches."""
         return [n for n in self.names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]

@@ -112,6 +112,7 @@ def _speed() -> Numbers:
         words = ("theirs", "store", "recompute")
         for word, row in zip(words, rows, strict=True):
             yield f"speed.{short}.mib.{word}", str(row["beyond_the_start_mib"])
+        yield f"speed.{short}.product", f"{whole['products'][names[short]]['ratio']:.1f}"
     for short in ("mlp", "conv28"):
         rows = whole["busy"][names[short]]
         mine = [row["times_as_long"] for label, row in rows.items() if label.startswith("binomctl")]

@@ -43,6 +43,13 @@ def here(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
+def known_memory() -> contextlib.AbstractContextManager[object]:
+    """A profile starts a process for each cell to measure its memory, which takes seconds; for
+    tests of something else."""
+    known = {"baseline_bytes": 2**28, "peak_bytes": 2**28 + 2**20}
+    return mock.patch("binomctl.profiling.measure.peak_resident", return_value=known)
+
+
 def binomctl(*args: object, code: int = 0) -> tuple[str, str]:
     """Run a command in this process, as its console script does: (stdout, stderr)."""
     done = here(*args)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import end_forking
+from command import end_forking, known_memory
 
 TESTS = Path(__file__).parent
 
@@ -36,11 +36,9 @@ def one_op_thread():
 
 
 @pytest.fixture
-def memory_known(monkeypatch):
-    """A profile starts a process for each cell to measure its memory, which takes seconds; for
-    tests of something else."""
-    known = {"baseline_bytes": 2**28, "peak_bytes": 2**28 + 2**20}
-    monkeypatch.setattr("binomctl.profiling.measure.peak_resident", lambda config: known)
+def memory_known():
+    with known_memory():
+        yield
 
 
 def pytest_addoption(parser):

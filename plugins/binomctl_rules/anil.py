@@ -55,6 +55,10 @@ class BOIL(ANIL):
     M is the projection onto all parameters but the head's, the counterpart of ANIL.
     """
 
+    def initial(self, layout: Layout) -> Tensor:
+        layout.others(self._head(layout))  # refuse a network that is its head
+        return super().initial(layout)
+
     def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:
         return v * (1 - layout.mask(self._head(layout), v))
 

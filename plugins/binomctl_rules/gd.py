@@ -26,7 +26,7 @@ class GradientDescent:
 
     def initial(self, layout: Layout) -> Tensor:
         if self.fixed:
-            layout.matching(self.fixed)  # refuse a pattern that matches nothing
+            layout.others(self.fixed)  # refuse what matches nothing, or everything
         return torch.empty(0)
 
     def apply(self, m: Tensor, v: Tensor, layout: Layout) -> Tensor:

@@ -8,10 +8,9 @@ import json
 import runpy
 from contextlib import nullcontext
 from pathlib import Path
-from unittest import mock
 
 import pytest
-from command import here
+from command import here, known_memory
 from PIL import Image
 
 PAGE = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "json_page.py"))
@@ -53,8 +52,6 @@ COMMANDS = [
     ["config", "keys", "clip"],
     ["config", "show", "runs/a"],
 ]  # fmt: skip
-PEAK = "binomctl.profiling.measure.peak_resident"
-MEMORY = {"baseline_bytes": 2**28, "peak_bytes": 2**28 + 2**20}
 GRID = """common: {dataset.name: sinusoid, training.steps: 2, training.meta_batch: 1}
 methods:
   - {estimator.name: maml, training.validation_tasks: 2}
@@ -75,7 +72,7 @@ def printed(tmp_path_factory):
                 Image.new("L", (28, 28), level).save(f"photos/{name}/{level}.png")
         for args in COMMANDS:
             # A plan starts four processes to measure memory; the profile before it starts one.
-            with mock.patch(PEAK, return_value=MEMORY) if "--plan" in args else nullcontext():
+            with known_memory() if "--plan" in args else nullcontext():
                 done = here(*args, "--json")
             assert done.returncode == 0, (args, done.stderr)
             out.append((args, json.loads(done.stdout)))

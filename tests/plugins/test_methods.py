@@ -99,6 +99,8 @@ def test_what_a_method_needs_is_named():
         ("maml++", {"norms": ("*batchnorm*",)}, "the network has no norm"),
         ("unicorn", {"head": ("head.weight", "body.weight")}, "begin with the axis of classes"),
         ("boil", {"head": ("haed*",)}, "'haed\\*' matches no parameter"),
+        ("boil", {"head": ("*",)}, "nothing is left to adapt"),
+        ("gd", {"fixed": ("*",)}, "nothing is left to adapt"),
     ]:
         rule = registry.create("rule", name, options)
         with pytest.raises(ConfigError, match=said):
