@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from binomctl.adapt import adapt, support_curvature, support_of
 from binomctl.contracts import Dataset, Engine
+from binomctl.curvature.traits import threads_for
 from binomctl.episodes import EpisodeBatch
 from binomctl.machine.ranks import ALONE, Ranks
 from binomctl.problem.batch_norm import Statistics
@@ -74,7 +75,8 @@ def evaluate(
 
     def scored(indices: range) -> Iterator[float]:
         batch = drawn.place(drawn.draw(split, indices, steps, size))
-        found = [predicted(*pair, batch) for pair in zip(engines, ensemble, strict=True)]
+        with threads_for(engines[0], len(indices)):
+            found = [predicted(*pair, batch) for pair in zip(engines, ensemble, strict=True)]
         prediction = found[0] if len(found) == 1 else _mean(found, dataset.kind)
         for output, y in zip(prediction, batch.y_val, strict=True):
             finite = _finite(output)

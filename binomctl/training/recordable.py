@@ -57,7 +57,7 @@ def _obstacle(problem: Problem) -> str:
         return "only the layer algebra (engine.kind = analytic) can be compiled"
     if engine.convolves:
         return "convolutions and batch norm run in kernels that are compiled already"
-    if engine.native:
+    if engine.beside is not None:
         return "linear layers and ReLUs run in kernels that are compiled already"
     if changes := _changes(problem):
         return f"{changes}compiled"

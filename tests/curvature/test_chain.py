@@ -90,7 +90,7 @@ def test_losses_gradients_outputs_and_products(network, loss, N, dtype):
     phi = points(model, dtype)
     V = torch.randn(B, 3, phi.shape[1], dtype=dtype)
     engine = AnalyticEngine(model.to(dtype), function)
-    assert engine.traits.native
+    assert engine.native
     curvature = engine.curvature(x, y)
     assert isinstance(curvature, ChainCurvature)
     losses, gradient = curvature.gradient(phi, 0, keep=True)
@@ -209,13 +209,13 @@ def test_the_numbers_do_not_depend_on_how_many_threads_there_are():
     ids=["tanh", "batch norm", "too wide"],
 )  # fmt: skip
 def test_other_networks_are_not_taken(network):
-    assert not AnalyticEngine(network, F.mse_loss, x=torch.randn(5, 3)).traits.native
+    assert not AnalyticEngine(network, F.mse_loss, x=torch.randn(5, 3)).native
 
 
 def test_a_shared_weight_is_not_taken():
     layer = nn.Linear(4, 4)
     model = nn.Sequential(layer, nn.ReLU(), layer)
-    assert not AnalyticEngine(model, F.mse_loss, x=torch.randn(5, 4)).traits.native
+    assert not AnalyticEngine(model, F.mse_loss, x=torch.randn(5, 4)).native
 
 
 def hessians(model: nn.Module, loss, path: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 
 import torch
 from torch import Tensor
@@ -16,9 +17,10 @@ from torch import Tensor
 from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.conv import Conv
 from binomctl.curvature.analytic.layer import Cache, Parameters
-from binomctl.curvature.analytic.layers import Norm
+from binomctl.curvature.analytic.layers import Linear, LinearMap, Norm
 from binomctl.curvature.analytic.norm_block import NormBlock
 from binomctl.curvature.analytic.program import KERNEL, Node, depends_on_parameters
+from binomctl.flat import Layout
 
 WIDEST = 64
 """Channels up to which a kernel's weights stay in the cache; measured: torch's convolution reaches
@@ -170,6 +172,16 @@ def with_blocks(nodes: Sequence[Node], shapes: Mapping[str, torch.Size]) -> list
             out.append(replace(node, inputs=inputs))
         place.append(len(out))
     return out
+
+
+def beside_blocks(nodes: Sequence[Node], layout: Layout) -> int | None:
+    """With how many of a task's parameters layers of torch's operations compute where blocks do all
+    that is done to whole images; None where they do not."""
+    behind = list(dropwhile(lambda node: isinstance(node.layer, Block), nodes))
+    plain = all(isinstance(node.layer, Linear | LinearMap) for node in behind)
+    if len(behind) == len(nodes) or not plain:
+        return None
+    return sum(layout.shape(name).numel() for node in behind for name in node.names.values())
 
 
 _ROLES = {"weight": "gamma", "bias": "beta"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from binomctl.curvature.analytic import native
-from binomctl.curvature.analytic.block import Block
+from binomctl.curvature.analytic.block import Block, beside_blocks
 from binomctl.curvature.analytic.chain import Chain, Passes, chain_of
 from binomctl.curvature.analytic.chain_curvature import ChainCurvature, StoredChainCurvature
 from binomctl.curvature.analytic.chunks import Chunks, whole
@@ -128,8 +128,9 @@ class AnalyticEngine:
 
     @property
     def traits(self) -> Traits:
+        beside = self.layout.d if self.native else beside_blocks(self.program.nodes, self.layout)
         return Traits(
-            True, self.convolves, True, self.closed_form, self.native,
+            True, self.convolves, True, self.closed_form, beside,
             layers=tuple(self.program.describe()),
         )  # fmt: skip
 

@@ -177,7 +177,7 @@ static const double* total(const Call* c, int64_t t) {
   return sums;
 }
 
-static void coefficients(const Call* c, int64_t t, int tangent) {
+INLINE void coefficients_of(const Call* c, int64_t t, const int tangent) {
   const Shape* s = c->s;
   const int64_t C = s->C;
   const Tensors d = task(s, *c->d, t);
@@ -204,6 +204,9 @@ static void coefficients(const Call* c, int64_t t, int tangent) {
     f[TDE * C + e] = (REAL)(-(tsc * gb + sc * tgb) / count);
   }
 }
+
+static void coefficients(const Call* c, int64_t t) { coefficients_of(c, t, 0); }
+static void tangent_coefficients(const Call* c, int64_t t) { coefficients_of(c, t, 1); }
 
 /* The pooled values that the rows of window row i scatter: line [w, C] of gz, tline of tgz. */
 INLINE void pooled_line(const Tensors* d, const REAL* f, int64_t at, int64_t w, int64_t C,
@@ -311,11 +314,11 @@ INLINE void down(const Call* c, int64_t u, REAL* work, const int64_t C, const in
 }
 
 /* The gradient of a task's weights from those of its parts, in their order. */
-static void weights(const Call* c, int64_t t, REAL* work) {
+static void weights(const Call* c, int64_t t) {
   const Shape* s = c->s;
+  if (!s->I) return;
   const int64_t kernel = 9 * s->I * s->C;
   const Tensors d = task(s, *c->d, t);
-  (void)work;
   REAL* sum = c->gw + t * c->parts * kernel;
   for (int64_t part = 1; part < c->parts; part++) {
     const REAL* more = sum + part * kernel;
@@ -421,27 +424,27 @@ PHASE(tangent_pooled)
 PHASE(tangent_sums)
 PHASE(tangent_down)
 
+static void nothing(const Call* c, int64_t t) { (void)c, (void)t; }
+
 int forward(const Shape* s, const Tensors* d) {
   Call c = begin(s, d, 0);
-  const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
   if (c.sums == NULL) return 1;
-  pack_all(&c, 0, d->w, d->w_step, 0);
-  int failed = run(forward_rows, &c, s->T * c.parts, 3 * s->C + padded);
-  if (!failed) FOR(t, s->T) statistics(&c, t);
-  failed = failed || run(forward_pooled, &c, s->T * c.parts, 0);
+  const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
+  const Stage stages[] = {{forward_rows, 3 * s->C + padded, statistics},
+                          {forward_pooled, 0, nothing}};
+  const int failed = run((Work){&c, {{d->w, d->w_step}}, 0, 2, stages});
   end(&c);
   return failed;
 }
 
 int tangent(const Shape* s, const Tensors* d) {
   Call c = begin(s, d, 0);
-  const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
   if (c.sums == NULL) return 1;
-  pack_all(&c, 1, d->tw, d->tw_step, 0);
-  if (d->tx) pack_all(&c, 0, d->w, d->w_step, 0);
-  int failed = run(tangent_rows, &c, s->T * c.parts, 3 * s->C + 2 * padded);
-  if (!failed) FOR(t, s->T) tangent_statistics(&c, t);
-  failed = failed || run(tangent_pooled, &c, s->T * c.parts, 2 * s->C);
+  const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
+  const Stage stages[] = {{tangent_rows, 3 * s->C + 2 * padded, tangent_statistics},
+                          {tangent_pooled, 2 * s->C, nothing}};
+  const Packing w = {d->tx ? d->w : NULL, d->w_step}, tw = {d->tw, d->tw_step};
+  const int failed = run((Work){&c, {w, tw}, 0, 2, stages});
   end(&c);
   return failed;
 }
@@ -449,17 +452,16 @@ int tangent(const Shape* s, const Tensors* d) {
 /* backward, or tangent_backward where t. */
 static int both_backward(const Shape* s, const Tensors* d, int t) {
   Call c = begin(s, d, 1);
+  if (c.sums == NULL) return 1;
   const REAL* gx = t ? d->tgx : d->gx;
   const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
   const int64_t space = 2 * (s->W / s->k) * s->C + 9 * s->I * s->C + 2 * padded +
                         2 * grid_size(s, gx != NULL);
-  if (c.sums == NULL) return 1;
-  if (gx) pack_all(&c, 0, d->w, d->w_step, 1);
-  if (gx && t) pack_all(&c, 1, d->tw, d->tw_step, 1);
-  int failed = run(t ? tangent_sums : backward_sums, &c, s->T * c.parts, 2 * s->C);
-  if (!failed) FOR(i, s->T) coefficients(&c, i, t);
-  failed = failed || run(t ? tangent_down : backward_down, &c, s->T * c.parts, space) ||
-           (s->I && run(weights, &c, s->T, 0));
+  const Stage stages[] = {
+      {t ? tangent_sums : backward_sums, 2 * s->C, t ? tangent_coefficients : coefficients},
+      {t ? tangent_down : backward_down, space, weights}};
+  const Packing w = {gx ? d->w : NULL, d->w_step}, tw = {gx && t ? d->tw : NULL, d->tw_step};
+  const int failed = run((Work){&c, {w, tw}, 1, 2, stages});
   end(&c);
   return failed;
 }

@@ -40,50 +40,99 @@ static Call begin(const Shape* s, const Tensors* d, int gradients) {
 
 static void end(Call* c) { free(c->sums); }
 
-typedef struct {
-  Phase phase;
-  const Call* c;
-} Phases;
-
-static int phase_of(const void* arg, int64_t unit, void* work) {
-  const Phases* p = arg;
-  p->phase(p->c, unit, work);
-  return 0;
-}
-
-/* phase(c, 0 .. units - 1), each with zeroed work space that its thread's phases share. */
-static int run(Phase phase, const Call* c, int64_t units, int64_t reals) {
-  const Phases p = {phase, c};
-  return share(c->s->threads, units, (reals + 1) * sizeof(REAL), phase_of, &p);
-}
-
 INLINE const REAL* pack_of(const Call* c, int which, int64_t t) {
   return c->packs[which] + t * c->steps[which];
 }
 
+typedef void (*After)(const Call*, int64_t t);
+
+/* What is done to every part of a task in `reals` numbers of work space, which the parts that a
+ * thread takes leave as they found it, zeroed; then what is done to the task. */
 typedef struct {
-  const Shape* s;
+  Phase phase;
+  int64_t reals;
+  After after;
+} Stage;
+
+/* Weights that are packed first: of every task, or once where all share them (a step of 0). */
+typedef struct {
   const REAL* w;
   int64_t step;
-  int transposed;
-  REAL* to;
 } Packing;
 
-static int pack_one(const void* arg, int64_t t, void* unused) {
-  const Packing* p = arg;
-  const int64_t I = p->s->I, C = p->s->C;
+typedef struct {
+  Call* c;
+  Packing packings[2];
+  int transposed, count;
+  const Stage* stages;
+} Work;
+
+static void pack_one(const Work* k, int which, int64_t t) {
+  const Shape* s = k->c->s;
+  const Packing* p = k->packings + which;
+  pack(p->w + t * p->step, s->C, s->I, k->transposed, k->c->packs[which] + t * 9 * s->I * s->C);
+}
+
+static int pack_task(const void* arg, int64_t t, void* unused) {
+  const Work* k = arg;
   (void)unused;
-  pack(p->w + t * p->step, C, I, p->transposed, p->to + t * 9 * I * C);
+  for (int which = 0; which < 2; which++)
+    if (k->packings[which].w && (t == 0 || k->packings[which].step)) pack_one(k, which, t);
   return 0;
 }
 
-/* Packs the weights of all tasks, or the one that all share; nothing without weights. */
-static void pack_all(Call* c, int which, const REAL* w, int64_t step, int transposed) {
-  const Shape* s = c->s;
-  if (!s->I || !w) return;
-  c->steps[which] = step ? 9 * s->I * s->C : 0;
-  const Packing p = {s, w, step, transposed, c->packs[which]};
-  share(s->threads, step ? s->T : 1, 0, pack_one, &p);
+/* A task from end to end: it stays in its thread's cache. */
+static int whole_task(const void* arg, int64_t t, void* space) {
+  const Work* k = arg;
+  REAL* work = space;
+  for (int which = 0; which < 2; which++)
+    if (k->packings[which].w && k->packings[which].step) pack_one(k, which, t);
+  for (const Stage* stage = k->stages; stage < k->stages + k->count; stage++) {
+    FOR(part, k->c->parts) stage->phase(k->c, t * k->c->parts + part, work);
+    stage->after(k->c, t);
+    work += stage->reals;
+  }
+  return 0;
+}
+
+static int one_part(const void* arg, int64_t unit, void* work) {
+  const Work* k = arg;
+  k->stages->phase(k->c, unit, work);
+  return 0;
+}
+
+static int one_after(const void* arg, int64_t t, void* unused) {
+  const Work* k = arg;
+  (void)unused;
+  k->stages->after(k->c, t);
+  return 0;
+}
+
+/* Whether tasks keep the threads busy to four fifths, so that one goes to a thread as a whole. */
+static int enough_tasks(const Shape* s) {
+  const int64_t threads = s->threads > 0 ? s->threads : 1, rounds = (s->T + threads - 1) / threads;
+  return 5 * s->T >= 4 * rounds * threads;
+}
+
+/* All stages of all tasks; of few tasks part by part. Not 0: no memory. */
+static int run(Work k) {
+  const Shape* s = k.c->s;
+  int64_t reals = 1;
+  for (int which = 0; which < 2; which++) {
+    if (!s->I) k.packings[which].w = NULL;
+    k.c->steps[which] = k.packings[which].step ? 9 * s->I * s->C : 0;
+  }
+  if (enough_tasks(s)) {
+    for (int which = 0; which < 2; which++)
+      if (k.packings[which].w && !k.packings[which].step) pack_one(&k, which, 0);
+    FOR(i, k.count) reals += k.stages[i].reals;
+    return share(s->threads, s->T, reals * sizeof(REAL), whole_task, &k);
+  }
+  int failed = share(s->threads, s->T, 0, pack_task, &k);
+  for (; k.count && !failed; k.count--, k.stages++)
+    failed = share(s->threads, s->T * k.c->parts, (k.stages->reals + 1) * sizeof(REAL), one_part, &k) ||
+             share(s->threads, s->T, 0, one_after, &k);
+  return failed;
 }
 
 static void empty(REAL* restrict sums, REAL* restrict total, int64_t size) {
