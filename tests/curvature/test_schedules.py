@@ -17,10 +17,13 @@ from binomctl.contracts import Adaptation
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.analytic.block import Block
 from binomctl.curvature.analytic.engine import AnalyticEngine
+from binomctl.curvature.traits import threads_for
 from binomctl.episodes import EpisodeBatch
 from binomctl.flat import initial_parameters
+from binomctl.machine.op_threads import kernel_threads
 from binomctl.models.conv4 import Conv4
 from binomctl.models.mlp import MLP
+from binomctl.models.resnet12 import ResNet12
 from binomctl.settings import registry
 
 SCHEDULES = [
@@ -133,14 +136,15 @@ def test_products_are_those_of_the_point_that_was_given_last(make, memory):
 
 
 def test_the_number_of_threads_changes_no_bit():
+    """Threads take tasks as a whole where these keep them busy, and parts of tasks otherwise."""
     torch.manual_seed(4)
-    model = Conv4(filters=16).build((1, 28, 28), 3)
+    model = Conv4(filters=20).build((1, 28, 28), 3)
     x, y = torch.randn(3, 30, 1, 28, 28), torch.arange(3).repeat(10).expand(3, -1)
     phi = initial_parameters(model).expand(3, 1, -1)
     V = torch.randn(3, 1, phi.shape[-1])
     results, before = [], torch.get_num_threads()
     try:
-        for threads in (1, 2, 3):
+        for threads in (1, 2, 3, 7):
             torch.set_num_threads(threads)
             at = AnalyticEngine(model, F.cross_entropy, conv="blocks").curvature(x, y)
             results.append((at.gradient(phi[:, 0], 0, True)[1], at.hvp([0], V)))
@@ -149,6 +153,28 @@ def test_the_number_of_threads_changes_no_bit():
     for one, two in itertools.pairwise(results):
         assert torch.equal(one[0], two[0])
         assert torch.equal(one[1], two[1])
+
+
+@pytest.mark.parametrize(
+    ("model", "tasks", "alone"),
+    [(Conv4(filters=16), 4, True), (Conv4(filters=16), 20_000, False),
+     (ResNet12(filters=(16, 16, 16, 16)), 4, False), (MLP(width=6), 4, True)],
+    ids=["Conv4", "Conv4, many tasks", "ResNet12", "MLP"],
+)  # fmt: skip
+def test_torch_s_threads_rest_where_kernels_do_the_work(model, tasks, alone):
+    """Those of its operations spin for a while, on the cores of the kernels' helpers."""
+    shape = (4,) if isinstance(model, MLP) else (1, 28, 28)
+    x = torch.randn(6, *shape)
+    engine = AnalyticEngine(model.build(shape, 3), F.cross_entropy, x=x)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_for(engine, tasks):
+            assert torch.get_num_threads() == (1 if alone else 2)
+            assert kernel_threads() == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_first_layer_keeps_no_input_gradient_and_the_query_no_cache():

@@ -62,7 +62,7 @@ INLINE void take(const REAL* restrict z, int64_t W, int64_t C, int64_t k,
   const int64_t N = s->N, H = s->H, W = s->W, I = s->I, h = H / k, w = W / k,            \
                 t = u / c->parts, part = u % c->parts, first = part * c->size,           \
                 last = first + c->size < N ? first + c->size : N,                        \
-                padded = I ? (H + 2) * (W + 2) * I : 0, kernel = 9 * I * C;              \
+                padded = I ? (H + 2) * (W + 2) * I : 0, kernel = weight_size(s);             \
   const REAL slope = (REAL)s->slope;                                                     \
   const Tensors d = task(s, *c->d, t);                                                   \
   (void)h, (void)w, (void)padded, (void)kernel, (void)slope, (void)first, (void)last,    \
@@ -317,7 +317,7 @@ INLINE void down(const Call* c, int64_t u, REAL* work, const int64_t C, const in
 static void weights(const Call* c, int64_t t) {
   const Shape* s = c->s;
   if (!s->I) return;
-  const int64_t kernel = 9 * s->I * s->C;
+  const int64_t kernel = weight_size(s);
   const Tensors d = task(s, *c->d, t);
   REAL* sum = c->gw + t * c->parts * kernel;
   for (int64_t part = 1; part < c->parts; part++) {
@@ -455,7 +455,7 @@ static int both_backward(const Shape* s, const Tensors* d, int t) {
   if (c.sums == NULL) return 1;
   const REAL* gx = t ? d->tgx : d->gx;
   const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
-  const int64_t space = 2 * (s->W / s->k) * s->C + 9 * s->I * s->C + 2 * padded +
+  const int64_t space = 2 * (s->W / s->k) * s->C + weight_size(s) + 2 * padded +
                         2 * grid_size(s, gx != NULL);
   const Stage stages[] = {
       {t ? tangent_sums : backward_sums, 2 * s->C, t ? tangent_coefficients : coefficients},

@@ -3,7 +3,8 @@
  * In channels last the window of a kernel row is 3 I numbers that lie together, so that an output
  * pixel is a sum over 3 rows of 3 I numbers, each times a vector of weights. A tile of up to 8
  * pixels and two vectors of channels stays in registers: 2 loads and 8 broadcasts for 16 fused
- * multiply-adds. Channels that come out are a multiple of LANES. */
+ * multiply-adds. LANES channels or more come out; where they are no multiple, the last vector begins
+ * among those of the one before, and both compute the same. */
 #ifndef BINOMCTL_CONV_H
 #define BINOMCTL_CONV_H
 
@@ -21,15 +22,23 @@ typedef struct {
   const REAL *image, *weights;
 } Source;
 
-/* Vectors of the block of channels that begins at c: two, or the last one alone. */
+/* Vectors of the block of channels that comes after c: two, or one alone. */
 INLINE int vectors(int64_t C, int64_t c) { return C - c >= 2 * LANES ? 2 : 1; }
+
+/* Where that block begins. */
+INLINE int64_t start(int64_t C, int64_t c) { return C - c < LANES ? C - LANES : c; }
+
+/* Numbers of packed weights with so many channels in and out. */
+INLINE int64_t packed(int64_t in, int64_t out) {
+  return 9 * in * ((out + LANES - 1) / LANES * LANES);
+}
 
 /* w [O, I, 3, 3] -> blocks of channels, in each [3, 3, I, block]; of the transposed convolution,
  * whose channels change sides and whose kernel is turned around, where `transposed`. */
 static void pack(const REAL* restrict w, int64_t O, int64_t I, int transposed, REAL* restrict to) {
   const int64_t out = transposed ? I : O, in = transposed ? O : I;
-  for (int64_t b = 0; b < out;) {
-    const int64_t size = vectors(out, b) * LANES;
+  for (int64_t done = 0; done < out;) {
+    const int64_t size = vectors(out, done) * LANES, b = start(out, done);
     FOR(q, 9) FOR(c, in) {
       REAL* restrict line = to + (q * in + c) * size;
       if (transposed)
@@ -38,20 +47,20 @@ static void pack(const REAL* restrict w, int64_t O, int64_t I, int transposed, R
         FOR(o, size) line[o] = w[((b + o) * I + c) * 9 + q];
     }
     to += 9 * in * size;
-    b += size;
+    done += size;
   }
 }
 
 /* The gradient of the weights, in pack's order, as [O, I, 3, 3]. */
 static void unpack(const REAL* restrict from, int64_t O, int64_t I, REAL* restrict gw) {
-  for (int64_t b = 0; b < O;) {
-    const int64_t size = vectors(O, b) * LANES;
+  for (int64_t done = 0; done < O;) {
+    const int64_t size = vectors(O, done) * LANES, b = start(O, done);
     FOR(q, 9) FOR(c, I) {
       const REAL* restrict line = from + (q * I + c) * size;
       FOR(o, size) gw[((b + o) * I + c) * 9 + q] = line[o];
     }
     from += 9 * I * size;
-    b += size;
+    done += size;
   }
 }
 
@@ -86,8 +95,9 @@ INLINE void tile(const Source* from, int sources, int64_t at, int64_t weights, i
 static __attribute__((noinline)) void conv_row(const Source* from, int sources, int64_t i, int64_t W, int64_t I, int64_t O,
                      REAL* out) {
   const int64_t pitch = (W + 2) * I, count = (W + PIXELS - 1) / PIXELS;
-  for (int64_t b = 0, weights = 0; b < O;) {
-    const int V = vectors(O, b);
+  for (int64_t done = 0, weights = 0; done < O;) {
+    const int V = vectors(O, done);
+    const int64_t b = start(O, done);
     for (int64_t t = 0, j = 0; t < count; t++) {
       const int64_t P = W / count + (t < W % count), at = i * pitch + j * I;
       REAL* to = out + j * O + b;
@@ -103,7 +113,7 @@ static __attribute__((noinline)) void conv_row(const Source* from, int sources, 
 #undef ONE
     }
     weights += 9 * I * V * LANES;
-    b += V * LANES;
+    done += V * LANES;
   }
 }
 
@@ -130,8 +140,9 @@ INLINE void weight_tile(const REAL* x, int64_t xpitch, int64_t I, const REAL* g,
 static __attribute__((noinline)) void add_weight(const REAL* image, int64_t i, int64_t rows, int64_t W, int64_t I,
                        const REAL* g, int64_t gpitch, int64_t O, REAL* gw) {
   const int64_t pitch = (W + 2) * I;
-  for (int64_t b = 0; b < O;) {
-    const int V = vectors(O, b);
+  for (int64_t done = 0; done < O;) {
+    const int V = vectors(O, done);
+    const int64_t b = start(O, done);
     FOR(q, 3) for (int64_t r = 0; r < 3 * I; r += PIXELS) {
       const int64_t R = 3 * I - r < PIXELS ? 3 * I - r : PIXELS;
       const REAL* x = image + (i + q) * pitch + r;
@@ -147,7 +158,7 @@ static __attribute__((noinline)) void add_weight(const REAL* image, int64_t i, i
 #undef ONE
     }
     gw += 9 * I * V * LANES;
-    b += V * LANES;
+    done += V * LANES;
   }
 }
 

@@ -22,19 +22,27 @@ typedef struct {
 
 typedef void (*Phase)(const Call*, int64_t unit, REAL* work);
 
+/* Numbers of a task's weights, as their gradient is packed, and as either convolution takes them.
+ * The transposed one never gives fewer than LANES channels. */
+INLINE int64_t weight_size(const Shape* s) { return packed(s->I, s->C); }
+INLINE int64_t pack_size(const Shape* s) {
+  const int64_t back = s->I < LANES ? 0 : packed(s->C, s->I), there = weight_size(s);
+  return back > there ? back : there;
+}
+
 static Call begin(const Shape* s, const Tensors* d, int gradients) {
   const int64_t least = (PIXELS_AT_LEAST + s->H * s->W - 1) / (s->H * s->W);
   const int64_t even = (s->N + PARTS - 1) / PARTS;
   const int64_t size = least > even ? least : even, parts = (s->N + size - 1) / size;
-  const int64_t kernel = 9 * s->I * s->C;
+  const int64_t kernel = weight_size(s), pack = pack_size(s);
   Call c = {.s = s, .d = d, .parts = parts, .size = size};
   const int64_t reals =
-      s->T * (6 * s->C + 2 * kernel + (gradients ? parts * kernel : 0)) + 1;
+      s->T * (6 * s->C + 2 * pack + (gradients ? parts * kernel : 0)) + 1;
   c.sums = calloc(1, s->T * parts * 2 * s->C * sizeof(double) + reals * sizeof(REAL));
   c.affine = (REAL*)(c.sums + s->T * parts * 2 * s->C);
   c.packs[0] = c.affine + s->T * 6 * s->C;
-  c.packs[1] = c.packs[0] + s->T * kernel;
-  c.gw = c.packs[1] + s->T * kernel;
+  c.packs[1] = c.packs[0] + s->T * pack;
+  c.gw = c.packs[1] + s->T * pack;
   return c;
 }
 
@@ -70,7 +78,7 @@ typedef struct {
 static void pack_one(const Work* k, int which, int64_t t) {
   const Shape* s = k->c->s;
   const Packing* p = k->packings + which;
-  pack(p->w + t * p->step, s->C, s->I, k->transposed, k->c->packs[which] + t * 9 * s->I * s->C);
+  pack(p->w + t * p->step, s->C, s->I, k->transposed, k->c->packs[which] + t * pack_size(s));
 }
 
 static int pack_task(const void* arg, int64_t t, void* unused) {
@@ -120,7 +128,7 @@ static int run(Work k) {
   int64_t reals = 1;
   for (int which = 0; which < 2; which++) {
     if (!s->I) k.packings[which].w = NULL;
-    k.c->steps[which] = k.packings[which].step ? 9 * s->I * s->C : 0;
+    k.c->steps[which] = k.packings[which].step ? pack_size(s) : 0;
   }
   if (enough_tasks(s)) {
     for (int which = 0; which < 2; which++)
