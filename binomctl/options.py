@@ -80,11 +80,20 @@ def check_shares(options: Any, *names: str, key: str) -> None:
             raise ConfigError(f"{name} = {value} is outside [0, 1)", key=f"{key}.{name}")
 
 
+def at_least(options: Any, **minima: int) -> None:
+    """Refuse options of a data set below their minimum; None stands for "not given"."""
+    for name, minimum in minima.items():
+        value = getattr(options, name)
+        if value is not None and value < minimum:
+            key = f"dataset.{name}"
+            raise ConfigError(f"{name} = {value} must be at least {minimum}", key=key)
+
+
 def check_not_negative(options: Any, *names: str, key: str) -> None:
-    """Refuse negative options, by their place below a key."""
+    """Refuse negative options, by their place below a key; None stands for "not given"."""
     for name in names:
         value = getattr(options, name)
-        if value < 0:
+        if value is not None and value < 0:
             raise ConfigError(f"{name} = {value} is negative", key=f"{key}.{name}")
 
 

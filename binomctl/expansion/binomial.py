@@ -162,6 +162,13 @@ def _carried(adapted: Adapted, S: dict[int, Tensor], k: int) -> dict[int, Tensor
     return dict(zip(S, V.unbind(1), strict=True))
 
 
+def started(adapted: Adapted) -> Tensor:
+    """Room for w_0 .. w_K [B, K+1, D]: w_K = g, the others zero."""
+    w = adapted.g.new_zeros(len(adapted.g), adapted.K + 1, adapted.g.shape[1])
+    w[:, adapted.K] = adapted.g
+    return w
+
+
 def binomial_adjoints(adapted: Adapted, which: Expansion, *, cut: bool = True) -> Tensor:
     """w_0 .. w_K [B, K+1, D] of the expansion: the same order L of every tail product.
 
@@ -173,9 +180,7 @@ def binomial_adjoints(adapted: Adapted, which: Expansion, *, cut: bool = True) -
             Otherwise w is passed by them as w_0 is.
     """
     L, C, K = which.L, which.C, adapted.K
-    w = adapted.g.new_zeros(adapted.g.shape[0], K + 1, adapted.g.shape[1])
-    w[:, K] = adapted.g
-    w_k = adapted.g
+    w, w_k = started(adapted), adapted.g
     if L:
         for k, w_k in rows(adapted, L, K - C, which.alpha):
             w[:, k] = w_k

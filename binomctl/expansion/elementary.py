@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from binomctl.contracts import Adapted, Expansion
-from binomctl.expansion.binomial import last, with_source
+from binomctl.expansion.binomial import last, started, with_source
 
 
 def elementary_rows(adapted: Adapted) -> list[Tensor]:
@@ -63,8 +63,7 @@ def weighed_adjoints(adapted: Adapted, L: int, weights: Callable[[int], Tensor])
     Args:
         weights: n -> c_0 .. c_L of a tail of n steps, as `weighed` takes them.
     """
-    w = adapted.g.new_empty(len(adapted.g), adapted.K + 1, adapted.g.shape[1])
-    w[:, adapted.K] = adapted.g
+    w = started(adapted)
     for k, parts in _rows(adapted, L):
         c = weights(adapted.K - k)[:, : parts.shape[1]]
         w[:, k] = weighed(parts, adapted.alpha, c)

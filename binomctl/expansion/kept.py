@@ -13,7 +13,7 @@ from torch import Tensor
 
 from binomctl.contracts import Adapted
 from binomctl.errors import ConfigError
-from binomctl.expansion.binomial import by_columns, last, rows, with_source
+from binomctl.expansion.binomial import by_columns, last, rows, started, with_source
 
 
 def exactly(adapted: Adapted, w: Tensor, ks: Iterable[int]) -> Tensor:
@@ -43,8 +43,7 @@ def kept_expansion(adapted: Adapted, kept: Collection[int], L: int) -> Tensor:
 
 def kept_adjoints(adapted: Adapted, kept: Collection[int], L: int) -> Tensor:
     """w_0 .. w_K [B, K+1, D]: the same of every tail product."""
-    w = adapted.g.new_zeros(len(adapted.g), adapted.K + 1, adapted.g.shape[1])
-    w[:, adapted.K] = adapted.g
+    w = started(adapted)
     for k, top in rows(adapted, L, 0, adapted.alpha, kept):
         w[:, k] = top
     return w

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from binomctl.contracts import Adapted
-from binomctl.expansion.binomial import with_source
+from binomctl.expansion.binomial import started, with_source
 
 
 def until(adapted: Adapted, tolerance: float, most: int) -> tuple[Tensor, int, Tensor]:
@@ -46,13 +46,6 @@ def level(adapted: Adapted, before: Tensor | None, order: int = 0) -> Tensor:
     top = adapted.K - order
     U = adapted.alpha * adapted.hvp(range(top), before[:, 1 : top + 1])
     return carried(adapted, before.clone(), top, lambda k: U[:, k])
-
-
-def started(adapted: Adapted) -> Tensor:
-    """Room for w_0 .. w_K [B, K+1, D], with w_K = g."""
-    w = adapted.g.new_empty(len(adapted.g), adapted.K + 1, adapted.g.shape[1])
-    w[:, adapted.K] = adapted.g
-    return w
 
 
 def carried(

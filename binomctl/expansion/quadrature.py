@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from binomctl.contracts import Adapted
-from binomctl.expansion.levels import carried, level, started
+from binomctl.expansion.binomial import started
+from binomctl.expansion.levels import carried, level
 
 
 def nodes(K: int, q: int) -> list[int]:

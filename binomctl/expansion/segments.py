@@ -13,9 +13,9 @@ from torch import Tensor
 
 from binomctl.contracts import Adapted
 from binomctl.errors import ConfigError
+from binomctl.expansion.binomial import started
 from binomctl.expansion.deflation import bounds, middle
 from binomctl.expansion.kept import factor
-from binomctl.expansion.levels import started
 from binomctl.expansion.orthonormal import krylov_basis
 
 

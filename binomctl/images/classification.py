@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from binomctl.episodes import ACCURACY, Metric
-from binomctl.errors import ConfigError
 
 
 class Classification:
@@ -26,11 +25,3 @@ class Classification:
 
     def metric(self, prediction: Tensor, y: Tensor) -> Tensor:
         return (prediction.argmax(-1) == y).to(prediction.dtype).mean()
-
-
-def at_least(options: Any, **minima: int) -> None:
-    """Refuse options below their minimum; None stands for "not given"."""
-    for name, minimum in minima.items():
-        value = getattr(options, name)
-        if value is not None and value < minimum:
-            raise ConfigError(f"{name} = {value} must be at least {minimum}")

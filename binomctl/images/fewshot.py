@@ -19,10 +19,10 @@ from torch import Tensor
 from binomctl.episodes import Episode, check_split, generator
 from binomctl.errors import ConfigError, DataError
 from binomctl.images import sampling, varied
-from binomctl.images.classification import Classification, at_least
+from binomctl.images.classification import Classification
 from binomctl.images.recipe import Recipe, open_prepared
 from binomctl.images.store import SPLITS, ClassInfo, Index, Store
-from binomctl.options import option
+from binomctl.options import at_least, option
 
 _NOTES = logging.getLogger("binomctl.notes")
 ROOT = "BINOMCTL_DATA"

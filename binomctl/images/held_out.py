@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from binomctl.episodes import Episode, check_split
 from binomctl.errors import ConfigError
 from binomctl.flat import OUTER
-from binomctl.images.classification import Classification, at_least
-from binomctl.options import has_option
+from binomctl.images.classification import Classification
+from binomctl.options import at_least, has_option
 
 OUTER_ONLY = [f"{OUTER}*"]
 

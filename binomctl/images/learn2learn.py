@@ -1,7 +1,7 @@
 """The one place that runs learn2learn: its tasks and data sets, from local files.
 
 learn2learn fetches without looking at the answer and unpickles what comes. Here it does neither:
-fetching (addresses.py, download.py) and reading are ours.
+fetching (files/download.py) and reading (files/pickles/) are ours.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class _SafePickle:
 
 
 class _NoArchives:
-    """Stands in for zipfile and tarfile: what is packed is unpacked by images/archives.py alone."""
+    """Stands in for zipfile and tarfile: what is packed is unpacked by files/archives.py alone."""
 
     def __getattr__(self, name: str) -> Any:
         raise DataError("an archive is to be unpacked first")

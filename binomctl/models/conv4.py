@@ -8,11 +8,11 @@ from typing import Literal
 
 from torch import nn
 
-from binomctl.errors import ConfigError
 from binomctl.models.adaptable import FiLM, t_layer
 from binomctl.models.bayesian import bayesian
 from binomctl.models.shapes import check_image
-from binomctl.options import option
+from binomctl.options import check_not_negative, option
+from binomctl.ranges import check_count
 
 BLOCKS = 4
 FILM = 3  # the block whose features a context acts on
@@ -51,10 +51,8 @@ class Conv4:
     std: float = option(0.02, "standard deviation of every weight at first, where bayesian")
 
     def __post_init__(self) -> None:
-        if self.context < 0:
-            raise ConfigError(f"context = {self.context} is negative")
-        if self.filters < 1:
-            raise ConfigError(f"filters = {self.filters} must be at least 1")
+        check_not_negative(self, "context", key="model")
+        check_count("filters", self.filters, "model.filters")
 
     def build(self, in_shape: tuple[int, ...], out_dim: int) -> nn.Module:
         """The module, images [N, channels, height, width] -> logits [N, out_dim].

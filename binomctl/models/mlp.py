@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from binomctl.errors import ConfigError
 from binomctl.models.adaptable import Context, t_layer
 from binomctl.models.bayesian import bayesian
-from binomctl.options import option
+from binomctl.options import check_not_negative, option
+from binomctl.ranges import check_count
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,9 @@ class MLP:
     std: float = option(0.02, "standard deviation of every weight at first, where bayesian")
 
     def __post_init__(self) -> None:
-        if self.context < 0:
-            raise ConfigError(f"context = {self.context} is negative")
+        check_not_negative(self, "context", key="model")
         for name in ("width", "depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1")
+            check_count(name, getattr(self, name), f"model.{name}")
 
     def build(self, in_shape: tuple[int, ...], out_dim: int) -> nn.Module:
         """The module, inputs [N, *in_shape] -> outputs [N, out_dim]."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binomctl.errors import ConfigError
 from binomctl.models.shapes import check_image
 from binomctl.options import option
+from binomctl.ranges import check_count
 
 BLOCKS_PER_GROUP = 4  # 28 layers = 4 + 6 * 4
 
@@ -25,8 +25,7 @@ class WRN28:
     widen: int = option(10, "factor on the 16, 32 and 64 channels of its three groups")
 
     def __post_init__(self) -> None:
-        if self.widen < 1:
-            raise ConfigError(f"widen = {self.widen} must be at least 1")
+        check_count("widen", self.widen, "model.widen")
 
     def build(self, in_shape: tuple[int, ...], out_dim: int) -> nn.Sequential:
         """The module, images [N, channels, height, width] -> logits [N, out_dim].

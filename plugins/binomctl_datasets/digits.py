@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from binomctl.episodes import Episode, check_split, generator
 from binomctl.errors import DataError, MissingDependencyError
 from binomctl.images import sampling
-from binomctl.images.classification import Classification, at_least
-from binomctl.options import option, plugin
+from binomctl.images.classification import Classification
+from binomctl.options import at_least, option, plugin
 
 SHARES = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}
 

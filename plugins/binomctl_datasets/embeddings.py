@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from binomctl.episodes import Episode, check_split, generator
 from binomctl.errors import ConfigError, DataError
 from binomctl.images import sampling
-from binomctl.images.classification import Classification, at_least
-from binomctl.options import option, plugin
+from binomctl.images.classification import Classification
+from binomctl.options import at_least, option, plugin
 
 
 @plugin

@@ -19,12 +19,12 @@ from torch import Tensor
 from binomctl.episodes import Episode, check_split, generator
 from binomctl.errors import DataError
 from binomctl.images import learn2learn, sampling
-from binomctl.images.classification import Classification, at_least
+from binomctl.images.classification import Classification
 from binomctl.images.divide import at_random
 from binomctl.images.fewshot import FRACTIONS, FewShotImages, data_root, settle_paths
 from binomctl.images.sources import as_array
 from binomctl.images.store import SPLITS, ClassInfo
-from binomctl.options import option, plugin
+from binomctl.options import at_least, option, plugin
 
 _LOCK = threading.Lock()
 

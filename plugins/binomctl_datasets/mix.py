@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 from binomctl.contracts import Dataset, NamesClasses
 from binomctl.episodes import Episode, check_split, generator
 from binomctl.errors import ConfigError
-from binomctl.images.classification import Classification, at_least
+from binomctl.images.classification import Classification
 from binomctl.images.sampling import channels_of, in_mode
-from binomctl.options import has_option, option, plugin
+from binomctl.options import at_least, has_option, option, plugin
 
 SPLITS = ("train", "validation", "test")
 

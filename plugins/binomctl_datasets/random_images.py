@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 
 from binomctl.episodes import Episode, check_split, generator
-from binomctl.images.classification import Classification, at_least
-from binomctl.options import option, plugin
+from binomctl.images.classification import Classification
+from binomctl.options import at_least, option, plugin
 
 
 @plugin

@@ -12,8 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from binomctl.episodes import MSE, Episode, Metric, check_split, generator
-from binomctl.errors import ConfigError
-from binomctl.options import option, plugin
+from binomctl.options import at_least, option, plugin
 
 
 @plugin
@@ -40,9 +39,7 @@ class Sinusoid:
     )
 
     def __post_init__(self) -> None:
-        for name in ("shots", "queries"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1")
+        at_least(self, shots=1, queries=1)
 
     def episode(self, split: str, index: int) -> Episode:
         """One sinusoid sampled at uniform x in [-5, 5]: shots points to adapt on, queries to test.

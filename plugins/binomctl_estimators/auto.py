@@ -22,7 +22,7 @@ from binomctl.expansion import (
 )
 from binomctl.expansion.deflation import bounds
 from binomctl.flat import Layout
-from binomctl.options import option, plugin
+from binomctl.options import check_not_negative, option, plugin
 from binomctl.ranges import check_count
 
 _NOTES = logging.getLogger("binomctl.notes")
@@ -109,8 +109,7 @@ class AutoMAML:
                 key="estimator.tolerance",
             )
         check_count("every", self.every, "estimator.every")
-        if self.products is not None and self.products < 0:
-            raise ConfigError(f"products = {self.products} is negative", key="estimator.products")
+        check_not_negative(self, "products", key="estimator")
 
     def steps(self, K: int) -> range:
         return range(K)

@@ -16,7 +16,7 @@ from binomctl.expansion import (
     kept_adjoints,
     kept_expansion,
 )
-from binomctl.options import option, plugin
+from binomctl.options import check_not_negative, option, plugin
 
 
 @plugin
@@ -34,8 +34,7 @@ class Head:
 
     def __post_init__(self) -> None:
         check_order(self.L)
-        if self.m < 0:
-            raise ConfigError(f"m = {self.m} is negative", "0 keeps none.", key="estimator.m")
+        check_not_negative(self, "m", key="estimator")
 
     @classmethod
     def exact(cls, K: int) -> Head:

@@ -14,6 +14,7 @@ from binomctl.contracts import Adapted
 from binomctl.errors import ConfigError, NonFiniteError
 from binomctl.expansion import conjugate_gradients
 from binomctl.options import option, plugin
+from binomctl.ranges import check_count
 
 
 @plugin
@@ -43,8 +44,7 @@ class IMAML:
     def __post_init__(self) -> None:
         if self.lam is None:
             object.__setattr__(self, "lam", 100.0 if self.variant == "authors" else 2.0)
-        if self.L < 1:
-            raise ConfigError(f"L = {self.L} must be at least 1", key="estimator.L")
+        check_count("L", self.L, "estimator.L")
         if self._lam <= 0:
             raise ConfigError(
                 f"lambda = {self.lam} must be positive: (I + H / lambda) is to be solved",

@@ -11,7 +11,7 @@ from torch import Tensor
 from binomctl.contracts import Adapted
 from binomctl.errors import ConfigError
 from binomctl.expansion import conjugate_gradients
-from binomctl.options import option, plugin
+from binomctl.options import check_not_negative, option, plugin
 from binomctl.ranges import check_count
 
 
@@ -40,8 +40,7 @@ class Implicit:
 
     def __post_init__(self) -> None:
         check_count("L", self.L, "estimator.L")
-        if self.damping < 0:
-            raise ConfigError(f"damping = {self.damping} is negative", key="estimator.damping")
+        check_not_negative(self, "damping", key="estimator")
 
     def steps(self, K: int) -> range:
         return range(K - 1, K + 1)

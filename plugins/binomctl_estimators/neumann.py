@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from binomctl.contracts import Adapted
-from binomctl.errors import ConfigError
-from binomctl.options import option, plugin
+from binomctl.options import check_not_negative, option, plugin
+from binomctl.ranges import check_positive
 
 
 @plugin
@@ -30,10 +30,8 @@ class Neumann:
     stationary: ClassVar[str] = plain_only
 
     def __post_init__(self) -> None:
-        if self.L < 0:
-            raise ConfigError(f"L = {self.L} is negative", key="estimator.L")
-        if self.lam <= 0:
-            raise ConfigError(f"lambda = {self.lam} must be positive", key="estimator.lam")
+        check_not_negative(self, "L", key="estimator")
+        check_positive("lambda", self.lam, "estimator.lam")
 
     @property
     def proximal(self) -> float:

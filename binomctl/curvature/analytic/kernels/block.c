@@ -424,14 +424,12 @@ PHASE(tangent_pooled)
 PHASE(tangent_sums)
 PHASE(tangent_down)
 
-static void nothing(const Call* c, int64_t t) { (void)c, (void)t; }
-
 int forward(const Shape* s, const Tensors* d) {
   Call c = begin(s, d, 0);
   if (c.sums == NULL) return 1;
   const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
-  const Stage stages[] = {{forward_rows, 3 * s->C + padded, statistics},
-                          {forward_pooled, 0, nothing}};
+  const Stage stages[] = {{forward_rows, 3 * s->C + padded, statistics, 0},
+                          {forward_pooled, 0, NULL, 0}};
   const int failed = run((Work){&c, {{d->w, d->w_step}}, 0, 2, stages});
   end(&c);
   return failed;
@@ -441,8 +439,8 @@ int tangent(const Shape* s, const Tensors* d) {
   Call c = begin(s, d, 0);
   if (c.sums == NULL) return 1;
   const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
-  const Stage stages[] = {{tangent_rows, 3 * s->C + 2 * padded, tangent_statistics},
-                          {tangent_pooled, 2 * s->C, nothing}};
+  const Stage stages[] = {{tangent_rows, 3 * s->C + 2 * padded, tangent_statistics, 0},
+                          {tangent_pooled, 2 * s->C, NULL, 0}};
   const Packing w = {d->tx ? d->w : NULL, d->w_step}, tw = {d->tw, d->tw_step};
   const int failed = run((Work){&c, {w, tw}, 0, 2, stages});
   end(&c);
@@ -458,8 +456,8 @@ static int both_backward(const Shape* s, const Tensors* d, int t) {
   const int64_t space = 2 * (s->W / s->k) * s->C + weight_size(s) + 2 * padded +
                         2 * grid_size(s, gx != NULL);
   const Stage stages[] = {
-      {t ? tangent_sums : backward_sums, 2 * s->C, t ? tangent_coefficients : coefficients},
-      {t ? tangent_down : backward_down, space, weights}};
+      {t ? tangent_sums : backward_sums, 2 * s->C, t ? tangent_coefficients : coefficients, 0},
+      {t ? tangent_down : backward_down, space, weights, 1}};
   const Packing w = {gx ? d->w : NULL, d->w_step}, tw = {gx && t ? d->tw : NULL, d->tw_step};
   const int failed = run((Work){&c, {w, tw}, 1, 2, stages});
   end(&c);

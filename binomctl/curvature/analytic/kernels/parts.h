@@ -55,11 +55,12 @@ INLINE const REAL* pack_of(const Call* c, int which, int64_t t) {
 typedef void (*After)(const Call*, int64_t t);
 
 /* What is done to every part of a task in `reals` numbers of work space, which the parts that a
- * thread takes leave as they found it, zeroed; then what is done to the task. */
+ * thread takes leave as they found it, zeroed; then what is done to the task, if anything. */
 typedef struct {
   Phase phase;
   int64_t reals;
   After after;
+  int slow; /* `after`: several threads pay for it */
 } Stage;
 
 /* Weights that are packed first: of every task, or once where all share them (a step of 0). */
@@ -81,11 +82,12 @@ static void pack_one(const Work* k, int which, int64_t t) {
   pack(p->w + t * p->step, s->C, s->I, k->transposed, k->c->packs[which] + t * pack_size(s));
 }
 
+/* A task's own weights. */
 static int pack_task(const void* arg, int64_t t, void* unused) {
   const Work* k = arg;
   (void)unused;
   for (int which = 0; which < 2; which++)
-    if (k->packings[which].w && (t == 0 || k->packings[which].step)) pack_one(k, which, t);
+    if (k->packings[which].w && k->packings[which].step) pack_one(k, which, t);
   return 0;
 }
 
@@ -93,11 +95,10 @@ static int pack_task(const void* arg, int64_t t, void* unused) {
 static int whole_task(const void* arg, int64_t t, void* space) {
   const Work* k = arg;
   REAL* work = space;
-  for (int which = 0; which < 2; which++)
-    if (k->packings[which].w && k->packings[which].step) pack_one(k, which, t);
+  pack_task(k, t, NULL);
   for (const Stage* stage = k->stages; stage < k->stages + k->count; stage++) {
     FOR(part, k->c->parts) stage->phase(k->c, t * k->c->parts + part, work);
-    stage->after(k->c, t);
+    if (stage->after) stage->after(k->c, t);
     work += stage->reals;
   }
   return 0;
@@ -129,17 +130,19 @@ static int run(Work k) {
   for (int which = 0; which < 2; which++) {
     if (!s->I) k.packings[which].w = NULL;
     k.c->steps[which] = k.packings[which].step ? pack_size(s) : 0;
+    if (k.packings[which].w && !k.packings[which].step) pack_one(&k, which, 0);
   }
   if (enough_tasks(s)) {
-    for (int which = 0; which < 2; which++)
-      if (k.packings[which].w && !k.packings[which].step) pack_one(&k, which, 0);
     FOR(i, k.count) reals += k.stages[i].reals;
     return share(s->threads, s->T, reals * sizeof(REAL), whole_task, &k);
   }
   int failed = share(s->threads, s->T, 0, pack_task, &k);
-  for (; k.count && !failed; k.count--, k.stages++)
-    failed = share(s->threads, s->T * k.c->parts, (k.stages->reals + 1) * sizeof(REAL), one_part, &k) ||
-             share(s->threads, s->T, 0, one_after, &k);
+  for (; k.count && !failed; k.count--, k.stages++) {
+    const int64_t bytes = (k.stages->reals + 1) * sizeof(REAL);
+    failed = share(s->threads, s->T * k.c->parts, bytes, one_part, &k);
+    if (!failed && k.stages->after)
+      failed = share(k.stages->slow ? s->threads : 1, s->T, 0, one_after, &k);
+  }
   return failed;
 }
 
