@@ -35,14 +35,14 @@ def test_blocks_say_what_the_layers_say(flags, monkeypatch):
 def check_blocks(examples):
     @given(
         T=st.integers(1, 3), N=st.integers(1, 3), H=st.integers(1, 19), W=st.integers(1, 19),
-        I=st.sampled_from([0, 1, 3, 16, 20]), C=st.sampled_from([1, 5, 16, 20, 32, 48, 64]),
+        I=st.sampled_from([0, 1, 3, 5, 16, 20]), C=st.sampled_from([1, 5, 16, 20, 32, 48, 64]),
         k=st.integers(1, 3), slope=st.sampled_from([0.0, 0.1, 1.0]),
         fixed=st.sets(st.sampled_from(["weight", "gamma", "beta", "input"])),
         seed=st.integers(0, 999),
     )  # fmt: skip
     @settings(max_examples=examples, deadline=None)
     def check(T, N, H, W, I, C, k, slope, fixed, seed):
-        if k > min(H, W) or N * H * W == 1 or (I and native.lanes() > C):
+        if k > min(H, W) or N * H * W == 1:
             return
         torch.manual_seed(seed)
         norm_block = NormBlock(1e-5, slope, Pool((k, k), (k, k)))
@@ -54,7 +54,7 @@ def check_blocks(examples):
             for _ in range(2)
         )
         tp = {n: v for n, v in tp.items() if n not in fixed}
-        varies = I in (0, 16, 20) and "input" not in fixed
+        varies = I not in (1, 3) and "input" not in fixed
         x, tx = torch.randn(2, T, N, H, W, I or C, dtype=torch.float64)
         ga, tga = torch.randn(2, T, N, H // k, W // k, C, dtype=torch.float64)
         given_ = (p, tp, x, tx if varies else None, ga, tga, [varies or not I])

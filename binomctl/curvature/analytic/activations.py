@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -42,30 +43,28 @@ class Leaky:
         return out
 
 
-@dataclass(frozen=True)
-class Smooth:
-    """An elementwise function y of x, and its first two derivatives, in terms of x and y."""
+class _Curved(ABC):
+    """An elementwise function by its first derivative times a tensor, and its second one."""
 
-    name: str
-    function: Callable[[Tensor], Tensor]
-    derivatives: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    @abstractmethod
+    def _through(self, g: Tensor, cache: Cache) -> Tensor:
+        """g times the first derivative, a tensor of its own."""
 
-    def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
-        y = self.function(xs[0])
-        cache.primal = self.derivatives(xs[0], y)
-        return y
+    @abstractmethod
+    def _second(self, cache: Cache) -> Tensor:
+        """The second derivative."""
 
     def backward(
         self, p: Parameters, cache: Cache, gy: Tensor, wanted: Sequence[bool]
     ) -> tuple[Sequence[Tensor | None], Parameters]:
-        return [gy * cache.primal[0] if wanted[0] else None], {}
+        return [self._through(gy, cache) if wanted[0] else None], {}
 
     def tangent(
         self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
     ) -> Tensor | None:
         (tx,) = txs
         cache.tangent = tx
-        return None if tx is None else tx * cache.primal[0]
+        return None if tx is None else self._through(tx, cache)
 
     def tangent_backward(
         self,
@@ -78,14 +77,36 @@ class Smooth:
     ) -> tuple[Sequence[Tensor | None], Parameters]:
         if not wanted[0]:
             return [None], {}
-        tgx = tgy * cache.primal[0]
+        tgx = self._through(tgy, cache)
         if cache.tangent is not None:
-            tgx = torch.addcmul(tgx, gy * cache.primal[1], cache.tangent)
+            tgx = tgx.addcmul_(gy * self._second(cache), cache.tangent)
         return [tgx], {}
 
 
 @dataclass(frozen=True)
-class Fused:
+class Smooth(_Curved):
+    """An elementwise function y of x, and its first two derivatives, in terms of x and y."""
+
+    name: str
+    function: Callable[[Tensor], Tensor]
+    derivatives: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+    def forward(self, p: Parameters, xs: Sequence[Tensor], cache: Cache) -> Tensor:
+        y = self.function(xs[0])
+        cache.primal = self.derivatives(xs[0], y)
+        return y
+
+    def _through(self, g: Tensor, cache: Cache) -> Tensor:
+        out: Tensor = g * cache.primal[0]
+        return out
+
+    def _second(self, cache: Cache) -> Tensor:
+        out: Tensor = cache.primal[1]
+        return out
+
+
+@dataclass(frozen=True)
+class Fused(_Curved):
     """An elementwise function of x whose derivative times a gradient is one operation of torch's.
 
     through: g and x -> g times the first derivative. second: x -> the second derivative, computed
@@ -101,36 +122,15 @@ class Fused:
         cache.primal = [xs[0], None]
         return self.function(xs[0])
 
-    def backward(
-        self, p: Parameters, cache: Cache, gy: Tensor, wanted: Sequence[bool]
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        return [self.through(gy, cache.primal[0]) if wanted[0] else None], {}
+    def _through(self, g: Tensor, cache: Cache) -> Tensor:
+        return self.through(g, cache.primal[0])
 
-    def tangent(
-        self, p: Parameters, tp: Parameters, cache: Cache, txs: Sequence[Tensor | None]
-    ) -> Tensor | None:
-        (tx,) = txs
-        cache.tangent = tx
-        return None if tx is None else self.through(tx, cache.primal[0])
-
-    def tangent_backward(
-        self,
-        p: Parameters,
-        tp: Parameters,
-        cache: Cache,
-        gy: Tensor,
-        tgy: Tensor,
-        wanted: Sequence[bool],
-    ) -> tuple[Sequence[Tensor | None], Parameters]:
-        if not wanted[0]:
-            return [None], {}
+    def _second(self, cache: Cache) -> Tensor:
         x, second = cache.primal
-        tgx = self.through(tgy, x)
-        if cache.tangent is not None:
-            if second is None:
-                second = cache.primal[1] = self.second(x)
-            tgx = tgx.addcmul_(gy * second, cache.tangent)
-        return [tgx], {}
+        if second is None:
+            second = cache.primal[1] = self.second(x)
+        out: Tensor = second
+        return out
 
 
 TANH = Smooth("tanh", torch.tanh, lambda x, y: (1 - y.square(), -2 * y * (1 - y.square())))

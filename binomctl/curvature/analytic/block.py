@@ -19,7 +19,7 @@ from binomctl.curvature.analytic.conv import Conv
 from binomctl.curvature.analytic.layer import Cache, Parameters
 from binomctl.curvature.analytic.layers import Linear, LinearMap, Norm
 from binomctl.curvature.analytic.norm_block import NormBlock
-from binomctl.curvature.analytic.program import KERNEL, Node, depends_on_parameters
+from binomctl.curvature.analytic.program import KERNEL, Node
 from binomctl.flat import Layout
 
 WIDEST = 128
@@ -142,15 +142,14 @@ def with_blocks(nodes: Sequence[Node], shapes: Mapping[str, torch.Size]) -> list
     nobody else reads that, as a Block; shapes are the parameters'."""
     if not any(isinstance(node.layer, Norm) for node in nodes):
         return list(nodes)  # the kernels need not be compiled
-    lanes = native.lanes()
-    depends = depends_on_parameters(nodes)
+    kernels = native.lanes() > 0
     readers = [sum(node.inputs.count(value) for node in nodes) for value in range(len(nodes) + 1)]
     out: list[Node] = []
     place = [0]  # of every value of the old nodes among the new ones
     for node in nodes:
         layer = node.layer
         inputs = tuple(place[j] for j in node.inputs)
-        if lanes and isinstance(layer, Norm) and (layer.block.pool.tiles or 16) < 16:
+        if kernels and isinstance(layer, Norm) and (layer.block.pool.tiles or 16) < 16:
             names = {_ROLES[r]: n for r, n in node.names.items()}
             constants = {_ROLES[r]: c for r, c in node.constants.items()}
             before = node.inputs[0] - 1  # the node whose value batch norm takes; -1: the input's
@@ -158,7 +157,7 @@ def with_blocks(nodes: Sequence[Node], shapes: Mapping[str, torch.Size]) -> list
             if (
                 made is not None
                 and readers[before + 1] == 1
-                and _fits(made, shapes, depends[made.inputs[0]], lanes)
+                and _fits(made, shapes)
                 and place[before + 1] == len(out)
             ):
                 out.pop()
@@ -188,16 +187,11 @@ def beside_blocks(nodes: Sequence[Node], layout: Layout) -> int | None:
 _ROLES = {"weight": "gamma", "bias": "beta"}
 
 
-def _fits(node: Node, shapes: Mapping[str, torch.Size], varies: bool, lanes: int) -> bool:
-    """Whether the kernels can do a convolution: 3 x 3, channels for a vector, and not too many."""
+def _fits(node: Node, shapes: Mapping[str, torch.Size]) -> bool:
+    """Whether the kernels can do a convolution: 3 x 3, of not too many channels."""
     conv = node.layer
     if not isinstance(conv, Conv) or conv.bias or "weight" not in node.names:
         return False
     O, I, *size = shapes[node.names["weight"]]
     plain = (tuple(size), conv.stride, conv.padding, conv.dilation)
-    return (
-        plain == ((3, 3), (1, 1), (1, 1), (1, 1))
-        and lanes <= O
-        and (not varies or lanes <= I)
-        and max(O, I) <= WIDEST
-    )
+    return plain == ((3, 3), (1, 1), (1, 1), (1, 1)) and max(O, I) <= WIDEST

@@ -454,7 +454,7 @@ static int both_backward(const Shape* s, const Tensors* d, int t) {
   const REAL* gx = t ? d->tgx : d->gx;
   const int64_t padded = s->I ? (s->H + 2) * (s->W + 2) * s->I : 0;
   const int64_t space = 2 * (s->W / s->k) * s->C + weight_size(s) + 2 * padded +
-                        2 * grid_size(s, gx != NULL);
+                        2 * grid_size(s, gx != NULL) + LANES; /* a last pixel is read as a vector */
   const Stage stages[] = {
       {t ? tangent_sums : backward_sums, 2 * s->C, t ? tangent_coefficients : coefficients, 0},
       {t ? tangent_down : backward_down, space, weights, 1}};

@@ -3,8 +3,8 @@
  * In channels last the window of a kernel row is 3 I numbers that lie together, so that an output
  * pixel is a sum over 3 rows of 3 I numbers, each times a vector of weights. A tile of up to 8
  * pixels and two vectors of channels stays in registers: 2 loads and 8 broadcasts for 16 fused
- * multiply-adds. LANES channels or more come out; where they are no multiple, the last vector begins
- * among those of the one before, and both compute the same. */
+ * multiply-adds. Where channels that come out are no multiple of LANES, the last vector begins among
+ * those of the one before, and both compute the same; of fewer than LANES a vector's rest is nobody's. */
 #ifndef BINOMCTL_CONV_H
 #define BINOMCTL_CONV_H
 
@@ -26,7 +26,9 @@ typedef struct {
 INLINE int vectors(int64_t C, int64_t c) { return C - c >= 2 * LANES ? 2 : 1; }
 
 /* Where that block begins. */
-INLINE int64_t start(int64_t C, int64_t c) { return C - c < LANES ? C - LANES : c; }
+INLINE int64_t start(int64_t C, int64_t c) {
+  return C < LANES ? 0 : C - c < LANES ? C - LANES : c;
+}
 
 /* Numbers of packed weights with so many channels in and out. */
 INLINE int64_t packed(int64_t in, int64_t out) {
@@ -41,10 +43,12 @@ static void pack(const REAL* restrict w, int64_t O, int64_t I, int transposed, R
     const int64_t size = vectors(out, done) * LANES, b = start(out, done);
     FOR(q, 9) FOR(c, in) {
       REAL* restrict line = to + (q * in + c) * size;
+      const int64_t there = size < out ? size : out;
       if (transposed)
-        FOR(o, size) line[o] = w[(c * I + b + o) * 9 + 8 - q];
+        FOR(o, there) line[o] = w[(c * I + b + o) * 9 + 8 - q];
       else
-        FOR(o, size) line[o] = w[((b + o) * I + c) * 9 + q];
+        FOR(o, there) line[o] = w[((b + o) * I + c) * 9 + q];
+      for (int64_t o = there; o < size; o++) line[o] = 0;
     }
     to += 9 * in * size;
     done += size;
@@ -57,7 +61,7 @@ static void unpack(const REAL* restrict from, int64_t O, int64_t I, REAL* restri
     const int64_t size = vectors(O, done) * LANES, b = start(O, done);
     FOR(q, 9) FOR(c, I) {
       const REAL* restrict line = from + (q * I + c) * size;
-      FOR(o, size) gw[((b + o) * I + c) * 9 + q] = line[o];
+      FOR(o, size < O ? size : O) gw[((b + o) * I + c) * 9 + q] = line[o];
     }
     from += 9 * I * size;
     done += size;
@@ -83,6 +87,10 @@ INLINE void tile(const Source* from, int sources, int64_t at, int64_t weights, i
       for (int p = 0; p < P; p++)
         for (int v = 0; v < V; v++) sum[p][v] += x[p * I + r] * these[v];
     }
+  }
+  if (V == 1 && O < LANES) {
+    for (int p = 0; p < P; p++) FOR(o, O) out[p * O + o] = sum[p][0][o];
+    return;
   }
   for (int p = 0; p < P; p++)
     for (int v = 0; v < V; v++) *(vec*)(out + p * O + v * LANES) = sum[p][v];

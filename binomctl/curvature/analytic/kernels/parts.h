@@ -17,25 +17,22 @@ typedef struct {
   REAL *affine;        /* six coefficients of C for every task */
   REAL *packs[2];      /* packed weights, and their tangents, for every task */
   int64_t steps[2];    /* from task to task; 0: one for all */
+  int64_t pack;        /* numbers of one */
   REAL *gw;            /* gradient of the weights for every part */
 } Call;
 
 typedef void (*Phase)(const Call*, int64_t unit, REAL* work);
 
-/* Numbers of a task's weights, as their gradient is packed, and as either convolution takes them.
- * The transposed one never gives fewer than LANES channels. */
+/* Numbers of a task's weights, as their gradient is packed. */
 INLINE int64_t weight_size(const Shape* s) { return packed(s->I, s->C); }
-INLINE int64_t pack_size(const Shape* s) {
-  const int64_t back = s->I < LANES ? 0 : packed(s->C, s->I), there = weight_size(s);
-  return back > there ? back : there;
-}
 
 static Call begin(const Shape* s, const Tensors* d, int gradients) {
   const int64_t least = (PIXELS_AT_LEAST + s->H * s->W - 1) / (s->H * s->W);
   const int64_t even = (s->N + PARTS - 1) / PARTS;
   const int64_t size = least > even ? least : even, parts = (s->N + size - 1) / size;
-  const int64_t kernel = weight_size(s), pack = pack_size(s);
-  Call c = {.s = s, .d = d, .parts = parts, .size = size};
+  const int64_t kernel = weight_size(s), back = d->gx || d->tgx ? packed(s->C, s->I) : 0;
+  const int64_t pack = kernel > back ? kernel : back;
+  Call c = {.s = s, .d = d, .parts = parts, .size = size, .pack = pack};
   const int64_t reals =
       s->T * (6 * s->C + 2 * pack + (gradients ? parts * kernel : 0)) + 1;
   c.sums = calloc(1, s->T * parts * 2 * s->C * sizeof(double) + reals * sizeof(REAL));
@@ -79,7 +76,7 @@ typedef struct {
 static void pack_one(const Work* k, int which, int64_t t) {
   const Shape* s = k->c->s;
   const Packing* p = k->packings + which;
-  pack(p->w + t * p->step, s->C, s->I, k->transposed, k->c->packs[which] + t * pack_size(s));
+  pack(p->w + t * p->step, s->C, s->I, k->transposed, k->c->packs[which] + t * k->c->pack);
 }
 
 /* A task's own weights. */
@@ -129,7 +126,7 @@ static int run(Work k) {
   int64_t reals = 1;
   for (int which = 0; which < 2; which++) {
     if (!s->I) k.packings[which].w = NULL;
-    k.c->steps[which] = k.packings[which].step ? pack_size(s) : 0;
+    k.c->steps[which] = k.packings[which].step ? k.c->pack : 0;
     if (k.packings[which].w && !k.packings[which].step) pack_one(&k, which, 0);
   }
   if (enough_tasks(s)) {
