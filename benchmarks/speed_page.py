@@ -50,8 +50,6 @@ def add_shares(report: dict[str, Any]) -> None:
     """What the work of each of our steps takes at the rate of a large matrix product, as a share of
     its median."""
     for name, found in report["workloads"].items():
-        if name not in WORKLOADS:  # of an earlier run on another machine
-            continue
         case = Case(WORKLOADS[name])
         for allocator in (a for a in ("system", "tuned") if a in found):
             rows, rate = found[allocator]["contestants"], 1e9 * found[allocator]["sgemm_gflops"]
@@ -111,7 +109,7 @@ def draw(report: dict[str, Any]) -> None:
     from binomctl.reporting.figures import caption, new_figure, save
     from binomctl.reporting.look import COLOURS, tint
 
-    names = [name for name in report["workloads"] if name in WORKLOADS]
+    names = list(report["workloads"])
     shown = {name: _drawn(report["workloads"][name]) for name in names}
     bars = [max(len(shown[name]) for name in names[i : i + 2]) for i in range(0, len(names), 2)]
     figure = new_figure(8.6, 0.14 * sum(bars) + 0.75 * len(bars))

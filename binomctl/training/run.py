@@ -100,7 +100,9 @@ class _Training:
 
     def loop(self) -> None:
         """Steps until the last, a stop or a deadline."""
-        with StopRequest() as stop, threads_for(self.problem.engine, self.settings.meta_batch):
+        # Between steps, too: torch's threads would be in the way of the next step's kernels.
+        alone = threads_for(self.problem.engine, self.settings.meta_batch)
+        with StopRequest() as stop, alone:
             # Nothing of a step that is being compiled needs to be finished; but of several ranks
             # none may leave while another waits for it.
             stop.at_once = self.ranks.world == 1 and bool(compiles(self.problem))

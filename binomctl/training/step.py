@@ -21,6 +21,7 @@ from binomctl.contracts import Adaptation, Adapted, Diagnosing, HasQueryLoss, Re
 from binomctl.contracts.abilities import has
 from binomctl.curvature import AutogradEngine
 from binomctl.curvature.outer import OuterLossEngine
+from binomctl.curvature.traits import threads_for
 from binomctl.curvature.unrolled import unrolled, unrolls
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
@@ -76,9 +77,10 @@ def step_function(problem: Problem) -> StepFunction:
     ) -> Computed:
         now = problem.at_step(step)
         how = now.adaptation(batch, m, step=step)
-        if chunk is not None and chunk < len(batch):
-            return _in_chunks(now, theta, how, batch, chunk)
-        return run(now, theta, how, batch, memory)
+        with threads_for(problem.engine, len(batch)):
+            if chunk is not None and chunk < len(batch):
+                return _in_chunks(now, theta, how, batch, chunk)
+            return run(now, theta, how, batch, memory)
 
     return _captured(problem, compute) if captures(problem) else compute
 

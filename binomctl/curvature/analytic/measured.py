@@ -21,6 +21,7 @@ from torch import Tensor
 
 from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.engine import AnalyticEngine, Convolution
+from binomctl.curvature.traits import threads_for
 from binomctl.errors import ResourceError
 from binomctl.files.atomic import write_json
 from binomctl.machine.devices import is_out_of_memory
@@ -138,10 +139,11 @@ def _race(
 
     def run(engine: AnalyticEngine) -> float:
         start = time.perf_counter()
-        at = engine.curvature(x_trn, y_trn)
-        _, gradient = at.gradient(phi, 0, keep=True)
-        at.hvp([0], gradient.unsqueeze(1))
-        engine.query(phi, x_val, y_val)
+        with threads_for(engine, len(x_trn)):
+            at = engine.curvature(x_trn, y_trn)
+            _, gradient = at.gradient(phi, 0, keep=True)
+            at.hvp([0], gradient.unsqueeze(1))
+            engine.query(phi, x_val, y_val)
         if theta.device.type == "cuda":
             torch.cuda.synchronize(theta.device)
         return 1e3 * (time.perf_counter() - start)
