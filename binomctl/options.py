@@ -94,7 +94,9 @@ def check_not_negative(options: Any, *names: str, key: str) -> None:
     for name in names:
         value = getattr(options, name)
         if value is not None and value < 0:
-            raise ConfigError(f"{name} = {value} is negative", key=f"{key}.{name}")
+            raise ConfigError(
+                f"{name} = {value} is negative", "Give 0 or more.", key=f"{key}.{name}"
+            )
 
 
 def plugin(cls: type[T]) -> type[T]:

@@ -68,15 +68,11 @@ def _speed() -> Numbers:
     whole = _kept("speed")
     kept = whole["workloads"]
     yield from ((f"speed.{name}", text) for name, text in _machine(whole))
-    names = {
-        "mlp": "sinusoid MLP, B = 25",
-        "conv28": "Conv4-32 28x28x1, 1-shot",
-        "conv84": "Conv4-32 84x84x3, 1-shot",
-        "five28": "Conv4-32 28x28x1, 5-shot",
-    }
+    names = {"mlp": "sinusoid MLP, B = 25", "conv28": "Conv4-32 28x28x1, 1-shot",
+             "conv84": "Conv4-32 84x84x3, 1-shot",
+             "five28": "Conv4-32 28x28x1, 5-shot"}  # fmt: skip
     for short, start in (("resnet12", "ResNet12 (16"), ("wide12", "ResNet12 (64"), ("wrn", "WRN"),
-                         ("vit", "ViT"),
-                         ("transformer", "Transformer")):  # fmt: skip
+                         ("vit", "ViT"), ("transformer", "Transformer")):  # fmt: skip
         (names[short],) = [name for name in kept if name.startswith(start)]
     for short, name in names.items():
         allocators = [how for how in ("system", "tuned") if how in kept[name]]

@@ -142,7 +142,7 @@ def with_blocks(nodes: Sequence[Node], shapes: Mapping[str, torch.Size]) -> list
     nobody else reads that, as a Block; shapes are the parameters'."""
     if not any(isinstance(node.layer, Norm) for node in nodes):
         return list(nodes)  # the kernels need not be compiled
-    kernels = native.lanes() > 0
+    kernels = native.compiled()
     readers = [sum(node.inputs.count(value) for node in nodes) for value in range(len(nodes) + 1)]
     out: list[Node] = []
     place = [0]  # of every value of the old nodes among the new ones

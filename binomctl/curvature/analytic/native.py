@@ -111,10 +111,9 @@ def available(x: Tensor, part: Part = "block") -> bool:
     return known and _library(REALS[x.dtype], part) is not None
 
 
-def lanes() -> int:
-    """Channels a vector of floats holds; 0 without kernels."""
-    library = _library("float", "block")
-    return 0 if library is None else int(library.lanes())
+def compiled() -> bool:
+    """Whether there are kernels of blocks."""
+    return _library("float", "block") is not None
 
 
 def identity() -> str:

@@ -62,7 +62,7 @@ INLINE void take(const REAL* restrict z, int64_t W, int64_t C, int64_t k,
   const int64_t N = s->N, H = s->H, W = s->W, I = s->I, h = H / k, w = W / k,            \
                 t = u / c->parts, part = u % c->parts, first = part * c->size,           \
                 last = first + c->size < N ? first + c->size : N,                        \
-                padded = I ? (H + 2) * (W + 2) * I : 0, kernel = weight_size(s);             \
+                padded = I ? (H + 2) * (W + 2) * I : 0, kernel = weight_size(s);         \
   const REAL slope = (REAL)s->slope;                                                     \
   const Tensors d = task(s, *c->d, t);                                                   \
   (void)h, (void)w, (void)padded, (void)kernel, (void)slope, (void)first, (void)last,    \
@@ -466,5 +466,3 @@ static int both_backward(const Shape* s, const Tensors* d, int t) {
 
 int backward(const Shape* s, const Tensors* d) { return both_backward(s, d, 0); }
 int tangent_backward(const Shape* s, const Tensors* d) { return both_backward(s, d, 1); }
-
-int lanes(void) { return LANES; }

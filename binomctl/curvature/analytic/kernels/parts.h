@@ -125,7 +125,6 @@ static int run(Work k) {
   const Shape* s = k.c->s;
   int64_t reals = 1;
   for (int which = 0; which < 2; which++) {
-    if (!s->I) k.packings[which].w = NULL;
     k.c->steps[which] = k.packings[which].step ? k.c->pack : 0;
     if (k.packings[which].w && !k.packings[which].step) pack_one(&k, which, 0);
   }
