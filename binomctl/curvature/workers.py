@@ -31,7 +31,7 @@ class Workers:
         self, network: Network | None, count: int, copied: Callable[[], Network] | None = None
     ) -> None:
         self._main = network
-        self._count = count
+        self.count = count
         self._copied = copied
         self._networks: list[Network] = []
         self._local = threading.local()
@@ -52,7 +52,7 @@ class Workers:
     def map(self, function: Callable[..., T], *columns: Iterable[Any]) -> list[T]:
         """function(*row) for every row of the columns."""
         rows = list(zip(*columns, strict=True))
-        if self._count == 1 or len(rows) == 1:
+        if self.count == 1 or len(rows) == 1:
             return [function(*row) for row in rows]
         return list(self._running().map(lambda row: function(*row), rows))
 
@@ -65,14 +65,14 @@ class Workers:
     def _running(self) -> ThreadPoolExecutor:
         if self._pool is None:
             if self._copied is not None:
-                while len(self._networks) < self._count:
+                while len(self._networks) < self.count:
                     self._networks.append(self._copied())
             free: queue.SimpleQueue[Network] = queue.SimpleQueue()
             for network in self._networks:
                 free.put(network)
             # No reference to self: the threads end when nobody holds these workers any more.
             self._pool = ThreadPoolExecutor(
-                self._count,
+                self.count,
                 thread_name_prefix="binomctl-task",
                 initializer=_start,
                 initargs=(self._local, free),

@@ -49,7 +49,7 @@ SCHEDULES = [
 def small_case(kind):
     """A model, its batch, and every task's dense Hessians and query gradient."""
     torch.manual_seed(3)
-    B, K = (3, 4) if kind != "blocks" else (2, 3)
+    B, K = {"blocks": (2, 3), "residual": (3, 3)}.get(kind, (3, 4))
     if kind == "mlp":
         model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)).double()
         x = torch.randn(2, B, 5, 2, dtype=torch.float64)
@@ -58,6 +58,10 @@ def small_case(kind):
         model = Conv4(filters=2).build((1, 16, 16), 3).double()
         x = torch.randn(2, B, 6, 1, 16, 16, dtype=torch.float64)
         y, loss, alpha = torch.arange(3).repeat(2).expand(B, -1), F.cross_entropy, 0.05
+    elif kind == "residual":  # kernels, single convolutions and sums in turn
+        model = ResNet12(filters=(3, 2, 2, 2)).build((1, 16, 16), 3).double()
+        x = torch.randn(2, B, 6, 1, 16, 16, dtype=torch.float64)
+        y, loss, alpha = torch.arange(3).repeat(2).expand(B, -1), F.cross_entropy, 0.01
     else:  # channels that fill vectors, so that whole blocks are kernels
         layers = []
         for channels in (1, 16):
@@ -69,16 +73,16 @@ def small_case(kind):
     theta = initial_parameters(model)
     oracle = [
         inner_loop(flat_loss(model, loss, x[0, b], y[b]), flat_loss(model, loss, x[1, b], y[b]),
-                   theta, K, alpha, dense=kind != "blocks") for b in range(B)
+                   theta, K, alpha, dense=kind in ("mlp", "conv4")) for b in range(B)
     ]  # fmt: skip
     return model, loss, EpisodeBatch(x[0], y, x[1], y), theta, K, alpha, oracle
 
 
 @pytest.mark.parametrize("options", SCHEDULES, ids=str)
-@pytest.mark.parametrize("kind", ["mlp", "conv4", "blocks"])
+@pytest.mark.parametrize("kind", ["mlp", "conv4", "blocks", "residual"])
 def test_every_estimator_meets_the_dense_oracle_under_every_schedule(kind, options):
     model, loss, batch, theta, K, alpha, oracle = small_case(kind)
-    engine = AnalyticEngine(model, loss, **options)
+    engine = AnalyticEngine(model, loss, x=batch.x_trn[0], **options)
     kernels = sum(isinstance(node.layer, Block) for node in engine.program.nodes)
     assert kind != "blocks" or kernels == (2 if options.get("conv", "blocks") == "blocks" else 0)
     rule = registry.create("rule", "gd", {})
@@ -175,6 +179,21 @@ def test_torch_s_threads_rest_where_kernels_do_the_work(model, tasks, alone):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("model", "tasks", "together"),
+    [(ResNet12(filters=(16, 16, 16, 16)), 4, 1), (ResNet12(filters=(16, 16, 16, 16)), 1, 1),
+     (ResNet12(filters=(16, 16, 16, 16)), 2, 2), (Conv4(filters=16), 4, 4)],
+    ids=["ResNet12", "ResNet12, one task", "ResNet12, too few", "Conv4"],
+)  # fmt: skip
+def test_tasks_of_residual_networks_go_alone_where_they_keep_the_threads_busy(
+    model, tasks, together
+):
+    network = model.build((1, 28, 28), 3)
+    x = torch.randn(tasks, 6, 1, 28, 28)
+    engine = AnalyticEngine(network, F.cross_entropy, x=x[0], threads=3)
+    assert engine.chunks.size(x) == together
 
 
 def test_the_first_layer_keeps_no_input_gradient_and_the_query_no_cache():

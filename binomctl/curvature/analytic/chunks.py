@@ -24,11 +24,13 @@ class Chunks:
         given: tasks that go together, whatever their inputs; None decides by their size.
         few: tasks of large images that go together; None takes all of them.
         workers: chunks side by side.
+        apart: whatever their size, tasks go alone where there are as many as workers.
     """
 
     given: int | None
     few: int | None
     workers: Workers
+    apart: bool = False
 
     def size(self, x: Tensor) -> int:
         """How many tasks of such inputs [B, N, ...] go through the layers together.
@@ -38,6 +40,8 @@ class Chunks:
         """
         if self.given is not None:
             return self.given
+        if self.apart and len(x) >= self.workers.count:
+            return 1
         large = math.prod(x.shape[1:-1]) > FEW_PLACES
         return self.few if large and self.few else len(x)
 

@@ -97,8 +97,9 @@ class AnalyticEngine:
         self.loss = loss
         self.precision = precision
         layers = [n.layer for n in self.program.nodes]
-        single = any(isinstance(layer, Conv) for layer in layers)
-        self.convolves = single or any(isinstance(layer, Block) for layer in layers)
+        singles = sum(isinstance(layer, Conv) for layer in layers)
+        in_blocks = sum(isinstance(layer, Block) for layer in layers)
+        self.convolves = singles + in_blocks > 0
         chain = chain_of(self.program, self.layout)
         self._chains: dict[int, Chain | None] = {id(self.program): chain}
         known = chain is not None and known_loss(loss) is not None and precision == "full"
@@ -106,15 +107,18 @@ class AnalyticEngine:
         rows = self.native or (on_cpu and self.convolves)
         self.order: Order = order or ("rows" if rows else "columns")
         few: int | None = None  # tasks of large images that go together
-        blocks = kernels and self.convolves
-        alone = single or (blocks and not native.available(first))  # one thread for a call
+        compiled = native.available(first)
+        alone = singles > 0 or (in_blocks > 0 and not compiled)  # one thread for a call
         side_by_side = on_cpu and self.convolves and alone and conv in ("blocks", "per-task")
         if side_by_side:
             few = 1
         elif on_cpu and conv == "blocks" and self.convolves:
             few = 2 * torch.get_num_threads()
         count = threads or (torch.get_num_threads() if side_by_side else 1)
-        self.chunks = Chunks(chunk, few, Workers(None, count if on_cpu else 1))
+        workers = Workers(None, count if on_cpu else 1)
+        # Kernels keep neither the interpreter nor torch's threads: a whole task to each thread.
+        apart = side_by_side and compiled and in_blocks > singles
+        self.chunks = Chunks(chunk, few, workers, apart)
 
     def done_by(self, conv: Convolution) -> AnalyticEngine:
         """An engine of the same network that does its convolutions in another way."""
