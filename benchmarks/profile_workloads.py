@@ -30,7 +30,7 @@ WORKLOADS = {
 }
 PLANS = {
     "no budget": [],
-    "50 ms": ["--time-budget", "50ms"],
+    "100 ms": ["--time-budget", "100ms"],
     "70 MiB": ["--memory-budget", "70MiB"],
     "fig4, 1 GiB": ["--config", str(ROOT / "configs/fig4.yaml"), "--memory-budget", "1GiB"],
     "sinusoid, 7 ms": ["--dataset", "sinusoid", "--time-budget", "7ms"],

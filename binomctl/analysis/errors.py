@@ -24,6 +24,7 @@ from binomctl.contracts import (
     Proximal,
     Starts,
 )
+from binomctl.curvature.traits import threads_for
 from binomctl.errors import NonFiniteError
 from binomctl.expansion import combine, elementary_rows, estimated_error, passed_by
 from binomctl.problem.cases import Case
@@ -68,40 +69,41 @@ def analyse(
     low = problem.config.engine.precision != "full"
     precise = at_full_precision(problem).engine if low else problem.engine
     for i in range(batches):
-        batch = problem.training_batch(range(i * B, (i + 1) * B))
-        how = replace(problem.adaptation(batch, m, step=step), proximal=0.0)
-        adapted, _, _ = adapt_and_validate(problem.engine, theta, batch, how, range(how.K))
-        rows, d = elementary_rows(adapted), how.layout.d
-        whole = Expansion(how.K, how.K, adapted.alpha)
-        exact = combine(rows, whole)
-        if low:
-            there, _, _ = adapt_and_validate(precise, theta, batch, how, range(how.K))
-            rounded, exact = exact, combine(elementary_rows(there), whole)
-            if cost is not None:
-                error, size, _ = compare(rounded[:, :d].mean(0), exact[:, :d].mean(0))
-                cost.append(float(error / size))
-        if not exact.isfinite().all():
-            raise NonFiniteError(
-                f"the exact meta-gradient of batch {i} is not finite",
-                "The inner loop diverges: lower adaptation.alpha.",
-            )
-        wanted = _learned(problem, to_theta(adapted.trajectory, exact[:, :d])[0])
-        for record in errors:
-            estimator, own = record.case.estimator, adapted
-            if isinstance(estimator, Proximal):  # another inner loop
-                inner = replace(how, proximal=estimator.proximal)
-                keep = estimator.steps(how.K)
-                own, _, _ = adapt_and_validate(problem.engine, theta, batch, inner, keep)
-            try:
-                estimate = _estimate(record, own, rows)
-            except NonFiniteError:  # one estimator's failure is not the others'
-                record.add_failure(len(batch))
-                continue
-            found = _learned(problem, to_theta(adapted.trajectory, estimate[:, :d])[0])
-            estimated = estimated_error(estimator, own) if with_estimates else None
-            record.add(found, wanted, _learned(problem, adapted.g_phi), estimated)
-        if with_spectrum:
-            spectra.append(spectrum(adapted, seed=i))
+        with threads_for(problem.engine, B):
+            batch = problem.training_batch(range(i * B, (i + 1) * B))
+            how = replace(problem.adaptation(batch, m, step=step), proximal=0.0)
+            adapted, _, _ = adapt_and_validate(problem.engine, theta, batch, how, range(how.K))
+            rows, d = elementary_rows(adapted), how.layout.d
+            whole = Expansion(how.K, how.K, adapted.alpha)
+            exact = combine(rows, whole)
+            if low:
+                there, _, _ = adapt_and_validate(precise, theta, batch, how, range(how.K))
+                rounded, exact = exact, combine(elementary_rows(there), whole)
+                if cost is not None:
+                    error, size, _ = compare(rounded[:, :d].mean(0), exact[:, :d].mean(0))
+                    cost.append(float(error / size))
+            if not exact.isfinite().all():
+                raise NonFiniteError(
+                    f"the exact meta-gradient of batch {i} is not finite",
+                    "The inner loop diverges: lower adaptation.alpha.",
+                )
+            wanted = _learned(problem, to_theta(adapted.trajectory, exact[:, :d])[0])
+            for record in errors:
+                estimator, own = record.case.estimator, adapted
+                if isinstance(estimator, Proximal):  # another inner loop
+                    inner = replace(how, proximal=estimator.proximal)
+                    keep = estimator.steps(how.K)
+                    own, _, _ = adapt_and_validate(problem.engine, theta, batch, inner, keep)
+                try:
+                    estimate = _estimate(record, own, rows)
+                except NonFiniteError:  # one estimator's failure is not the others'
+                    record.add_failure(len(batch))
+                    continue
+                found = _learned(problem, to_theta(adapted.trajectory, estimate[:, :d])[0])
+                estimated = estimated_error(estimator, own) if with_estimates else None
+                record.add(found, wanted, _learned(problem, adapted.g_phi), estimated)
+            if with_spectrum:
+                spectra.append(spectrum(adapted, seed=i))
         yield errors, spectra
 
 

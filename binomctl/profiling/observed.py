@@ -12,6 +12,7 @@ from torch.profiler import record_function
 
 from binomctl.adapt import adapt, estimate, support_curvature, support_of, validate
 from binomctl.contracts import Adaptation, Curvature, Trajectory
+from binomctl.curvature.traits import threads_for
 from binomctl.episodes import EpisodeBatch
 from binomctl.problem.record import Problem
 from binomctl.training.loop import update
@@ -118,25 +119,26 @@ def timed_step(
         whole: a compiled or recorded step, whose middle phases are one ("step").
     """
     clock = Clock(problem.device)
-    with record_function("data"):
-        batch = problem.place(problem.draw_training(indices))
-    clock.mark("data")
-    if whole is not None:
-        at = whole(problem.theta, problem.m, batch)
-        clock.mark("step")
-    else:
-        how = problem.adaptation(batch, problem.m, step=state.step)
-        observed = ObservedCurvature(support_curvature(problem.engine, batch))
-        trajectory = _adapted(problem, observed, how, batch)
-        clock.mark("adaptation")
-        with record_function("query gradient"):
-            adapted, loss, prediction = validate(problem.engine, trajectory, observed, batch)
-        clock.mark("query")
-        with record_function("meta-gradient"):
-            found = estimate(problem.estimator, adapted, state.memory)
-            at = Computed(adapted, loss, prediction, (found.theta, found.m), found.state)
-        clock.mark("meta_gradient")
-    with record_function("outer"):
-        update(problem, state, indices, batch, at)
-    clock.mark("outer")
+    with threads_for(problem.engine, len(indices)):  # as a run does
+        with record_function("data"):
+            batch = problem.place(problem.draw_training(indices))
+        clock.mark("data")
+        if whole is not None:
+            at = whole(problem.theta, problem.m, batch)
+            clock.mark("step")
+        else:
+            how = problem.adaptation(batch, problem.m, step=state.step)
+            observed = ObservedCurvature(support_curvature(problem.engine, batch))
+            trajectory = _adapted(problem, observed, how, batch)
+            clock.mark("adaptation")
+            with record_function("query gradient"):
+                adapted, loss, prediction = validate(problem.engine, trajectory, observed, batch)
+            clock.mark("query")
+            with record_function("meta-gradient"):
+                found = estimate(problem.estimator, adapted, state.memory)
+                at = Computed(adapted, loss, prediction, (found.theta, found.m), found.state)
+            clock.mark("meta_gradient")
+        with record_function("outer"):
+            update(problem, state, indices, batch, at)
+        clock.mark("outer")
     return clock.read()

@@ -15,6 +15,7 @@ import torch
 from command import Forked, binomctl
 from torch import nn
 
+from binomctl.analysis.errors import analyse
 from binomctl.models.conv4 import Conv4
 from binomctl.problem.build import build_problem
 from binomctl.problem.cases import Case, cases_of
@@ -91,6 +92,32 @@ def test_the_phases_are_the_whole_step(monkeypatch):
     batch = one.problem.training_batch(range(2))
     wanted = step_function(one.problem)(one.problem.theta, one.problem.m, batch)
     assert torch.equal(found[0].per_task[0], wanted.per_task[0])
+
+
+@pytest.mark.parametrize("measured", ["profile", "error-analysis"])
+def test_torch_s_threads_rest_as_in_a_run(monkeypatch, measured):
+    """What is timed is what a run does: beside kernels torch's operations take one thread."""
+    base, threads = problem(), []
+    cell = Case("maml", registry.create("estimator", "maml", {}), {})
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    real = type(base.engine).curvature
+
+    def curvature(*args):
+        threads.append(torch.get_num_threads())
+        return real(*args)
+
+    monkeypatch.setattr(type(base.engine), "curvature", curvature)
+    try:
+        if measured == "profile":
+            (one,) = prepare(base, [cell])
+            observed.timed_step(one.problem, one.state, range(2), None)
+        else:
+            next(iter(analyse(base, base.theta, base.m, [cell], 1)))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1]
 
 
 # Memory -----------------------------------------------------------------------------------------
