@@ -41,9 +41,9 @@ WORKLOADS: dict[str, dict[str, Any]] = {
         "model": "conv4", "shape": (3, 84, 84), "shots": 5, "rounds": 3,
         "without": ["vmap", "torch.func"],  # which need more than 24 GiB here
     },
-    "ResNet12 (16, 40, 80, 160) 84x84x3, 1-shot, B = 1, 5 queries": {
+    "ResNet12 (16, 40, 80, 160) 84x84x3, 1-shot, 5 queries": {
         "model": "resnet12", "options": {"filters": (16, 40, 80, 160)}, "shape": (3, 84, 84),
-        "shots": 1, "B": 1, "queries": 5, "rounds": 3, "without": ["vmap", "torch.func"],
+        "shots": 1, "queries": 5, "rounds": 3, "without": ["vmap", "torch.func"],
     },
     "ResNet12 (64, 160, 320, 640) 84x84x3, 1-shot, B = 1, 1 query": {
         "model": "resnet12", "options": {"filters": (64, 160, 320, 640)}, "shape": (3, 84, 84),
