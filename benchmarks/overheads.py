@@ -7,7 +7,8 @@ everything that belongs to it (drawing and augmenting the tasks, the meta-gradie
 optimiser, what is logged), and the meta-gradient alone on tasks that are there. Both in
 milliseconds of wall time and of CPU time of all threads: tasks are drawn ahead by a thread of their
 own, so that their CPU time is seldom waited for. Then the parts by themselves. A validation is
-timed on the engine that trains and on the autograd engine. Writes benchmarks/results/overheads.json
+timed on the engine that trains and on the autograd engine, and `binomctl.MetaGradient` on the same
+network and tasks. Writes benchmarks/results/overheads.json
 and docs/speed.md's table.
 """
 
@@ -25,6 +26,7 @@ import torch
 from pages import put
 from turns import spread
 
+import binomctl
 from binomctl.machine.allocator import tune_allocator
 from binomctl.machine.environment import environment
 from binomctl.problem.build import build_problem
@@ -74,6 +76,17 @@ class Subject:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": made.step, "train_loss": made.loss}) + "\n")
 
+    def library(self) -> Callable[[], Any]:
+        """The same meta-gradient asked for from Python, its first call made."""
+        problem, batch, how = self.problem, self.batch, self.problem.config.adaptation
+        asked = binomctl.MetaGradient(
+            problem.model, problem.dataset.loss, estimator=problem.estimator, K=how.K,
+            alpha=how.alpha,
+        )  # fmt: skip
+        sets = (batch.x_trn, batch.y_trn, batch.x_val, batch.y_val)
+        asked(sets)
+        return lambda: asked(sets)
+
     def meta_gradient(self) -> Any:
         return self.compute(self.state.theta.detach(), self.state.m.detach(), self.batch)
 
@@ -87,7 +100,8 @@ class Subject:
 
     def parts(self) -> dict[str, Callable[[], Any]]:
         self.made = self.meta_gradient()
-        return {"step": self.step, "meta-gradient": self.meta_gradient, "drawing tasks": self.draw,
+        return {"step": self.step, "meta-gradient": self.meta_gradient,
+                "from Python": self.library(), "drawing tasks": self.draw,
                 "outer optimiser": self.outer}  # fmt: skip
 
 
@@ -107,7 +121,9 @@ def measure(overrides: dict[str, Any], rounds: int) -> dict[str, Any]:
                 cpu[name].append(two)
     found = {name: {"wall": spread(wall[name], 3), "cpu": spread(cpu[name], 3)} for name in parts}
     whole, alone = (found[name]["wall"]["median_ms"] for name in ("step", "meta-gradient"))
-    return {"parts": found, "besides_share_of_wall": round((whole - alone) / whole, 3)}
+    from_python = found["from Python"]["wall"]["median_ms"] - alone
+    return {"parts": found, "besides_share_of_wall": round((whole - alone) / whole, 3),
+            "library_ms": round(from_python, 3)}  # fmt: skip
 
 
 def run_of_steps(overrides: dict[str, Any], steps: int) -> dict[str, float]:
@@ -141,15 +157,16 @@ def validations(overrides: dict[str, Any]) -> dict[str, float]:
 
 def table(report: dict[str, Any]) -> str:
     lines = ["| run | step, ms | meta-gradient, ms | besides | drawing, CPU ms | optimiser, ms"
+             " | a call from Python besides, ms"
              " | validation of 50 tasks, ms: this engine / autograd |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
+             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for name, row in report["runs"].items():
         stretch, parts, checked = row["stretch"], row["parts"], row["validation_ms"]
         lines.append(
             f"| {name} | {stretch['step_ms']:.1f} | {stretch['meta_gradient_ms']:.1f}"
             f" | {stretch['besides_share']:.0%}"
             f" | {parts['drawing tasks']['cpu']['median_ms']:.1f}"
-            f" | {parts['outer optimiser']['wall']['median_ms']:.2f}"
+            f" | {parts['outer optimiser']['wall']['median_ms']:.2f} | {row['library_ms']:.2f}"
             f" | {checked['auto']:.0f} / {checked['autograd']:.0f} |"
         )
     return "\n".join(lines)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +18,12 @@ from binomctl.curvature.choose import Kind
 from binomctl.curvature.criterion import Loss, check_outside
 from binomctl.curvature.handed_in import Part, batches, numbered
 from binomctl.curvature.outputs import rows
-from binomctl.curvature.prepared import Prepared
+from binomctl.curvature.prepared import Schedule, prepared
 from binomctl.curvature.traits import threads_for
 from binomctl.curvature.unrolled import unrolled, unrolls
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError, NonFiniteError, unknown
 from binomctl.noise import with_noise
-
-Schedule = Literal["auto", "rows", "columns"]
 
 
 @dataclass(frozen=True)
@@ -119,8 +116,8 @@ class MetaGradient:
         self._per_task, self._with_loss = per_task, with_loss
         self._free = (engine, batching, order) == ("auto", "auto", "auto")
         how = (engine, memory, batching, order, allow_unused)
-        self._prepared = _prepared(model, loss, *how, len(self._asked.steps) > 0)
-        self._outer = None if outer_loss is None else _prepared(model, outer_loss, *how, False)
+        self._prepared = prepared(model, loss, *how, len(self._asked.steps) > 0)
+        self._outer = None if outer_loss is None else prepared(model, outer_loss, *how, False)
         self.state: Mapping[str, Tensor] | None = None
         """Of an estimator that remembers; None before its first call."""
 
@@ -144,8 +141,10 @@ class MetaGradient:
             ConfigError: episodes that do not fit, or a network that no engine can compute.
             NonFiniteError: the result is not finite.
         """
-        parts = [self._part(group) for group in numbered(batches(episodes), tasks)]
-        gradients, m_rows = (self._result([part[i] for part in parts]) for i in (0, 1))
+        groups = list(numbered(batches(episodes), tasks))
+        with self._prepared.threads(max(map(len, groups))):
+            parts = [self._part(group) for group in groups]
+            gradients, m_rows = (self._result([part[i] for part in parts]) for i in (0, 1))
         layout = parts[0][4]
         result: dict[str, Tensor] = layout.unflatten(gradients)
         if m_rows.shape[-1]:
@@ -218,33 +217,3 @@ def meta_gradient(
         ConfigError, NonFiniteError: as MetaGradient.
     """
     return MetaGradient(model, loss, **options)(episodes, tasks)
-
-
-_KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, Prepared]] = weakref.WeakKeyDictionary()
-_FEW = 4  # (loss, options) per model; a loss made anew at every call must not grow the store
-
-
-def _prepared(
-    model: nn.Module,
-    loss: Loss,
-    engine: Kind,
-    memory: Memory,
-    batching: Batching,
-    order: Schedule,
-    allow_unused: bool,
-    products: bool,
-) -> Prepared:
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"the model is {type(model).__name__}, not a torch.nn.Module")
-    kept = _KEPT.setdefault(model, {})
-    key = (id(loss), engine, memory, batching, order, allow_unused, products)
-    found = kept.pop(key, None)
-    if found is None or found.loss is not loss:
-        found = Prepared(
-            loss, kind=engine, memory=memory, batching=batching, order=order,
-            allow_unused=allow_unused, products=products,
-        )  # fmt: skip
-    kept[key] = found
-    while len(kept) > _FEW:
-        kept.pop(next(iter(kept)))
-    return found

@@ -150,3 +150,26 @@ def test_episodes_that_are_none_are_refused(episodes, word):
     model, _ = own_problem()
     with pytest.raises(ConfigError, match=word):
         binomctl.meta_gradient(model, F.mse_loss, episodes)
+
+
+def test_torch_s_threads_rest_during_a_whole_call_but_the_first(monkeypatch):
+    """A perceptron's kernels take less time than waiting for torch's threads does."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    episodes = (torch.randn(3, 6, 3), torch.randint(0, 2, (3, 6))) * 2
+    threads, real = [], binomctl.MetaGradient._result
+
+    def result(self, tasks):
+        threads.append(torch.get_num_threads())
+        return real(self, tasks)
+
+    monkeypatch.setattr(binomctl.MetaGradient, "_result", result)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for wanted in (2, 1, 1):
+            binomctl.meta_gradient(model, F.cross_entropy, episodes, estimator="maml")
+            assert threads[-1] == wanted
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -19,13 +21,17 @@ from binomctl.curvature.network import Network, matrix_attention
 from binomctl.curvature.outer import OuterLossEngine
 from binomctl.curvature.outputs import rows
 from binomctl.curvature.supported import check_model
+from binomctl.curvature.traits import threads_for
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import BinomctlError, ConfigError
 from binomctl.machine.allocator import tune_allocator
 
+Schedule = Literal["auto", "rows", "columns"]
+
 _KEPT_BY_GLIBC = 2**25
 """Bytes of a block above which glibc gives it back when it is freed, and fetches it anew."""
 _FEW = 8  # shapes of tasks whose engines are kept
+_FEW_LOSSES = 4  # (loss, options) per model; a loss made anew at every call must not grow the store
 
 
 class Prepared:
@@ -44,7 +50,7 @@ class Prepared:
         kind: Kind,
         memory: Memory,
         batching: Batching,
-        order: Literal["auto", "rows", "columns"],
+        order: Schedule,
         allow_unused: bool,
         products: bool,
     ) -> None:
@@ -60,7 +66,17 @@ class Prepared:
         self._network: Network | None = None
         self._engines: dict[Any, Engine] = {}
         self._lock = threading.RLock()
-        self.rung = ""
+        self._last: Engine | None = None
+
+    @property
+    def rung(self) -> str:
+        """Of the engine that computed last; "" before there was one."""
+        return "" if self._last is None else rung_of(self._last)
+
+    def threads(self, tasks: int) -> AbstractContextManager[None]:
+        """Torch's threads for all of a call, by the engine that computed last: a few operations
+        of theirs before and after the kernels' work take longer than it does on a perceptron."""
+        return nullcontext() if self._last is None else threads_for(self._last, tasks)
 
     def compute(
         self, model: nn.Module, batch: EpisodeBatch, function: Callable[[Engine, Tensor], Any]
@@ -82,11 +98,11 @@ class Prepared:
             chosen = self._engines[shapes]
             while True:
                 engine = self._engines[shapes]
-                self.rung = rung_of(engine)
+                self._last = engine
                 try:
                     return function(engine, theta)
                 except (RuntimeError, ValueError, IndexError, TypeError, ConfigError) as error:
-                    lower = self._lower(network, self.rung)
+                    lower = self._lower(network, rung_of(engine))
                     if lower is None:
                         self._engines[shapes] = chosen  # the data are at fault, not the engine
                         if isinstance(error, BinomctlError):
@@ -127,3 +143,37 @@ def rung_of(engine: Engine) -> str:
     if isinstance(engine, OuterLossEngine):  # nearly all of the work is the inner one's
         engine = engine.inner
     return engine.batching if isinstance(engine, AutogradEngine) else "algebra"
+
+
+_KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, Prepared]] = weakref.WeakKeyDictionary()
+
+
+def prepared(
+    model: nn.Module,
+    loss: Loss,
+    engine: Kind,
+    memory: Memory,
+    batching: Batching,
+    order: Schedule,
+    allow_unused: bool,
+    products: bool,
+) -> Prepared:
+    """What is kept of a model under a loss, or is from now on, as long as the model lives.
+
+    Raises:
+        ConfigError: it is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"the model is {type(model).__name__}, not a torch.nn.Module")
+    kept = _KEPT.setdefault(model, {})
+    key = (id(loss), engine, memory, batching, order, allow_unused, products)
+    found = kept.pop(key, None)
+    if found is None or found.loss is not loss:
+        found = Prepared(
+            loss, kind=engine, memory=memory, batching=batching, order=order,
+            allow_unused=allow_unused, products=products,
+        )  # fmt: skip
+    kept[key] = found
+    while len(kept) > _FEW_LOSSES:
+        kept.pop(next(iter(kept)))
+    return found
