@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """The doors beside what is there already: they are imported on first use."""
-    return sorted({*globals(), *_DOORS, "__version__"})
+    """The doors, which are imported on first use, and the packages that are imported already."""
+    packages = {name for name, value in globals().items() if isinstance(value, ModuleType)}
+    dunders = {name for name in globals() if name.startswith("__")}
+    return sorted({*_DOORS, "__version__", *packages, *dunders})
 
 
 def __getattr__(name: str) -> Any:

@@ -40,9 +40,9 @@ app = typer.Typer(
 
 def _version(show: bool) -> None:
     if show:
-        from importlib.metadata import version
+        import binomctl
 
-        typer.echo(f"binomctl {version('binomctl')}")
+        typer.echo(f"binomctl {binomctl.__version__}")
         raise typer.Exit
 
 

@@ -12,6 +12,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_titled, write_csv
+from binomctl.cli.counting import Counting
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, numbered, picture_path
 
@@ -163,7 +164,7 @@ def _theorems(name: str) -> tuple[Theorem, ...]:
 
 def _certify(s: Setting, found: list[Curve], seed: int, force: bool) -> list[Finding]:
     load_torch()
-    from binomctl.theory.certify import certify, save_witness, verify_witness
+    from binomctl.theory.certify import save_witness, searches, verify_witness, worst
 
     if s.K > 50:
         from binomctl.errors import ConfigError
@@ -171,27 +172,31 @@ def _certify(s: Setting, found: list[Curve], seed: int, force: bool) -> list[Fin
         raise ConfigError(
             f"--certify with --K {s.K}: the search is meant for K up to 50", "Lower --K."
         )
-    print_note("searching for Hessian sequences with the largest error, d = 2 and 3 ...")
-    findings = []
-    for f in certify(s, found, seed):
-        if f.violates_paper:
-            path = Path(f.name) if force else numbered(Path(f.name))
-            save_witness(path, s, f)
-            verify_witness(path)  # from the file, as anybody would
-            print_note(f"wrote {path}, which violates the paper's bound")
-            f = replace(f, witness=path)
-        findings.append(f)
+    print_note("for every method and L the Hessians, d = 2 and 3, with the largest error:")
+    findings, asked = [], searches(s, found)
+    with Counting("searching", len(asked), "cases") as counting:
+        for search in asked:
+            counting.doing(f"{search.theorem}, {search.method}, L = {search.L}")
+            f = worst(s, search, seed)
+            counting.advance()
+            if f.violates_paper:
+                path = Path(f.name) if force else numbered(Path(f.name))
+                save_witness(path, s, f)
+                verify_witness(path)  # from the file, as anybody would
+                print_note(f"wrote {path}, which violates the paper's bound")
+                f = replace(f, witness=path)
+            findings.append(f)
     return findings
 
 
-def _print_curves(found: list[Curve], normalized: bool) -> None:
+def _print_curves(found: list[Curve], over: bool) -> None:
     """A table for every theorem, at most 12 of its L, with a small plot in its last column."""
     from rich.console import Console
 
     from binomctl.cli.plots import bound_tables
 
     console = Console()
-    unit = "over the paper's bound for FOMAML" if normalized else "factors of |g|"
+    unit = "over the paper's bound for FOMAML" if over else "factors of |g|"
     for theorem in dict.fromkeys(c.theorem for c in found):
         mine = [c for c in found if c.theorem == theorem]
         for source, table in bound_tables(mine, console.width):

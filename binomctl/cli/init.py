@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_error, print_note
+from binomctl.cli.counting import Counting
+from binomctl.cli.loading import load_torch
 
 if TYPE_CHECKING:
     from binomctl.settings.config import Config
@@ -40,6 +43,7 @@ def init(
 
     On a terminal it asks for what the options leave open; off it, they have their defaults.
     """
+    load_torch()
     from binomctl.cli.outputs import check_outputs
     from binomctl.files.atomic import write_atomic
     from binomctl.settings.layers import load_config
@@ -94,15 +98,13 @@ def _seconds(budget: str) -> float | None:
 
     if re.fullmatch(r"0*[1-9][0-9]{0,17}", budget):
         return None
-    try:
-        if budget.isdecimal():
-            raise ConfigError("0, or more than anybody waits for")
-        return seconds_of(budget, "budget")
-    except ConfigError as error:
-        raise ConfigError(
-            f"budget '{budget[:40]}' is neither a number of meta-steps nor a length of time",
-            "For example 2000, 10m or 1.5h.",
-        ) from error
+    if not budget.isdecimal():  # "0", or more than anybody waits for
+        with suppress(ConfigError):
+            return seconds_of(budget, "budget")
+    raise ConfigError(
+        f"--budget '{budget[:40]}' is neither a number of meta-steps nor a length of time",
+        "For example 2000, 10m or 1.5h.",
+    )
 
 
 def _steps(budget: str, config: Config) -> int:
@@ -115,12 +117,13 @@ def _steps(budget: str, config: Config) -> int:
     if seconds is None:
         return int(budget)
     from binomctl.cli.datasets import ensure_prepared
-    from binomctl.profiling.forecast import forecast
+    from binomctl.profiling.forecast import PIECES, forecast
     from binomctl.training.opening import checked
 
-    print_note("trying some meta-steps")
     ensure_prepared(config)
-    found, every = forecast(checked(config)), config.training.validate_every
+    with Counting("trying", PIECES, "meta-steps") as counting:
+        found = forecast(checked(config), counting.advance)
+    every = config.training.validate_every
     step = found.step_ms / 1e3
     steps = int(seconds / (step + found.validation_s / every))
     if steps < LEAST * every:  # as many validations in any case

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from binomctl.cli.console import print_json
+from binomctl.cli.counting import Counting
 
 if TYPE_CHECKING:
     from binomctl.problem.record import Problem
@@ -18,7 +19,7 @@ def print_layers(problem: Problem, json_output: bool) -> None:
 
     from binomctl.curvature.prepared import rung_of
     from binomctl.curvature.traits import traits_of
-    from binomctl.profiling.forecast import forecast
+    from binomctl.profiling.forecast import PIECES, forecast
 
     engine, model = problem.engine, type(problem.model).__name__
     rung = rung_of(engine)
@@ -29,7 +30,8 @@ def print_layers(problem: Problem, json_output: bool) -> None:
         "x_trn": _shape(batch.x_trn), "y_trn": _shape(batch.y_trn),
         "x_val": _shape(batch.x_val), "y_val": _shape(batch.y_val),
     }  # fmt: skip
-    expected = forecast(problem)
+    with Counting("trying", PIECES, "meta-steps") as counting:
+        expected = forecast(problem, counting.advance)
     if json_output:
         named = [dict(zip(("path", "layer", "way"), row, strict=True)) for row in layers]
         print_json(

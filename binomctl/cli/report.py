@@ -49,6 +49,7 @@ def report(
 ) -> None:
     """Runs as one page: the tables of `compare`, a column a data set, ways and shots; curves,
     configurations, machines, and the numbers."""
+    load_torch()
     from binomctl.comparison.tables import FORMATS
     from binomctl.errors import ConfigError, unknown
 
@@ -68,7 +69,6 @@ def report(
         )
     sections: list[Section] = []
     if folders:
-        load_torch()
         from binomctl.cli.comparing import Question, compared_runs
         from binomctl.comparison.methods import opened
 

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note
+from binomctl.cli.counting import Counting
 from binomctl.cli.loading import load_torch
 from binomctl.cli.panels import Command
 from binomctl.cli.slurm import slurm_options
@@ -71,13 +72,13 @@ def run(
     json_output: flags.JSON = False,
 ) -> None:
     """Train every cell of a grid that is not finished; call it again to go on."""
+    load_torch()
     from binomctl.errors import BinomctlError
     from binomctl.runs.lock import locked
     from binomctl.sweeps.execute import How, check_cluster, execute
     from binomctl.sweeps.folder import SweepFolder
     from binomctl.sweeps.grid import read_grid
 
-    load_torch()
     cluster = check_cluster(executor)
     if gpus is None and processes > 1:
         gpus = processes
@@ -140,17 +141,16 @@ def _build_all(cells: list[tuple[str, Any]]) -> None:
     from binomctl.errors import ConfigError
     from binomctl.training.opening import checked
 
-    seen: set[str] = set()
-    for name, config in cells:
-        key = str(identity(config))
-        if key in seen:
-            continue
-        seen.add(key)
-        try:
-            ensure_prepared(config)
-            checked(config)
-        except ConfigError as error:
-            raise ConfigError(f"cell {name}: {error}", error.hint) from error
+    different = {str(identity(config)): (name, config) for name, config in reversed(cells)}
+    with Counting("checking", len(different), "cells") as counting:
+        for name, config in reversed(different.values()):
+            counting.doing(name)
+            try:
+                ensure_prepared(config)
+                checked(config)
+            except ConfigError as error:
+                raise ConfigError(f"cell {name}: {error}", error.hint) from error
+            counting.advance()
 
 
 class _Live:

@@ -9,6 +9,7 @@ import typer
 
 import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.counting import Counting
 from binomctl.cli.loading import load_torch
 from binomctl.cli.trust import import_asked
 
@@ -73,10 +74,12 @@ def _verify(
             settings = config_for(settings, Tasks(root=root), ())
         ensure_prepared(settings)
         first = earlier[-1].step if earlier else 0
-        print_note(f"making steps {first + 1} to {end.step} again")
         problem = checked(settings, end, ranks.world, from_start=not earlier)
         ranks.start(problem.device)
-        found = replay(problem, run, earlier[-1] if earlier else None, end, ranks)
+        what = f"making steps {first + 1} to {end.step} again"
+        with Counting(what, end.step - first, "steps") as counting:
+            start = earlier[-1] if earlier else None
+            found = replay(problem, run, start, end, ranks, counting.advance)
         result["replayed"] = {
             "first": found.first + 1, "last": found.last, "logged": found.logged,
             "same": found.same,

@@ -109,7 +109,7 @@ def _onnx(module: nn.Module, what: Exported) -> bytes:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            f"--format onnx needs onnx and onnxscript: {error}", "pip install 'binomctl[onnx]'"
+            f"--format onnx needs onnx and onnxscript: {error}", "pip install onnx onnxscript"
         ) from error
     x = example(what).float()
     with warnings.catch_warnings():

@@ -88,7 +88,7 @@ def _nvml() -> Finding:
     except ImportError:
         return Finding(
             "NVML", "absent", "nvidia-ml-py is not installed: profile has no utilisation or energy",
-            "pip install 'binomctl[gpu]'",
+            "pip install nvidia-ml-py",
         )  # fmt: skip
     try:
         pynvml.nvmlInit()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from binomctl.machine.cores import cores
 
 PACKAGES = ("binomctl", "torch", "numpy", "matplotlib", "pillow", "learn2learn")
 
@@ -23,9 +24,7 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in PACKAGES},
         "cpu": processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": len(cores()),
         "torch_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import torch
 
 from binomctl.errors import ResourceError
@@ -33,17 +34,22 @@ def out_of_memory_in_words(device: torch.device, advice: str) -> Iterator[None]:
         ) from error
 
 
-def peak_bytes(device: torch.device) -> int | None:
+def peak_bytes(device: torch.device) -> int:
     """The most memory that was held so far: the device's, or this process' on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
+    return most_resident()
+
+
+def most_resident() -> int:
+    """The largest resident set that this process had, in bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
-def _gib(count: int | None) -> str:
-    return "an unknown amount" if count is None else f"{count / 2**30:.1f} GiB"
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

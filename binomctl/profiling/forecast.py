@@ -17,6 +17,8 @@ from binomctl.training.state import MetaState
 from binomctl.training.step import step_function
 
 STEPS = 5
+PIECES = STEPS + 3
+"""Of a forecast: the first step, those that are timed, one for its memory, a validation."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,12 @@ class Forecast:
     compiled: bool
 
 
-def forecast(problem: Problem) -> Forecast:
-    """Measure a few meta-steps and a batch of validation tasks; nothing is kept of them."""
+def forecast(problem: Problem, told: Callable[[], None] = lambda: None) -> Forecast:
+    """Measure a few meta-steps and a batch of validation tasks; nothing is kept of them.
+
+    Args:
+        told: called after each of PIECES.
+    """
     compiled = bool(compiles(problem))
     own = problem
     if compiled:
@@ -48,7 +54,9 @@ def forecast(problem: Problem) -> Forecast:
     state, whole = MetaState(own), step_function(own)
 
     def step(i: int) -> float:
-        return sum(timed_step(own, state, range(i * B, (i + 1) * B), whole).values())
+        took = sum(timed_step(own, state, range(i * B, (i + 1) * B), whole).values())
+        told()
+        return took
 
     times = [step(i) for i in range(STEPS + 1)][1:]
     memory = _peak(own, lambda: step(STEPS + 1))
@@ -57,6 +65,7 @@ def forecast(problem: Problem) -> Forecast:
     shorter = replace(own, config=own.config.model_copy(update={"training": few}))
     begun = time.perf_counter()
     validate(shorter, state)
+    told()
     validation = (time.perf_counter() - begun) / tasks * training.validation_tasks
     step_ms = statistics.median(times)
     validations = training.steps // training.validate_every

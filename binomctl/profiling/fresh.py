@@ -9,17 +9,16 @@ two meta-steps and prints {"baseline_bytes", "peak_bytes"}, with the peak since.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from binomctl.machine.allocator import release_freed
 from binomctl.machine.devices import is_out_of_memory
+from binomctl.machine.memory import most_resident
 from binomctl.settings.config import Config
 from binomctl.settings.own import ask_all
 
@@ -88,13 +87,7 @@ def peak() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(1024 * int(v.split()[1]) for v in lines if v.startswith("VmHWM"))
     except (OSError, StopIteration):
-        info: Any = psutil.Process().memory_info()
-        if os.name == "nt":
-            return int(info.peak_wset)
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most_resident()
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def open_gpu(device: torch.device) -> tuple[Gpu | None, str]:
     try:
         import pynvml
     except ImportError:
-        return None, "nvidia-ml-py is not installed: pip install 'binomctl[gpu]'"
+        return None, "nvidia-ml-py is not installed: pip install nvidia-ml-py"
     try:
         pynvml.nvmlInit()
         uuid = str(torch.cuda.get_device_properties(device).uuid)

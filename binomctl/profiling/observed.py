@@ -19,8 +19,6 @@ from binomctl.training.loop import update
 from binomctl.training.state import MetaState
 from binomctl.training.step import Computed, StepFunction
 
-PHASES = ("data", "adaptation", "query", "meta_gradient", "outer")
-
 
 class Clock:
     """Time between marks: the processor's, or CUDA events on a GPU's stream."""

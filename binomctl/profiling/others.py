@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from typing import Any
 
 import psutil
+
+from binomctl.machine.cores import cores
 
 LIMIT = 0.1  # of the cores: beyond it, times are not this program's alone
 
@@ -19,10 +20,8 @@ class OtherLoad:
     """
 
     def __init__(self) -> None:
-        process = psutil.Process()
-        affinity = process.cpu_affinity() if hasattr(process, "cpu_affinity") else None
-        self._process = process
-        self._cores = affinity or list(range(os.cpu_count() or 1))
+        self._process = psutil.Process()
+        self._cores = cores()
         self._start = (0.0, 0.0, 0.0)
         self.share: float | None = None
 

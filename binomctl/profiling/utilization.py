@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from types import TracebackType
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 import psutil
 import torch
 
+from binomctl.machine.cores import cores
 from binomctl.profiling.nvml import GpuMeter, open_gpu
 
 
@@ -43,8 +43,7 @@ class CpuMeter:
 
     def __init__(self) -> None:
         self._process = psutil.Process()
-        self._cores = len(self._process.cpu_affinity()) if hasattr(
-            self._process, "cpu_affinity") else os.cpu_count() or 1  # fmt: skip
+        self._cores = len(cores())
         self._busy = self._wall = 0.0
         self._start = (0.0, 0.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import submitit
 
 from binomctl.errors import ConfigError, Interrupted, MissingDependencyError, unknown
+from binomctl.machine.cores import cores
 from binomctl.machine.signals import StopRequest
 from binomctl.sweeps.cards import Cards, gpus_here
 from binomctl.sweeps.folder import JOBS, SweepFolder
@@ -46,13 +48,19 @@ def check_cluster(cluster: str) -> Cluster:
     """Refuse a cluster that is not there.
 
     Raises:
-        ConfigError: another word. MissingDependencyError: Slurm without its commands.
+        ConfigError: another word. MissingDependencyError: Slurm without its commands, a system
+            without the signals by which jobs are told to stop.
     """
     if cluster not in ("local", "slurm"):
         raise ConfigError(
             f"--executor: {unknown('executor', cluster, ['local', 'slurm'])}",
             "local runs the cells here, slurm as jobs of a cluster.",
             key="executor",
+        )
+    if not hasattr(signal, "SIGUSR2"):
+        raise MissingDependencyError(
+            "cells of a sweep are told to stop by signals that Windows does not have",
+            "Call it on Linux or macOS, or in WSL; 'binomctl train' trains one run anywhere.",
         )
     if cluster == "slurm" and shutil.which("sbatch") is None:
         raise MissingDependencyError(
@@ -164,8 +172,7 @@ def _executor(logs: Path, how: How) -> submitit.Executor:
         # Not an AutoExecutor: it does not let a local job's GPUs be named.
         executor = submitit.LocalExecutor(folder=where)
         given.setdefault("timeout_min", 60 * 24 * 7)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        share = (cores or 1) // (how.jobs * how.processes)  # the cells share the cores
+        share = len(cores()) // (how.jobs * how.processes)  # the cells share the cores
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
     executor.update_parameters(**given)
     return executor

@@ -22,7 +22,7 @@ from binomctl.training.observer import Silent
 from binomctl.training.opening import checked, going_on, new
 from binomctl.training.run import train
 
-PREEMPTED = 128 + signal.SIGUSR2
+PREEMPTED = 128 + getattr(signal, "SIGUSR2", 0)  # not on Windows, where no sweep runs
 """The signal by which submitit tells a job that its time is over or that it is preempted."""
 
 

@@ -49,8 +49,19 @@ class Finding:
         return self.factor > self.corrected * (1 + MARGIN) + MARGIN
 
 
-def certify(s: Setting, found: list[Curve], seed: int = 0) -> list[Finding]:
-    """The worst sequences for every method and L of the curves found.
+@dataclass(frozen=True)
+class Search:
+    """For the worst sequence of a method at order L, whose bounds are known."""
+
+    theorem: Theorem
+    method: Method
+    L: int
+    paper: float
+    corrected: float
+
+
+def searches(s: Setting, found: list[Curve]) -> list[Search]:
+    """One for every method and L of the curves found.
 
     FOMAML's error is the same at every L and is listed at the first; L = K, where Trunc and Binom
     are exact, is left out.
@@ -59,17 +70,29 @@ def certify(s: Setting, found: list[Curve], seed: int = 0) -> list[Finding]:
     for theorem in dict.fromkeys(c.theorem for c in found):
         sources = {c.source: c for c in found if c.theorem == theorem}
         paper, corrected = sources["paper"], sources.get("corrected", sources["paper"])
-        low, high = spectrum_limits(theorem, s)
         for method in METHODS:
             for i, L in enumerate(paper.L):
                 if (method == "fomaml" and i) or (method != "fomaml" and L == s.K):
                     continue
-                order = 0 if method == "fomaml" else L
-                H = _search(method, order, s, low, high, seed)
-                factor = verified_factor(method, order, s, theorem, H)
                 printed, mended = (float(getattr(c, method)[i]) for c in (paper, corrected))
-                out.append(Finding(theorem, method, order, factor, printed, mended, H))
+                order = 0 if method == "fomaml" else L
+                out.append(Search(theorem, method, order, printed, mended))
     return out
+
+
+def certify(s: Setting, found: list[Curve], seed: int = 0) -> list[Finding]:
+    """What all searches find."""
+    return [worst(s, search, seed) for search in searches(s, found)]
+
+
+def worst(s: Setting, search: Search, seed: int = 0) -> Finding:
+    """The worst sequence that a search finds."""
+    low, high = spectrum_limits(search.theorem, s)
+    H = _search(search.method, search.L, s, low, high, seed)
+    factor = verified_factor(search.method, search.L, s, search.theorem, H)
+    return Finding(
+        search.theorem, search.method, search.L, factor, search.paper, search.corrected, H
+    )
 
 
 def spectrum_limits(theorem: Theorem, s: Setting) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -39,10 +40,12 @@ def replay(
     start: Checkpoint | None,
     end: Checkpoint,
     ranks: Ranks = ALONE,
+    told: Callable[[], None] = lambda: None,
 ) -> Replay:
     """Train from a checkpoint, or from the start, to a later one.
 
     Args:
+        told: called after each step.
         problem: the run's, with the constants of `end`.
         ranks: as many as the run had, for the same bits: other ranks sum in another order.
     """
@@ -54,6 +57,7 @@ def replay(
             resume(problem, state, start)
         first = state.step
         for step in meta_train(problem, state, ranks):
+            told()
             if step.step in losses:
                 compared += 1
                 if losses[step.step] != (None if step.skipped else step.loss):

@@ -71,7 +71,7 @@ def _load() -> list[NDArray[np.uint8]]:
     except ImportError as error:
         raise MissingDependencyError(
             "the data set 'digits' comes with scikit-learn, which is not installed",
-            "pip install 'binomctl[digits]'",
+            "pip install scikit-learn",
         ) from error
     found = load_digits()
     images = np.round(found.images * (255 / 16)).astype(np.uint8)[..., None]  # values 0 .. 16

@@ -22,7 +22,7 @@ class TensorBoard:
         if find_spec("tensorboard") is None:
             raise MissingDependencyError(
                 "tracker 'tensorboard' needs the package tensorboard",
-                "pip install 'binomctl[tensorboard]'",
+                "pip install tensorboard",
             )
 
     def start(self, run: Path, folder: Path, config: Mapping[str, Any], step: int) -> _Writing:

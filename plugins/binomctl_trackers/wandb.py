@@ -24,7 +24,7 @@ class WandB:
     def __post_init__(self) -> None:
         if find_spec("wandb") is None:
             raise MissingDependencyError(
-                "tracker 'wandb' needs the package wandb", "pip install 'binomctl[wandb]'"
+                "tracker 'wandb' needs the package wandb", "pip install wandb"
             )
 
     def start(self, run: Path, folder: Path, config: Mapping[str, Any], step: int) -> _Writing:

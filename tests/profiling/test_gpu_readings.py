@@ -93,4 +93,4 @@ def test_without_the_package_the_reason_is_its_installation(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     gpu, reason = nvml.open_gpu(torch.device("cuda"))
     assert gpu is None
-    assert "binomctl[gpu]" in reason
+    assert "nvidia-ml-py" in reason
