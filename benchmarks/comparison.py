@@ -193,15 +193,22 @@ def write_page() -> None:
     if have < wanted:
         put(PAGE, "diverged", f"{have} of {wanted} cells are kept so far; the tables want all.")
         return
-    put(PAGE, "diverged", failures(kept))
     kept["orderings"] = orderings(kept)
     KEPT.write_text(dumps(kept), encoding="utf-8")
-    put(PAGE, "orderings", table(kept["orderings"]))
+    for mark, text in tables(kept).items():
+        put(PAGE, mark, text)
+
+
+def tables(kept: dict[str, Any]) -> dict[str, str]:
+    """Of whole results, by their marks in docs/comparison.md."""
+    out = {"diverged": failures(kept), "orderings": table(kept["orderings"])}
     for name, equal_seconds in (("steps", False), ("seconds", True)):
         found = [section(setting, kept, equal_seconds) for setting in kept["step_times"]]
-        put(PAGE, f"equal {name}", markdown("", overview(found)))
-        whole = "\n".join(markdown(f"{s.label}, equal {name}", details(s)) for s in found)
-        put(PAGE, f"details, equal {name}", whole)
+        out[f"equal {name}"] = markdown("", overview(found))
+        out[f"details, equal {name}"] = "\n".join(
+            markdown(f"{s.label}, equal {name}", details(s)) for s in found
+        )
+    return out
 
 
 def main() -> None:

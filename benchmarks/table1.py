@@ -143,16 +143,26 @@ def main() -> None:
     print(f"{len(listed)} runs are kept")
     if not given.page:
         return
-    labels = sorted({run["setting"] for run in listed}, key=natural)
-    sections = [section(x, [run for run in listed if run["setting"] == x]) for x in labels]
+    sections = sections_of(listed)
     result = {
         "schema": "binomctl-benchmarks/table1/1", **about(given), "runs": len(listed),
         "settings": [kept(one) for one in sections],
     }  # fmt: skip
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    table = overview(sections)
-    put(PAGE, "overview", markdown("", table))
-    put(PAGE, "details", "\n".join(markdown(s.label, details(s)) for s in sections))
+    for mark, text in tables(sections).items():
+        put(PAGE, mark, text)
+
+
+def sections_of(listed: list[dict[str, Any]]) -> list[Section]:
+    """Kept runs by their settings."""
+    labels = sorted({run["setting"] for run in listed}, key=natural)
+    return [section(x, [run for run in listed if run["setting"] == x]) for x in labels]
+
+
+def tables(sections: list[Section]) -> dict[str, str]:
+    """By their marks in docs/table1.md."""
+    whole = "\n".join(markdown(s.label, details(s)) for s in sections)
+    return {"overview": markdown("", overview(sections)), "details": whole}
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def tutorial(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_tutorial_runs(tutorial):
     named = {"support.csv", "query.csv", "report.html", "curves.pdf", "runs"}
     assert named <= {path.name for path in tutorial.iterdir()}

@@ -70,6 +70,9 @@ TABLES: list[tuple[str, str, str, Callable[[dict[str, Any]], str]]] = [
     ("accuracy", "beyond", "accuracy", lambda bench: bench["all_tables"]()),
     ("reliability", "reliability", "table", lambda bench: bench["table"](kept("reliability"))),
     ("bilevel", "bilevel", "peers", lambda bench: bench["table"](kept("bilevel")["rows"])),
+    ("speed_page", "speed", "busy", lambda bench: bench["busy_table"](kept("speed")["busy"])),
+    ("growth", "speed", "growth", lambda bench: bench["table"](kept("growth")["rows"])),
+    ("overheads", "speed", "overheads", lambda bench: bench["table"](kept("overheads"))),
 ]  # fmt: skip
 
 
@@ -80,6 +83,28 @@ def test_a_table_is_that_of_the_kept_result(name, page, mark, body):
     bench = script(name)
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert script("pages")["inserted"](text, mark, body(bench)) == text, f"benchmarks/{name}.py"
+
+
+def of_table1(bench):
+    return bench["tables"](bench["sections_of"](json.loads(bench["RUNS"].read_text())["runs"]))
+
+
+MANY_TABLES = {
+    "grid": lambda bench: {name: bench["table"](name) for name in ("glyphs", "sinusoid")},
+    "table1": of_table1,
+    "comparison": lambda bench: bench["tables"](json.loads(bench["KEPT"].read_text())),
+}
+
+
+@pytest.mark.parametrize("name", MANY_TABLES)
+def test_the_tables_of_a_page_are_those_of_the_kept_result(name):
+    bench = script(name)
+    page = "table1" if name == "table1" else "comparison"
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    for mark, body in MANY_TABLES[name](bench).items():
+        assert script("pages")["inserted"](text, mark, body) == text, (
+            f"{mark}: benchmarks/{name}.py"
+        )
 
 
 def test_the_page_of_networks_is_that_of_the_kept_result():

@@ -72,7 +72,7 @@ def test_every_estimator_s_file_is_accepted(name, tmp_path):
 def test_a_time_becomes_steps_by_a_trial():
     _, said = binomctl("init", "--dataset", "sinusoid", "--budget", "20s")
     short = load_config(Path("binomctl.yaml"))[0].training
-    assert "trying some meta-steps" in said
+    assert "trying: " in said
     binomctl("init", "--dataset", "sinusoid", "--budget", "1h", "--force")
     long = load_config(Path("binomctl.yaml"))[0].training
     assert 1 <= short.steps < long.steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import re
 import runpy
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 from command import here, known_memory
 from PIL import Image
+
+import binomctl
 
 PAGE = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "json_page.py"))
 faults, SCHEMAS = PAGE["faults"], PAGE["read"]()[1]
@@ -47,6 +50,7 @@ COMMANDS = [
     ["runs", "show", "runs/a"],
     ["verify", "runs/a"],
     ["plugins"],
+    ["plugins", "new", "rule", "own"],
     ["doctor"],
     ["config", "diff", "runs/a", "runs/b"],
     ["config", "keys", "clip"],
@@ -89,6 +93,23 @@ def test_every_output_is_as_its_schema_says(printed):
 
 def test_every_schema_is_of_a_command_that_was_called(printed):
     assert {value["schema"].removeprefix("binomctl/") for _, value in printed} == set(SCHEMAS)
+
+
+OF_FILES = {
+    "adapted/1",
+    "checkpoint/2",
+    "images/1",
+    "index/1",
+    "origin/2",
+    "run/2",
+    "scores/1",
+    "sweep/1",
+}
+
+
+def test_every_schema_in_the_source_is_described():
+    source = "".join(path.read_text() for path in Path(binomctl.__file__).parent.rglob("*.py"))
+    assert set(re.findall(r"binomctl/([a-z-]+/\d)", source)) - OF_FILES == set(SCHEMAS)
 
 
 def test_what_differs_is_found(printed):

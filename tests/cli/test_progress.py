@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from contextlib import closing
 
@@ -21,6 +22,11 @@ from binomctl.training.loop import Step
 
 SMALL = ["--dataset", "sinusoid", "--steps", 2, "--meta-batch", 2,
          "--set", "training.validation_tasks=2"]  # fmt: skip
+
+
+GRID = """common: {dataset.name: sinusoid}
+methods: [{estimator.name: maml}, {estimator.name: fomaml}]
+"""
 
 
 class Terminal(io.StringIO):
@@ -71,24 +77,30 @@ def test_a_bar_on_a_terminal_fits_it_and_leaves_nothing(monkeypatch):
 
 
 @pytest.mark.usefixtures("often", "memory_known")
-def test_every_long_command_tells_and_keeps_stdout_for_its_result(tmp_path):
+def test_every_long_command_tells_and_keeps_stdout_for_its_result(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where --certify writes what it finds
     for seed in (0, 1):
         for estimator in ("maml", "fomaml"):
             done = here("train", *SMALL, "--seed", seed, "--estimator", estimator, "--json",
                         "--out", tmp_path / f"{estimator}{seed}")  # fmt: skip
             assert done.returncode == 0, done.stderr
     fast = ["--dataset", "sinusoid", "--estimators", "fomaml", "--meta-batch", 2]
+    (tmp_path / "grid.yaml").write_text(GRID)
     told = {
         "evaluating": ["eval", tmp_path / "maml0", "--tasks", 4],
         "comparing": ["compare", tmp_path, "--tasks", 4],
         "measuring errors": ["error-analysis", *fast, "--batches", 3],
         "profiling": ["profile", *fast, "--seconds", 0.1],
         "planning": ["profile", "--plan", *fast, "--time-budget", "60s"],
+        "trying": ["train", *SMALL, "--dry-run"],
+        "making steps": ["verify", tmp_path / "maml0", "--replay", 4],
+        "searching": ["bounds", "--K", 3, "--theorem", "3.8", "--certify", "--force"],
+        "checking": ["sweep", "grid.yaml", "--dry-run"],
     }
     for what, args in told.items():
         done = here(*args, "--json")
         assert done.returncode == 0, done.stderr
-        lines = [line for line in done.stderr.splitlines() if line.startswith(f"{what}: ")]
+        lines = [line for line in done.stderr.splitlines() if re.match(f"{what}[^:]*: ", line)]
         assert len(lines) >= 2, done.stderr
         assert any("left" in line for line in lines)
         assert json.loads(done.stdout)["schema"].startswith("binomctl/")

@@ -91,3 +91,54 @@ def test_who_waits_for_torch_is_told(tmp_path):
         assert process.stderr.readline() == b"loading torch ...\n"
         assert time.monotonic() - began < 2.5
         assert process.wait() == 0
+
+
+GUARD = """
+import sys
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            frame = sys._getframe()
+            while frame is not None and frame.f_code.co_name != "load_torch":
+                frame = frame.f_back
+            if frame is None:
+                raise AssertionError("torch is imported without load_torch")
+sys.meta_path.insert(0, Guard())
+from binomctl.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["sweep", "grid.yaml", "--dry-run"],
+        ["report", "run"],
+        ["init"],
+        *(pytest.param(args, marks=pytest.mark.long) for args in (
+            ["train", "--dataset", "sinusoid", "--dry-run"], ["eval", "run", "--tasks", "2"],
+            ["plot", "run", "-o", "curve.svg"], ["verify", "run"], ["plugins"], ["doctor"],
+            ["config", "show", "run"], ["compare", "run", "run", "--tasks", "2"],
+            ["export", "run", "-o", "w.safetensors"], ["bounds", "--K", "2", "--certify"],
+            ["error-analysis", "--dataset", "sinusoid", "--estimators", "fomaml", "--batches", "1"],
+        )),
+    ],
+    ids=lambda args: args[0],
+)  # fmt: skip
+def test_torch_is_loaded_with_a_word_by_every_command(args, runs, tmp_path):
+    grid = "common: {dataset.name: sinusoid}\nmethods: [{estimator.name: maml}]\n"
+    (tmp_path / "grid.yaml").write_text(grid)
+    (tmp_path / "run").symlink_to(runs / "one")
+    done = subprocess.run([sys.executable, "-c", GUARD, *args], cwd=tmp_path, text=True,
+                          capture_output=True, check=False, stdin=subprocess.DEVNULL)  # fmt: skip
+    assert "without load_torch" not in done.stderr, done.stderr
+    if args[0] != "compare":  # of one run, it says that there is nothing to compare
+        assert done.returncode == 0, done.stderr
+
+
+def test_dir_shows_the_doors_and_no_machinery():
+    code = """
+import binomctl
+print(*sorted({n for n in dir(binomctl) if not n.startswith("__")} ^ set(binomctl.__all__)))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.split()
