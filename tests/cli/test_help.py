@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 from command import here
@@ -130,3 +132,26 @@ def test_files_are_written_where_output_says(tmp_path):
         assert here("init", name, tmp_path / f"{name}.yaml").returncode == 0
         assert (tmp_path / f"{name}.yaml").exists()
     assert here("plugins", "new", "rule", "my-rule", "-o", tmp_path / "made").returncode == 0
+
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OF_GROUPS = {"sweep": "run", "plugins": "list", "runs": "ls"}
+"""The command that a group without one of its own is."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_command_that_a_page_shows_parses(page):
+    """In fenced blocks, those that no test runs among them."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    for line in "".join(blocks).replace("\\\n", " ").splitlines():
+        if not line.startswith("binomctl ") or page.name == "commands.md":
+            continue
+        args = shlex.split(re.split(r"\s[|>;&]+\s", line)[0], comments=True)[1:]
+        words = " ".join(args[:2])
+        if words not in COMMANDS and args[0] in OF_GROUPS:
+            args.insert(1, OF_GROUPS[args[0]])
+            words = " ".join(args[:2])
+        words = words if words in COMMANDS else args[0]
+        name, *rest = args[len(words.split()) - 1 :]
+        COMMANDS[words].make_context(name, rest)
