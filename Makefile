@@ -44,6 +44,7 @@ lint: install
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml requirements.lock
+	@echo "installing into $(VENV), some minutes in which pip says nothing ..."
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(if $(HASHED),$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.hashed.lock)
 	$(BIN)/pip install -q --disable-pip-version-check -c requirements.lock -e '.[test,lint,peers,zoo,tensorboard,wandb,onnx,digits,docs]'

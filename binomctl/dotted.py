@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from binomctl.errors import ConfigError
+from binomctl.errors import ConfigError, nearest
 
 
 def is_target(text: str) -> bool:
@@ -45,7 +45,12 @@ def imported(target: str, folder: Path | None, key: str, what: str) -> Any:
     module = _module(module_name, folder or Path.cwd(), key)
     found = getattr(module, name, None)
     if found is None:
-        raise ConfigError(f"module '{module_name}' has no '{name}'", key=key)
+        classes = [n for n, value in vars(module).items() if isinstance(value, type)]
+        raise ConfigError(
+            f"module '{module_name}' has no '{name}'.{nearest(name, classes)}",
+            f"Name a class of {module_name}: {module_name}:CLASS.",
+            key=key,
+        )
     return found
 
 

@@ -15,9 +15,18 @@ MODULES = {
     "binomctl.contracts": "Protocols and records that plugins are written against. A plugin has the"
     " methods of one protocol and of as many abilities as it wants; the core asks who has one.",
     "binomctl.options": "A plugin's options.",
+    "binomctl.episodes": "What a data set gives.",
+    "binomctl.flat": "Parameters as one vector.",
+    "binomctl.learner.learner": "What `binomctl.load` returns.",
     "binomctl.errors": "What goes wrong, each with its exit code.",
 }
-NAMED = {"binomctl.options": ["option", "plugin"], "binomctl.errors": None}
+NAMED = {
+    "binomctl.options": ["option", "plugin"],
+    "binomctl.errors": None,
+    "binomctl.episodes": ["Episode", "EpisodeBatch", "check_split", "generator"],
+    "binomctl.flat": ["Layout"],
+    "binomctl.learner.learner": ["Learner"],
+}
 SECTION = re.compile(r"(Args|Returns|Raises|Yields):(.*)")
 
 
@@ -75,7 +84,8 @@ def _member(name: str, member: Any) -> str:
     if isinstance(member, property):
         return _bullet(f"`{name}`", member.fget)
     function = getattr(member, "__func__", member)
-    return _bullet(f"`{name}{_signature(function, wide=False)}`", function)
+    of_class = "classmethod " if isinstance(member, classmethod) else ""
+    return _bullet(f"`{of_class}{name}{_signature(function, wide=False)}`", function)
 
 
 def _bullet(head: str, function: Any) -> str:
@@ -92,7 +102,7 @@ def _signature(value: Any, wide: bool = True) -> str:
         return "()"
     kept: list[str] = []
     for parameter in found.parameters.values():
-        if parameter.name == "self":
+        if parameter.name in ("self", "cls"):
             continue
         named = parameter.kind is parameter.KEYWORD_ONLY
         if named and not any(one.startswith("*") for one in kept):

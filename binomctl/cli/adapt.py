@@ -47,6 +47,7 @@ def adapt(
     if json_output:
         print_json(shown)
         return
+    kind = "FILE.csv" if inverted is None else "DIR"
     print_table(
         "Adapted",
         [
@@ -54,6 +55,6 @@ def adapt(
             ("of", f"{run}, step {found.about['checkpoint_step']}"),
             ("support", shots_in_words(found.about["shots"])),
             ("steps", str(found.about["steps"])),
-            ("next", f"binomctl predict {output} --query DIR"),
+            ("next", f"binomctl predict {output} --query {kind}"),
         ],
     )

@@ -84,8 +84,10 @@ def _read(path: Path) -> Config:
     from binomctl.problem.build import resolved
     from binomctl.runs import RunDirectory
     from binomctl.settings.layers import load_config
+    from binomctl.settings.named import names
 
-    if path.is_dir():
+    in_a_folder = len(path.parts) > 1 and path.parent.is_dir() and not path.suffix
+    if path.is_dir() or (in_a_folder and path.as_posix() not in names()):
         return resolved(RunDirectory.open(path).config())
     return resolved(load_config(path)[0])
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from binomctl.settings.layers import Places
 
 INDUCTIVE = "inductive: each query beside the support set alone"
-LIST = "{}, or several: 1,5."
+LIST = "{}, or several: 5,10."
 
 
 def evaluate(

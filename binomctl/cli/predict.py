@@ -24,7 +24,10 @@ def predict(
         typer.Argument(metavar="RUN|ADAPTED", help="Run of 'train', or folder of 'adapt'."),
     ],
     query: Annotated[
-        Path, typer.Option(help="What to label: a picture, a folder of them, or class folders.")
+        Path,
+        typer.Option(
+            help="What to label: a picture, a folder of them, or class folders; regression: a CSV."
+        ),
     ],
     support: Annotated[
         Path | None,

@@ -60,6 +60,11 @@ def report(
         )
     if output is None and form == PAGE:
         output = Path("report.html")
+    if output is not None and form == PAGE and output.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(
+            f"--output: '{output}' does not end in .html",
+            f"Name a page REPORT.html, or choose its tables: --format {', '.join(FORMATS)}.",
+        )
     check_outputs(output, force=force)
     folders, results = results_among(runs)
     if form != PAGE and (results or not folders):

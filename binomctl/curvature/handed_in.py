@@ -53,8 +53,10 @@ def batches(episodes: Sequence[Part]) -> list[EpisodeBatch]:
         if sizes == {0}:
             raise ConfigError("episodes hold no task: their leading axis is 0")
         if len(sizes) != 1:
+            found = {name: len(tree_leaves(p)[0]) for name, p in zip(names, parts, strict=True)}
+            listed = ", ".join(f"{name} {n}" for name, n in found.items())
             raise ConfigError(
-                f"the four parts of episodes differ in their number of tasks: {sizes}"
+                f"the four parts of episodes differ in their number of tasks: {listed}"
             )
         for name, part in zip(names, parts, strict=True):
             if any(leaf.dim() > 1 and leaf.shape[1] == 0 for leaf in tree_leaves(part)):

@@ -151,12 +151,19 @@ class FewShotImages(Classification, ABC):
 
     def _too_few(self, split: str, need: int, enough: int) -> NoReturn:
         total = len(self.divide(_store(self).index)[split])
+        most = 2 if self.varied else self.ways
+        hint = (
+            "Lower dataset.ways, dataset.shots or the queries (training.queries, at test"
+            " evaluation.queries)."
+        )
+        if total < most:  # whatever its images
+            fewer = f"Lower dataset.ways to {total}, or g" if total > 1 else "G"
+            hint = f"{fewer}ive '{split}' more classes: by dataset.split_file, or by folders."
         raise DataError(
             f"{self.ways}-way tasks of {self.shots} shots + {self.queries} queries ="
             f" {need} images per class: split '{split}' of {self.recipe.name} has {total}"
             f" classes, {enough} of them with so many images",
-            "Lower dataset.ways, dataset.shots or the queries (training.queries, at test"
-            " evaluation.queries).",
+            hint,
         )
 
     def _augment(

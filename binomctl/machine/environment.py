@@ -20,7 +20,7 @@ def environment() -> dict[str, Any]:
 
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()}-{platform.release().split('-')[0]}-{platform.machine()}",
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in PACKAGES},
         "cpu": processor(),

@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock
 
 import binomctl.runs.metrics as metrics
-from binomctl.errors import BinomctlError, CheckpointError, ConfigError
+from binomctl.errors import BinomctlError, CheckpointError, ConfigError, nearest
 from binomctl.files.atomic import disk_full, write_atomic, write_json, writing
 from binomctl.files.sealed import read_sealed, sha256, write_sealed
 from binomctl.runs.keep import clear, sweep
@@ -105,8 +105,10 @@ class RunDirectory:
             CheckpointError: there is no such folder, or binomctl did not write it.
         """
         if not path.is_dir():
+            beside = [record.parent.name for record in path.parent.glob("*/run.json")]
             raise CheckpointError(
-                f"no run at {path}", "Give the folder that 'binomctl train' printed."
+                f"no run at {path}.{nearest(path.name, beside)}",
+                "Give the folder that 'binomctl train' printed; 'binomctl runs ls' lists them.",
             )
         try:
             record = read_sealed(path / "run.json", SCHEMA, "the record of a run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,6 +66,8 @@ def check_estimator(cls: type, options: Mapping[str, Any] | None = None) -> None
         for name, value in estimator.diagnose(adapted, rows).items():
             promise(tuple(value.shape) == (B,), f"diagnostic '{name}' is not one figure a task")
     if issubclass(cls, ExactAtOrder):
+        own = isinstance(inspect.getattr_static(cls, "exact"), classmethod)
+        promise(own, "exact is called on the class: make it a classmethod")
         exact, _ = adapted_by(cls.exact(K), torch.float64)
         close(
             cls.exact(K).meta_gradient(exact),

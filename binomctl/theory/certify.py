@@ -85,14 +85,12 @@ def certify(s: Setting, found: list[Curve], seed: int = 0) -> list[Finding]:
     return [worst(s, search, seed) for search in searches(s, found)]
 
 
-def worst(s: Setting, search: Search, seed: int = 0) -> Finding:
+def worst(s: Setting, of: Search, seed: int = 0) -> Finding:
     """The worst sequence that a search finds."""
-    low, high = spectrum_limits(search.theorem, s)
-    H = _search(search.method, search.L, s, low, high, seed)
-    factor = verified_factor(search.method, search.L, s, search.theorem, H)
-    return Finding(
-        search.theorem, search.method, search.L, factor, search.paper, search.corrected, H
-    )
+    low, high = spectrum_limits(of.theorem, s)
+    H = _search(of.method, of.L, s, low, high, seed)
+    factor = verified_factor(of.method, of.L, s, of.theorem, H)
+    return Finding(of.theorem, of.method, of.L, factor, of.paper, of.corrected, H)
 
 
 def spectrum_limits(theorem: Theorem, s: Setting) -> tuple[Array, Array]:

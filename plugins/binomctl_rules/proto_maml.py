@@ -55,7 +55,7 @@ class ProtoMAML:
         classes = layout.shape(f"{head}.weight")[0]
         if y.dim() != 1 or y.is_floating_point():
             raise DataError(
-                f"proto-maml starts from class means, and the targets {list(y.shape)} of type"
+                f"this rule starts from class means, and the targets {list(y.shape)} of type"
                 f" {y.dtype} are no class indices [N]",
                 "Use a rule that needs no classes (binomctl plugins lists them).",
             )
