@@ -106,8 +106,9 @@ class RunDirectory:
         """
         if not path.is_dir():
             beside = [record.parent.name for record in path.parent.glob("*/run.json")]
+            guess = nearest(path.name, beside)
             raise CheckpointError(
-                f"no run at {path}.{nearest(path.name, beside)}",
+                f"no run at {path}{'.' * bool(guess)}{guess}",
                 "Give the folder that 'binomctl train' printed; 'binomctl runs ls' lists them.",
             )
         try:
