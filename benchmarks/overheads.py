@@ -164,7 +164,7 @@ def table(report: dict[str, Any]) -> str:
         stretch, parts, checked = row["stretch"], row["parts"], row["validation_ms"]
         lines.append(
             f"| {name} | {stretch['step_ms']:.1f} | {stretch['meta_gradient_ms']:.1f}"
-            f" | {stretch['besides_share']:.0%}"
+            f" | {stretch['besides_share']:z.0%}"
             f" | {parts['drawing tasks']['cpu']['median_ms']:.1f}"
             f" | {parts['outer optimiser']['wall']['median_ms']:.2f} | {row['library_ms']:.2f}"
             f" | {checked['auto']:.0f} / {checked['autograd']:.0f} |"

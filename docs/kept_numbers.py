@@ -30,7 +30,7 @@ def _kept(name: str) -> Any:
 
 
 def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f}%"
+    return f"{100 * share:z.{digits}f}%"
 
 
 def _machine(kept: Any) -> tuple[tuple[str, str], ...]:
