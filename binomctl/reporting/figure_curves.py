@@ -49,6 +49,9 @@ def draw_curves(
     style(panels[0], "", "meta-step", f"validation {metric}{' (%)' if share else ''}")
     if losses:
         style(panels[1], "", "meta-step", "loss of the meta-batch")
+    for panel in panels:
+        panel.set_xlim(left=0)  # around a single point an axis would show parts of steps
+        panel.xaxis.get_major_locator().set_params(integer=True)
     legend_below(figure, panels)
     save(figure, target)
 
@@ -58,6 +61,8 @@ def _draw(
 ) -> None:
     steps = sorted(set.intersection(*(set(run) for run in runs)))
     values = [mean_ci95([run[s] for run in runs]) for s in steps]
+    if len(steps) == 1 and not how.get("marker"):
+        how = how | {"marker": "."}  # a line of one point is nothing
     axes.plot(steps, [scale * v.mean for v in values], gid=f"{name}-line", **how)
     if len(runs) >= SEEDS:
         low = [scale * (v.mean - v.ci95) for v in values]
