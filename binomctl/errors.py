@@ -106,9 +106,9 @@ def unknown(what: str, value: str, choices: Iterable[str], where: str = "") -> s
     """Word an unknown name: the value, the nearest valid one and the whole list."""
     names = sorted(choices)
     guess = nearest(value, names)
-    listed = ", ".join(names) if names else "none"
     place = f" {where}" if where else ""
-    return f"unknown {what} '{value}'{place}.{guess} Valid: {listed}."
+    listed = f"Valid: {', '.join(names)}." if names else "There is none."
+    return f"unknown {what} '{value}'{place}.{guess} {listed}"
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:
