@@ -71,6 +71,7 @@ TABLES: list[tuple[str, str, str, Callable[[dict[str, Any]], str]]] = [
     ("reliability", "reliability", "table", lambda bench: bench["table"](kept("reliability"))),
     ("bilevel", "bilevel", "peers", lambda bench: bench["table"](kept("bilevel")["rows"])),
     ("speed_page", "speed", "busy", lambda bench: bench["busy_table"](kept("speed")["busy"])),
+    ("shares", "speed", "shares", lambda bench: bench["table"](kept("shares"))),
     ("growth", "speed", "growth", lambda bench: bench["table"](kept("growth")["rows"])),
     ("overheads", "speed", "overheads", lambda bench: bench["table"](kept("overheads"))),
 ]  # fmt: skip
