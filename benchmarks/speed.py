@@ -7,7 +7,7 @@ Every workload runs in worker processes, with glibc's allocator as it is and tun
 data, within a worker or, those of the smallest workload, in processes of their own (apart.py). A
 step is everything from the parameters to the meta-gradient. The floor is the work (convolutions and
 matrix products, formulas below) at the rate of a 1024 x 1024 sgemm measured beside it. JAX and
-TorchOpt take part where they are installed (`pip install jax torchopt`). Writes
+TorchOpt take part where they are installed (`pip install -e '.[rivals]'`). Writes
 benchmarks/results/speed.json, docs/speed.md's table and docs/figures/speed.svg.
 """
 
