@@ -13,7 +13,7 @@ import cProfile
 import json
 import pstats
 import re
-import time
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,9 @@ def shares(name: str) -> dict[str, float]:
     step = case.ours(case.fast(), "maml")
     step()
     spent = operations(step) | {"kernels": in_kernels(step)}
-    whole = max(min(timed(step) for _ in range(ROUNDS)), sum(spent.values()))
+    whole = max(min(timeit.repeat(step, number=1, repeat=ROUNDS)), sum(spent.values()))
     spent["Python"] = whole - sum(spent.values())
     return {kind: round(spent[kind] / whole, 3) for kind in COLUMNS}
-
-
-def timed(step: Callable[[], Any]) -> float:
-    """Seconds of a step."""
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 def operations(step: Callable[[], Any]) -> dict[str, float]:

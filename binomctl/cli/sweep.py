@@ -141,9 +141,11 @@ def _build_all(cells: list[tuple[str, Any]]) -> None:
     from binomctl.errors import ConfigError
     from binomctl.training.opening import checked
 
-    different = {str(identity(config)): (name, config) for name, config in reversed(cells)}
+    different: dict[str, tuple[str, Any]] = {}
+    for name, config in cells:
+        different.setdefault(str(identity(config)), (name, config))
     with Counting("checking", len(different), "cells") as counting:
-        for name, config in reversed(different.values()):
+        for name, config in different.values():
             counting.doing(name)
             try:
                 ensure_prepared(config)

@@ -108,7 +108,7 @@ class RunDirectory:
             beside = [record.parent.name for record in path.parent.glob("*/run.json")]
             guess = nearest(path.name, beside)
             raise CheckpointError(
-                f"no run at {path}{'.' * bool(guess)}{guess}",
+                f"no run at {path}" + (f".{guess}" if guess else ""),
                 "Give the folder that 'binomctl train' printed; 'binomctl runs ls' lists them.",
             )
         try:

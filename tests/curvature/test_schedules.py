@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from binomctl.adapt import adapt_and_validate
 from binomctl.contracts import Adaptation
 from binomctl.curvature import AutogradEngine
+from binomctl.curvature.analytic import native
 from binomctl.curvature.analytic.block import Block
 from binomctl.curvature.analytic.engine import AnalyticEngine
 from binomctl.curvature.traits import threads_for
@@ -194,6 +195,16 @@ def test_tasks_of_residual_networks_go_alone_where_they_keep_the_threads_busy(
     x = torch.randn(tasks, 6, 1, 28, 28)
     engine = AnalyticEngine(network, F.cross_entropy, x=x[0], threads=3)
     assert engine.chunks.size(x) == together
+
+
+def test_a_network_without_convolutions_asks_for_none_of_their_kernels(monkeypatch):
+    """On a new machine they would be compiled first."""
+    asked, real = [], native.available
+    monkeypatch.setattr(
+        native, "available", lambda like, part="block": (asked.append(part), real(like, part))[1]
+    )
+    AnalyticEngine(MLP(width=6).build((4,), 3), F.cross_entropy)
+    assert asked == ["chain"]
 
 
 def test_the_first_layer_keeps_no_input_gradient_and_the_query_no_cache():

@@ -107,7 +107,7 @@ class AnalyticEngine:
         rows = self.native or (on_cpu and self.convolves)
         self.order: Order = order or ("rows" if rows else "columns")
         few: int | None = None  # tasks of large images that go together
-        compiled = native.available(first)
+        compiled = in_blocks > 0 and native.available(first)
         alone = singles > 0 or (in_blocks > 0 and not compiled)  # one thread for a call
         side_by_side = on_cpu and self.convolves and alone and conv in ("blocks", "per-task")
         if side_by_side:
