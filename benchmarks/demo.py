@@ -1,4 +1,4 @@
-"""What the README's demo takes: rendering, training, evaluation, and how fast --help answers.
+"""What the README's demo takes: rendering, training, evaluation.
 
     python benchmarks/demo.py
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,7 +38,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "XDG_CACHE_HOME": folder}
         binomctl = [sys.executable, "-m", "binomctl"]
-        helps = [run(*binomctl, "--help", env=env)[0] for _ in range(11)]
         rendered = [float(run(sys.executable, "-c", RENDER, env=env)[1]) for _ in range(2)]
         out = str(Path(folder) / "run")
         train_wall, train = run(
@@ -49,7 +47,6 @@ def main() -> None:
     report: dict[str, Any] = {
         "schema": "binomctl/demo/1",
         "environment": environment(),
-        "help_seconds": {"median": round(statistics.median(helps), 3), "max": round(max(helps), 3)},
         "glyphs_seconds": {"rendered": round(rendered[0], 3), "cached": round(rendered[1], 3)},
         "train": {**json.loads(train), "run": None, "wall_seconds": round(train_wall, 1)},
         "eval": {**json.loads(test), "run": None, "wall_seconds": round(eval_wall, 1)},

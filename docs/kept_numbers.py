@@ -7,176 +7,39 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import Any
 
-from binomctl.reporting.intervals import mean_ci95
+import kept_costs
+from kept import RESULTS, Numbers, between, machine, percent, read
 
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
-MIB = 2**20
+from binomctl.reporting.intervals import mean_ci95
 
 
 def numbers() -> dict[str, str]:
     """Every number by its name, rounded as it is printed."""
-    parts = (_demo, _speed, _overheads, _allocator, _profile, _memory, _errors, _table1, _beyond,
-             _comparison, _growth, _weights, _data, _soak, _georgian, _inner_loops, _bilevel,
-             _sweep, _source)  # fmt: skip
+    parts = (kept_costs.numbers, _demo, _errors, _table1, _beyond, _beyond_settings, _comparison,
+             _weights, _data, _soak, _georgian, _inner_loops, _bilevel, _sweep,
+             _source)  # fmt: skip
     return {name: text for part in parts for name, text in part()}
 
 
-def _kept(name: str) -> Any:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:z.{digits}f}%"
-
-
-def _machine(kept: Any) -> tuple[tuple[str, str], ...]:
-    """Of what, with what and when a result is."""
-    env = kept["environment"]
-    return (("cores", str(env["cores"])), ("torch", env["packages"]["torch"]),
-            ("cpu", env["cpu"]), ("date", env["date"][:10]))  # fmt: skip
-
-
-def _between(values: Collection[float], digits: int = 1) -> str:
-    low, high = (f"{f(values):.{digits}f}" for f in (min, max))
-    return low if low == high else f"{low} to {high}"
-
-
-Numbers = Iterator[tuple[str, str]]
-
-
 def _demo() -> Numbers:
-    kept = _kept("demo")
+    kept = read("demo")
     scored = kept["eval"]
     low, high = (scored["mean"] + sign * scored["ci95"] for sign in (-1, 1))
     yield "demo.steps", str(kept["train"]["steps"])
     yield "demo.seconds", f"{kept['train']['seconds']:.0f}"
-    yield "demo.accuracy", _percent(scored["mean"])
-    yield "demo.interval", f"{_percent(low)} to {_percent(high)}"
+    yield "demo.accuracy", percent(scored["mean"])
+    yield "demo.interval", f"{percent(low)} to {percent(high)}"
     yield "demo.n", str(scored["n"])
     yield "demo.cores", str(kept["environment"]["cores"])
     yield "demo.rendered", f"{kept['glyphs_seconds']['rendered']:.1f}"
     yield "demo.cached", f"{kept['glyphs_seconds']['cached']:.2f}"
-    yield "demo.help", f"{kept['help_seconds']['median']:.2f}"
-
-
-def _speed() -> Numbers:
-    """learn2learn with the allocator as it is, ours with the tuned one."""
-    whole = _kept("speed")
-    kept = whole["workloads"]
-    yield from ((f"speed.{name}", text) for name, text in _machine(whole))
-    names = {"mlp": "sinusoid MLP, B = 25", "conv28": "Conv4-32 28x28x1, 1-shot",
-             "conv84": "Conv4-32 84x84x3, 1-shot",
-             "five28": "Conv4-32 28x28x1, 5-shot"}  # fmt: skip
-    for short, start in (("resnet12", "ResNet12 (16"), ("wide12", "ResNet12 (64"), ("wrn", "WRN"),
-                         ("vit", "ViT"), ("transformer", "Transformer")):  # fmt: skip
-        (names[short],) = [name for name in kept if name.startswith(start)]
-    for short, name in names.items():
-        allocators = [how for how in ("system", "tuned") if how in kept[name]]
-        theirs = kept[name][allocators[0]]["contestants"]["learn2learn MAML"]["median_ms"]
-        tuned = kept[name]["tuned"]["contestants"]
-        ours = tuned["binomctl MAML"]["median_ms"]
-        digits = 0 if ours > 10 else 1
-        yield f"speed.{short}.theirs", f"{theirs:,.0f}"
-        yield f"speed.{short}.ours", f"{ours:,.{digits}f}"
-        yield f"speed.{short}.times", f"{theirs / ours:.{0 if short == 'mlp' else 1}f}"
-        both = [kept[name][how]["contestants"]["learn2learn MAML"]["median_ms"]
-                for how in allocators]  # fmt: skip
-        for order, word in (("MAML", "both"), ("FOMAML", "first")):
-            mine = tuned[f"binomctl {order}"]["median_ms"]
-            yield f"speed.{short}.{word}", _between([one / mine for one in both])
-        for way in ("vjp", "jvp"):
-            other = tuned.get(f"vmap({way}(grad)), Binom(2)")
-            if other:  # with the same cascade
-                ratio = other["median_ms"] / tuned["binomctl Binom(2)"]["median_ms"]
-                yield f"speed.{short}.{way}", f"{ratio:.1f}"
-        for order in ("MAML", "FOMAML"):
-            jax = [row["median_ms"] for label, row in tuned.items() if f"JAX {order}," in label]
-            if jax:  # in its faster form
-                yield (
-                    f"speed.{short}.jax.{order}",
-                    f"{min(jax) / tuned[f'binomctl {order}']['median_ms']:.1f}",
-                )
-        if "share_of_floor" in tuned["binomctl MAML"]:
-            for order, end in (("MAML", ""), ("Binom(2)", ".binom"), ("FOMAML", ".fomaml")):
-                share = tuned[f"binomctl {order}"]["share_of_floor"]
-                yield f"speed.{short}.share{end}", _percent(share, 0)
-            theirs = tuned["learn2learn MAML"]["share_of_floor"]
-            yield f"speed.{short}.share.theirs", _percent(theirs, 0)
-            yield f"speed.{short}.most", f"{1 / theirs:.1f}"
-    for short in ("transformer", "vit"):
-        rows = whole["peaks"][names[short]].values()
-        words = ("theirs", "store", "recompute")
-        for word, row in zip(words, rows, strict=True):
-            yield f"speed.{short}.mib.{word}", str(row["beyond_the_start_mib"])
-        yield f"speed.{short}.product", f"{whole['products'][names[short]]['ratio']:.1f}"
-    for short in ("mlp", "conv28"):
-        rows = whole["busy"][names[short]]
-        mine = [row["times_as_long"] for label, row in rows.items() if label.startswith("binomctl")]
-        others = [
-            row["times_as_long"] for label, row in rows.items() if not label.startswith("binomctl")
-        ]
-        yield f"speed.busy.{short}", _between(mine)
-        yield f"speed.busy.{short}.others", _between(others)
-
-
-def _overheads() -> Numbers:
-    """What a step of training costs besides its meta-gradient."""
-    kept = _kept("overheads")
-    yield from ((f"overheads.{name}", text) for name, text in _machine(kept))
-    binom, maml, sinusoid = kept["runs"].values()
-    shares = [run["stretch"]["besides_share"] for run in (binom, maml)]
-    yield "overheads.glyphs", f"{_percent(min(shares), 0)} to {_percent(max(shares), 0)}"
-    yield "overheads.sinusoid", _percent(sinusoid["stretch"]["besides_share"], 0)
-    checked = binom["validation_ms"]
-    yield "overheads.validation", f"{checked['autograd'] / checked['auto']:.1f}"
-
-
-def _allocator() -> Numbers:
-    """A step of exact MAML with glibc's own settings and with ours."""
-    kept = _kept("speed")["allocators"]
-    for short, name in (("28", "Conv4-32 28x28x1, 1-shot"), ("84", "Conv4-32 84x84x3, 1-shot")):
-        rows = kept[name]
-        digits = 0 if short == "84" else 1
-        for how in ("system", "tuned"):
-            yield f"allocator{short}.{how}", f"{rows[how]['median_ms']:.{digits}f}"
-            yield f"allocator{short}.{how}.peak", f"{rows[how]['peak_resident_mib']:,}"
-        times = rows["system"]["median_ms"] / rows["tuned"]["median_ms"]
-        yield f"allocator{short}.times", f"{times:.1f}"
-        yield f"allocator{short}.before", str(rows["tuned"]["resident_before_mib"])
-
-
-def _profile() -> Numbers:
-    yield from ((f"profile.{name}", text) for name, text in _machine(_kept("profile_glyphs")))
-    for name in ("glyphs", "fig4"):
-        cells = {(c["estimator"], c["L"]): c for c in _kept(f"profile_{name}")["cells"]}
-        for key, short in ((("maml", None), "maml"), (("binom", 2), "binom2")):
-            yield f"profile.{name}.{short}", f"{cells[key]['step_ms']['median']:.0f}"
-
-
-def _memory() -> Numbers:
-    kept = _kept("memory")
-
-    def peak(rows: list[dict[str, Any]], **wanted: Any) -> tuple[int, int]:
-        (row,) = [r for r in rows if all(r[k] == v for k, v in wanted.items())]
-        return row["peak_bytes"], row["peak_bytes"] - row["trajectory_bytes"]
-
-    steps, orders = kept["maml_over_K"], kept["binom_over_L_at_K_10"]
-    for schedule, short in (("store", "store"), ("recompute, rows", "recompute")):
-        of = [peak(steps, engine="analytic", schedule=schedule, K=k) for k in (50, 5)]
-        at = 0 if short == "store" else 1
-        yield f"memory.{short}", f"{of[0][at] / of[1][at]:.{1 if short == 'store' else 2}f}"
-    for order in (1, 10):
-        found = peak(orders, engine="analytic", schedule="recompute, columns in parallel", L=order)
-        yield f"memory.columns.{order}", f"{found[0] / MIB:.{0 if order == 1 else 1}f}"
 
 
 def _errors() -> Numbers:
     """Figures 3b and 3a."""
-    kept = _kept("fig3b")
+    kept = read("fig3b")
     rows = {(e["estimator"], e["L"], e["alpha_scaling"]): e["relative"]["mean"]
             for e in kept["report"]["errors"]}  # fmt: skip
     (n,) = {e["relative"]["n"] for e in kept["report"]["errors"]}
@@ -189,7 +52,7 @@ def _errors() -> Numbers:
         yield f"fig3b.binom.{order}", f"{plain:.2g}"
         yield f"fig3b.scaled.{order}", f"{scaled:.2g}"
     for name in ("fig3a", "fig3a-small", "fig3a-small-float32"):
-        trunc, binom = (e["relative"]["values"] for e in _kept(name)["report"]["errors"])
+        trunc, binom = (e["relative"]["values"] for e in read(name)["report"]["errors"])
         ratios = sorted(t / b for t, b in zip(trunc, binom, strict=True))
         yield f"{name}.ratio", _large(statistics.median(ratios))
         tenth, rest = ratios[len(ratios) // 10], ratios[9 * len(ratios) // 10]
@@ -203,7 +66,7 @@ def _large(ratio: float) -> str:
 def _table1() -> Numbers:
     """What the letters' table says in words, counted."""
     settings = {s["setting"]: {p["label"]: p for p in s["report"]["pairs"]}
-                for s in _kept("table1_glyphs")["settings"]}  # fmt: skip
+                for s in read("table1_glyphs")["settings"]}  # fmt: skip
     cells = [p for s in settings.values() for p in s.values() if p["difference"] is not None]
     yield "table1.methods", str(len(next(iter(settings.values()))))
     yield "table1.differences", str(len(cells))
@@ -243,7 +106,7 @@ def _table1() -> Numbers:
 
 def _beyond() -> Numbers:
     """Accuracies at equal meta-steps, with Student's t over the seeds."""
-    runs = _kept("accuracy_glyphs")["runs"]
+    runs = read("accuracy_glyphs")["runs"]
     scores: dict[str, list[float]] = {}
     for run in runs:
         scores.setdefault(run["method"], []).append(statistics.mean(run["accuracies"]))
@@ -252,24 +115,24 @@ def _beyond() -> Numbers:
         mean, half = found.mean, found.ci95
         yield (
             f"beyond.{short}",
-            f"{_percent(mean)} ({100 * (mean - half):.1f} to {100 * (mean + half):.1f})",
+            f"{percent(mean)} ({100 * (mean - half):.1f} to {100 * (mean + half):.1f})",
         )
     yield "beyond.seeds", str(len(scores["maml"]))
 
 
 def _comparison() -> Numbers:
     """Published orderings of methods in the cells of benchmarks/comparison.py."""
-    found = _kept("comparison_glyphs").get("orderings", [])
+    found = read("comparison_glyphs").get("orderings", [])
     yield "comparison.orderings", str(len({one["published"] for one in found}))
     for word in ("yes", "no", "open"):
         yield f"comparison.{word}", str(sum(one["appears"] == word for one in found))
 
 
-def _growth() -> Numbers:
+def _beyond_settings() -> Numbers:
     """What docs/beyond.md says in words of two of its settings."""
 
     def setting(workload: str, alpha: float) -> Any:
-        (found,) = [s for s in _kept("beyond")["settings"] if (s["workload"], s["phase"], s["K"],
+        (found,) = [s for s in read("beyond")["settings"] if (s["workload"], s["phase"], s["K"],
                     s["alpha"]) == (workload, "initial", 5, alpha)]  # fmt: skip
         return found
 
@@ -280,14 +143,14 @@ def _growth() -> Numbers:
     gains = [errors["binom", plain] / errors["minimax", plain]
              for plain in (json.dumps({"L": order}) for order in (2, 3))]  # fmt: skip
     yield "beyond.gain", f"{min(gains):.0f} to {max(gains):.0f}"
-    settings = _kept("beyond")["settings"]
+    settings = read("beyond")["settings"]
     shares = []
     for one in settings:
         seconds = {e["estimator"]: e.get("seconds") for e in one["estimators"]
                    if e["estimator"] in ("maml", "fomaml")}  # fmt: skip
         if seconds["maml"] and seconds["fomaml"]:
             shares.append(100 * seconds["fomaml"] / seconds["maml"])
-    yield "beyond.first", f"{_between(shares, 0)}%"
+    yield "beyond.first", f"{between(shares, 0)}%"
     (long,) = [s for s in settings if (s["workload"], s["phase"], s["K"], s["alpha"])
                == ("sinusoid", "initial", 20, 0.01)]  # fmt: skip
     (deep,) = [e for e in long["estimators"]
@@ -298,16 +161,16 @@ def _growth() -> Numbers:
 
 def _weights() -> Numbers:
     """Fitted weights on top of a deflation that converges."""
-    rows = [r for r in _kept("deflated_weights")["rows"] if r["r"] and r["taylor"] < 1]
+    rows = [r for r in read("deflated_weights")["rows"] if r["r"] and r["taylor"] < 1]
     gains = [100 * (1 - r["fitted"] / r["taylor"]) for r in rows]
     less = [gain for gain in gains if gain > 0]
     yield "weights.rows", str(len(gains))
     yield "weights.less", str(len(less))
-    yield "weights.gain", f"{_between(less, 0)}%"
+    yield "weights.gain", f"{between(less, 0)}%"
 
 
 def _data() -> Numbers:
-    kept, small = _kept("data"), _kept("data_small")
+    kept, small = read("data"), read("data_small")
     yield "data.images", f"{kept['images']:,}"
     prepared = kept["images"] * 84 * 84 * 3  # a byte a pixel and channel
     yield "data.source", f"{kept['source_bytes'] / 1e9:.1f} GB"
@@ -330,20 +193,20 @@ def _data() -> Numbers:
 
 
 def _soak() -> Numbers:
-    kept = _kept("soak")
-    yield from ((f"soak.{name}", text) for name, text in _machine(kept))
+    kept = read("soak")
+    yield from ((f"soak.{name}", text) for name, text in machine(kept))
     yield "soak.steps", f"{kept['steps']:,}"
     yield "soak.kills", str(kept["kills"])
     yield "soak.first", f"{min(kept['killed_after_steps']):,}"
     yield "soak.last", f"{max(kept['killed_after_steps']):,}"
     saved = kept["checkpoints"]
-    yield "soak.share", _percent(saved["share"], 2)
+    yield "soak.share", percent(saved["share"], 2)
     yield "soak.saves", str(saved["saves"])
     yield "soak.save", f"{1000 * saved['save_seconds'] / saved['saves']:.0f}"
 
 
 def _georgian() -> Numbers:
-    for row in _kept("georgian")["rows"]:
+    for row in read("georgian")["rows"]:
         mean, (low, high) = row["accuracy"]["mean"], row["accuracy"]["ci95"]
 
         def short(share: float) -> str:
@@ -354,7 +217,7 @@ def _georgian() -> Numbers:
 
 
 def _inner_loops() -> Numbers:
-    kept = _kept("inner_loops")
+    kept = read("inner_loops")
     gaps = kept["paired"]["binom L=2"]
     for kind in ("seed", "task"):
         gap = gaps[f"minus_fomaml_by_{kind}"]
@@ -367,7 +230,7 @@ def _inner_loops() -> Numbers:
               for e in loop["report"]["errors"] if e["L"] == 4]  # fmt: skip
     yield "inner.widest", f"{max(widths):.1f}"
     yield "inner.median", f"{at['median_of_others']:.3f}"
-    yield "inner.zero", _percent(at["share_zero"], 0)
+    yield "inner.zero", percent(at["share_zero"], 0)
     for loop, short in (("Adam", "adam"), ("Adam, epsilon_root = 0", "sharp")):
         errors = kept["errors"][loop]["report"]["errors"]
         for error in errors:
@@ -377,7 +240,7 @@ def _inner_loops() -> Numbers:
 
 
 def _bilevel() -> Numbers:
-    rows = _kept("bilevel")["rows"]
+    rows = read("bilevel")["rows"]
     yield "bilevel.plain", f"{rows['plain torch, reverse mode']['ratio']:.2f}"
     ours = rows["ours, implicit CG 10"]["milliseconds"]
     theirs = [row["milliseconds"] / ours for name, row in rows.items()
@@ -394,6 +257,6 @@ def _source() -> Numbers:
 
 def _sweep() -> Numbers:
     """The letters' Table 1 as a sweep."""
-    runs = _kept("table1_runs")["runs"]
+    runs = read("table1_runs")["runs"]
     yield "sweep.cells", str(len(runs))
     yield "sweep.hours", f"{sum(run['seconds'] for run in runs) / 3600:.1f}"

@@ -13,8 +13,19 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MARKS = runpy.run_path(str(ROOT / "docs" / "marks.py"))
-KNOWN = runpy.run_path(str(ROOT / "docs" / "kept_numbers.py"))["numbers"]()
+
+
+def script(name: str, folder: str = "benchmarks") -> dict[str, Any]:
+    """What a script defines, without running it."""
+    sys.path.insert(0, str(ROOT / folder))
+    try:
+        return runpy.run_path(f"{ROOT}/{folder}/{name}.py")
+    finally:
+        sys.path.remove(str(ROOT / folder))
+
+
+MARKS = script("marks", "docs")
+KNOWN = script("kept_numbers", "docs")["numbers"]()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MARKED = [page for page in PAGES if "<!--=" in page.read_text(encoding="utf-8")]
 
@@ -36,16 +47,6 @@ def test_a_number_that_differs_is_renewed_and_one_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="begins a line"):
         MARKS["filled"]("a\n<!--=demo.steps-->1<!--/-->", KNOWN)
     assert MARKS["without_marks"]("a <!--=demo.steps-->1<!--/--> b") == "a 1 b"
-
-
-def script(name: str) -> dict[str, Any]:
-    """A benchmark's functions, without running it."""
-    folder = str(ROOT / "benchmarks")
-    sys.path.insert(0, folder)
-    try:
-        return runpy.run_path(f"{folder}/{name}.py")
-    finally:
-        sys.path.remove(folder)
 
 
 def kept(name: str) -> Any:
@@ -74,6 +75,7 @@ TABLES: list[tuple[str, str, str, Callable[[dict[str, Any]], str]]] = [
     ("shares", "speed", "shares", lambda bench: bench["table"](kept("shares"))),
     ("growth", "speed", "growth", lambda bench: bench["table"](kept("growth")["rows"])),
     ("overheads", "speed", "overheads", lambda bench: bench["table"](kept("overheads"))),
+    ("start", "speed", "start", lambda bench: bench["table"](kept("start"))),
 ]  # fmt: skip
 
 
