@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -9,10 +10,27 @@ from typing import Any
 
 import typer
 
+from binomctl.cli.loading import load_torch
 from binomctl.errors import ConfigError, expected, nearest
 
 UsageError: Any = typer.BadParameter.__bases__[0]
 """typer's own class of what it refuses; it gives the class no public name."""
+
+
+OTHER_WORDS = {
+    **dict.fromkeys(("lr", "learning-rate", "outer-lr"), ("--meta-lr",)),
+    **dict.fromkeys(("inner-lr", "fast-lr", "adaptation-lr"), ("--alpha",)),
+    **dict.fromkeys(("epochs", "iterations", "max-steps"), ("--steps",)),
+    **dict.fromkeys(("batch-size", "meta-batch-size", "tasks-per-batch"), ("--meta-batch",)),
+    **dict.fromkeys(("inner-steps", "steps", "k-steps"), ("--K", "--adaptation-steps")),
+    **dict.fromkeys(("way", "n-way", "n-ways"), ("--ways",)),
+    **dict.fromkeys(("shot", "k-shot", "n-shot"), ("--shots",)),
+    **dict.fromkeys(("output", "output-dir", "save-dir", "log-dir"), ("--out", "--output")),
+    **dict.fromkeys(("algorithm", "algo", "method"), ("--estimator", "--estimators")),
+    **dict.fromkeys(("gpu", "cuda"), ("--device",)),
+    **dict.fromkeys(("episodes", "test-tasks", "n-tasks"), ("--tasks",)),
+}
+"""What other programs call an option -> what it is called here, the first that a command has."""
 
 
 def is_help(error: Any) -> bool:
@@ -32,7 +50,7 @@ def in_words(error: Any) -> ConfigError:
     if getattr(error, "possibilities", None) is not None or said.startswith("No such option"):
         known = [name for p in ctx.command.get_params(ctx) for name in p.opts if name[0] == "-"]
         return ConfigError(
-            f"unknown option {option} of {command}.{nearest(str(option), known)}", hint
+            f"unknown option {option} of {command}.{_guess(str(option), known)}", hint
         )
     if option is not None:
         return ConfigError(f"{option} needs a value", "--help after the command says which.")
@@ -51,8 +69,41 @@ def in_words(error: Any) -> ConfigError:
             hint,
         )
     if found := re.match(r"Got unexpected extra argument\S* \((.*)\)", said):
-        return ConfigError(f"{command} takes no more arguments: {found[1]}", hint)
+        return ConfigError(
+            f"{command} takes no more arguments: {found[1]}{_option_of(ctx, found[1])}", hint
+        )
     return ConfigError(said, hint)
+
+
+def _guess(option: str, known: Sequence[str]) -> str:
+    """What an unknown option may have meant: another word for a known one, a slip of the keyboard,
+    or a configuration key."""
+    typed = option.lstrip("-").replace("_", "-")
+    meant = next((name for name in OTHER_WORDS.get(typed, ()) if name in known), None)
+    if meant is None:
+        names = {name.lstrip("-"): name for name in known}
+        near = difflib.get_close_matches(typed, names, n=1, cutoff=0.7)
+        same = [name for name in names if name.lower() == typed.lower()]
+        meant = next((names[name] for name in (*same, *near)), None)
+    if meant is None and {"--set", "--config"} <= set(known):
+        load_torch()  # which the networks' and the plugins' options are declared with
+        from binomctl.settings.keys import keys
+
+        ends = (f".{typed.replace('-', '_')}", f".{typed.replace('-', '_')}.name")
+        key = next((key.name for key in keys() if f".{key.name}".endswith(ends)), None)
+        meant = key and f"--set {key.removesuffix('.name')}=..."
+    return f" Did you mean '{meant}'?" if meant else ""
+
+
+def _option_of(ctx: Any, word: str) -> str:
+    """The option that takes a plugin's name which was typed without it."""
+    from binomctl.settings import registry
+
+    known = {name for p in ctx.command.get_params(ctx) for name in p.opts}
+    for kind in registry.KINDS:
+        if f"--{kind}" in known and word in registry.names(kind):
+            return f". Did you mean '--{kind} {word}'?"
+    return ""
 
 
 def _members(ctx: Any) -> str:

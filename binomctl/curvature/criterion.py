@@ -28,6 +28,10 @@ class Criterion:
     def of(cls, loss: Loss) -> Criterion:
         return cls(loss, takes_parameters(loss))
 
+    @property
+    def name(self) -> str:
+        return getattr(self.loss, "__name__", type(self.loss).__name__)
+
     def __call__(self, output: Any, y: Any, parameters: Mapping[str, Tensor]) -> Tensor:
         return self.loss(output, y, parameters) if self.takes_parameters else self.loss(output, y)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from binomctl.curvature.criterion import Criterion
 from binomctl.errors import BinomctlError, ConfigError
 
 StepBuffers = Callable[[int | None], dict[str, Tensor]]
@@ -104,10 +105,9 @@ def in_words(model: nn.Module) -> Iterator[None]:
     except (BinomctlError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        place, remedy = _place(model, error)
         raise ConfigError(
-            f"{_place(model, error)} fails: {in_short(error)}",
-            advice(str(error))
-            or "Call the model and the loss on one task's tensors to see it by itself.",
+            f"{place} fails: {in_short(error)}", advice(str(error)) or remedy
         ) from error
 
 
@@ -119,20 +119,28 @@ def in_short(error: Exception) -> str:
     return f"{type(error).__name__}: {shown}"
 
 
-def _place(model: nn.Module, error: Exception) -> str:
-    """The innermost of the model's modules whose code an error passed through."""
+def _place(model: nn.Module, error: Exception) -> tuple[str, str]:
+    """The innermost of the model's modules, or the loss, whose code an error passed through, and
+    what to try."""
     paths = {id(module): path for path, module in model.named_modules()}
     place = type(model).__name__
+    remedy = "Call the model and the loss on one task's tensors to see it by itself."
     trace = error.__traceback__
     while trace is not None:
-        owner = trace.tb_frame.f_locals.get("self")
+        seen = trace.tb_frame.f_locals
+        owner = seen.get("self")
+        if isinstance(owner, Criterion):
+            place = f"the loss {owner.name}"
+            given = [f"{list(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
+                     for v in (seen["output"], seen["y"])]  # fmt: skip
+            remedy = f"It is called with one task's outputs, {given[0]}, and targets, {given[1]}."
         if id(owner) in paths and paths[id(owner)]:
             place = f"{type(owner).__name__} at '{paths[id(owner)]}'"
             rows = getattr(owner, "num_embeddings", None)
             if isinstance(error, IndexError) and isinstance(rows, int):
                 place += f" (rows 0 to {rows - 1})"
         trace = trace.tb_next
-    return place
+    return place, remedy
 
 
 def advice(message: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from binomctl import dotted
-from binomctl.errors import ConfigError
+from binomctl.errors import ConfigError, nearest
 
 F = TypeVar("F", bound=Callable[..., nn.Module])
 _MARK = "__binomctl_model__"
@@ -76,6 +76,14 @@ def arguments_of(
     for name, value in (("in_shape", in_shape), ("out_dim", out_dim)):
         if name in signature.parameters:
             given.setdefault(name, value)
+    kinds = {p.kind for p in signature.parameters.values()}
+    for name in options:
+        if name not in signature.parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise ConfigError(
+                f"{target} takes no option '{name}'.{nearest(name, signature.parameters)}",
+                f"Its signature is {signature}.",
+                key=f"model.{name}",
+            )
     try:
         signature.bind(**given)
     except TypeError as error:

@@ -109,6 +109,13 @@ def variant(entry: str, key: str) -> tuple[str, dict[str, Any]]:
     """
     name, parts = variant_name(entry)
     given: dict[str, Any] = {}
+    head, bracket, rest = entry.partition("(")
+    if bracket and "=" not in head:
+        raise ConfigError(
+            f"'{entry}' has its options in brackets",
+            f"Write {head}:{rest.rstrip(')')}, more options after more colons.",
+            key=key,
+        )
     for part in parts:
         option, equals, value = part.partition("=")
         if not equals or not option:

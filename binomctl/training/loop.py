@@ -25,7 +25,7 @@ from binomctl.training.total import Total, in_one, packed, scores, unpacked
 
 MOST_IN_A_ROW = 20
 """Steps skipped one after another: from there on it is no accident."""
-LOWER = "Lower adaptation.alpha or training.meta_lr."
+LOWER = "Lower adaptation.alpha (--alpha) or training.meta_lr (--meta-lr)."
 LESS_MEMORY = (
     "Lower training.task_chunk (--task-chunk), training.meta_batch or dataset.queries, or set"
     " engine.memory=recompute."
@@ -181,9 +181,10 @@ def _check_finite(indices: range, total: Total, at: Computed) -> None:
     good = total.finite
     if not good.all():
         tasks = [indices[i] for i in (~good).nonzero().flatten().tolist()]
+        shown = ", ".join(map(str, tasks[:5])) + (", ..." if len(tasks) > 5 else "")
         raise NonFiniteError(
             f"the loss or meta-gradient is not finite in {len(tasks)} of {len(good)} tasks"
-            f" (training episodes {tasks})",
+            f" (training episodes [{shown}])",
             LOWER,
         )
     for name, tensor in (at.memory or {}).items():

@@ -128,8 +128,8 @@ def test_a_user_s_own_network_by_dotted_path(tmp_path):
         assert "Traceback" not in failed.stderr
     failed = run("train", "--config", "c.yaml", "--set", "model.widht=3")
     assert failed.returncode == 2
-    assert "does not take these options" in failed.stderr
-    assert "widht" in failed.stderr
+    assert "--set model.widht=3: " in failed.stderr
+    assert "Did you mean 'width'?" in failed.stderr
 
 
 def test_integer_inputs_go_to_networks_that_take_them():
