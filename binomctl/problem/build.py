@@ -36,7 +36,7 @@ from binomctl.options import build
 from binomctl.pairs import check_pair
 from binomctl.problem.amp import in_bfloat16
 from binomctl.problem.batch_norm import norm_layers
-from binomctl.problem.checks import check_network, check_runs
+from binomctl.problem.checks import check_network, check_runs, check_start
 from binomctl.problem.datasets import build_dataset, choice_of, default_of, evaluation_dataset
 from binomctl.problem.engines import freeze, with_engine
 from binomctl.problem.outer import learned_mask, with_outer_variables
@@ -114,6 +114,7 @@ def build_problem(
     for split in ("validation", "test"):  # better told now than after the training
         evaluation_dataset(config, dataset).episode(split, 0)
     check_network(problem, batch)
+    check_start(problem, batch)
     how = problem.inner_loop(problem.m, step=0)
     check_pair(estimator, config.estimator.name, how, config.rule.name)
     problem = dataclasses.replace(problem, stages=_stages(problem, how))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from binomctl.adapt import support_of
+from binomctl.contracts import Starts
+from binomctl.contracts.abilities import has
 from binomctl.curvature.network import Network
 from binomctl.curvature.supported import advice, in_short
 from binomctl.episodes import EpisodeBatch
 from binomctl.errors import ConfigError
 from binomctl.options import IMPORT
 from binomctl.problem.record import Problem
+from binomctl.starting import started
 
 
 def check_runs(problem: Problem, batch: EpisodeBatch) -> None:
@@ -45,6 +49,13 @@ def check_network(problem: Problem, batch: EpisodeBatch) -> None:
         )
     if isinstance(output, Tensor) and isinstance(batch.y_val, Tensor):
         _check_broadcast(problem, output[0], batch.y_val[0])
+
+
+def check_start(problem: Problem, batch: EpisodeBatch) -> None:
+    """Let a rule that makes phi^0 of the support set make one: what it refuses, it refuses now."""
+    if has(problem.rule, Starts):
+        how = problem.adaptation(batch, problem.m)
+        started(how, problem.theta, support_of(problem.engine, batch), len(batch))
 
 
 def _check_broadcast(problem: Problem, output: Tensor, y: Tensor) -> None:
