@@ -152,6 +152,19 @@ def test_episodes_that_are_none_are_refused(episodes, word):
         binomctl.meta_gradient(model, F.mse_loss, episodes)
 
 
+def test_the_tensors_of_one_task_without_an_axis_of_tasks_are_told_how_they_are_read():
+    x = torch.randn(10, 1)
+    wrong = binomctl.MetaGradient(nn.Linear(1, 1), F.mse_loss, K=2)
+    with pytest.warns(UserWarning, match=r"x_trn \[10, 1\] .* read as 10 tasks") as told:
+        wrong((x, x, x, x))
+    assert told[0].filename == __file__
+    right = [t.unsqueeze(0) for t in (x, x, x, x)]
+    assert set(wrong(right)) == {"weight", "bias"}  # warnings are errors here
+    with pytest.raises(ConfigError, match="differ in their number of tasks") as refused:
+        wrong((x, x, x[:5], x[:5]))
+    assert "unsqueeze(0)" in refused.value.hint
+
+
 def test_torch_s_threads_rest_during_a_whole_call_but_the_first(monkeypatch):
     """A perceptron's kernels take less time than waiting for torch's threads does."""
     torch.manual_seed(0)

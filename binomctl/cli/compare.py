@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json, print_note, print_titled, write_csv
+from binomctl.cli.console import print_json, print_left_out, print_note, print_titled, write_csv
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
 
@@ -93,6 +93,7 @@ def _print(report: dict[str, Any]) -> None:
             one = words(pair, report)
             interval = f"; {one.difference}" if pair["ci95"] else ""
             console.print(Text(f"{one.label}: {one.verdict}{interval}"))
+        print_left_out(console, ("p (Holm)", "time"))
         console.print()
     over = " and ".join(sorted({pair["over"] for pair in pairs} - {None}))
     console.print(Text(

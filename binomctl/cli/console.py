@@ -7,7 +7,7 @@ import logging
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,13 @@ def print_titled(console: Console, title: str, table: Table) -> None:
     table would break it in the middle of the screen."""
     console.print(Text(title, style="italic"))  # names of folders are no markup
     console.print(table)
+
+
+def print_left_out(console: Console, columns: Sequence[str]) -> None:
+    """Which columns a narrow terminal had no room for."""
+    if columns:
+        said = f"not shown at {console.width} columns: {', '.join(columns)}; --json has all"
+        console.print(Text(said, style="dim"))
 
 
 def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:

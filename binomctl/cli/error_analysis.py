@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json, print_note, print_titled, write_csv
+from binomctl.cli.console import print_json, print_left_out, print_note, print_titled, write_csv
 from binomctl.cli.counting import Counting
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.cli.trust import import_asked
 from binomctl.reporting.labels import named
+from binomctl.words import number_of
 
 if TYPE_CHECKING:
     from binomctl.analysis.setup import Start
@@ -177,8 +178,8 @@ def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
         n = settings.analysis.batches
         title = (
             f"Relative error of the meta-gradient, {settings.dataset.name}, K = {a.K}, alpha"
-            f" = {a.alpha:g}, {settings.dtype}{at}\nmean (95% CI half-width) over n = {n} batches"
-            f" of {settings.training.meta_batch} tasks; alpha'"
+            f" = {a.alpha:g}, {settings.dtype}{at}\nmean (95% CI half-width) over n ="
+            f" {number_of(n, 'batch')} of {number_of(settings.training.meta_batch, 'task')}; alpha'"
             + (" = L alpha / K where so named, else alpha" if True in scaled else " = alpha")
         )
         table = Table(box=box.SIMPLE_HEAD)
@@ -186,8 +187,10 @@ def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
         wide = console.width >= (84 if own else 76)
         table.add_column("estimator", overflow="fold")
         names = ["relative error", "cosine", "per task"] if wide else ["error", "95% CI"]
+        left = () if wide else ("cosine", "errors per task")
         if own:
             names = ["relative error", "per task", "its estimate"] if wide else ["per task", "own"]
+            left = () if wide else ("relative error", "half-widths")
         for name in ["L", *names]:
             table.add_column(name, justify="right", no_wrap=True)
         for e in report["errors"]:
@@ -202,6 +205,7 @@ def _print(settings: Config, reports: list[dict[str, Any]]) -> None:
             short = [c.partition(" ")[0] for c in cells[1:]] if own else _short(e["relative"])
             table.add_row(label, L, *(cells if wide else short))
         print_titled(console, title, table)
+        print_left_out(console, left)
         if report["precision"]:
             p = report["precision"]
             console.print(

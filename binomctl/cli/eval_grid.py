@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 from binomctl.cli.data_options import check_of_dataset
+from binomctl.words import number_of
 
 ENSEMBLE = "ensemble"
 CHECKPOINTS = ("best", "last", ENSEMBLE)
@@ -38,6 +39,15 @@ class Grid:
     def protocols(self) -> Iterator[tuple[Any, ...]]:
         """(steps, seed, inference): what one network is scored under."""
         return product(self.steps, self.seeds, self.inferences)
+
+    def told(self, steps: int | None, seed: int | None, inference: str | None) -> str:
+        """What tells a protocol from the others that were asked for; "" where it is one."""
+        told = []
+        if len(self.steps) > 1 and steps is not None:
+            told.append(number_of(steps, "step"))
+        told += [f"seed {seed}"] if len(self.seeds) > 1 else []
+        told += [str(inference)] if len(self.inferences) > 1 else []
+        return ", ".join(told)
 
 
 def numbers(name: str, text: str | None, least: int) -> list[int | None]:

@@ -21,6 +21,7 @@ from binomctl.cli.evaluating import COLUMNS, Evaluation
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
 from binomctl.cli.trust import import_asked
+from binomctl.words import number_of
 
 if TYPE_CHECKING:
     from binomctl.settings.layers import Places
@@ -136,7 +137,8 @@ def _print_one(result: dict[str, Any], json_output: bool) -> None:
     if json_output:
         print_json(result)
         return
-    task = [f"{result[k]} {k}" for k in ("ways", "shots", "queries") if result[k] is not None]
+    sizes = {"ways": "way", "shots": "shot", "queries": "query"}
+    task = [number_of(result[k], one) for k, one in sizes.items() if result[k] is not None]
     meaning = MEANING.get(result["statistics"])
     print_table(
         f"Evaluation on the {result['split']} split",
@@ -181,8 +183,9 @@ def _sureness(result: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     nll = MeanCI(result["nll"]["mean"], result["nll"]["ci95"], result["n"])
     found = result["calibration"]
-    error = f"{found['error']:.1%}, {len(found['bins'])} bins, {found['queries']:,} queries"
-    return [("NLL", nll.plain()), ("calibration error", error)]
+    error = f"{found['error']:.1%}, {len(found['bins'])} bins"
+    of = number_of(found["queries"], "query")
+    return [("NLL", nll.plain()), ("calibration error", f"{error}, {of}")]
 
 
 def _draw(one: dict[str, Any], path: Path) -> None:

@@ -54,7 +54,9 @@ class Evaluation:
                     setting=asked_for.setting,
                     inductive=inference == "inductive",
                 )
-                with Counting("evaluating", asked.tasks, "tasks") as counting:
+                told = grid.told(steps, seed, inference)
+                what = f"evaluating ({told})" if told else "evaluating"
+                with Counting(what, asked.tasks, "tasks") as counting:
                     own = scores(
                         problem, self.run.path, members, asked, self.ranks, outputs,
                         counting.advance,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from binomctl.cli.console import print_json, print_note, print_titled
+from binomctl.cli.console import print_json, print_left_out, print_note, print_titled
 from binomctl.cli.counting import Counting
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _print(fitting: list[Choice], checked: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("estimator", overflow="fold")
     names = ["error", "ms", "MiB", "memory", "chunk", "HVPs"]
-    names = names if console.width >= 60 else names[:3]
+    names, left = (names, []) if console.width >= 60 else (names[:3], names[3:])
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for c in fitting[:SHOWN]:
@@ -170,6 +170,7 @@ def _print(fitting: list[Choice], checked: dict[str, Any]) -> None:
         row.append(str(c.products))
         table.add_row(" = ".join((c.cell.label, *c.same)), *row[: len(names)])
     print_titled(console, title, table)
+    print_left_out(console, left)
     if len(fitting) > SHOWN:
         console.print(f"and {len(fitting) - SHOWN} more; --json has all")
     chosen, ratio = fitting[0], checked["predicted_over_measured"]

@@ -11,6 +11,7 @@ import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_note, print_titled, write_csv
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
+from binomctl.words import number_of
 
 if TYPE_CHECKING:
     from binomctl.cli.adapting import Given
@@ -131,7 +132,7 @@ def _print(report: dict[str, Any]) -> None:
     console = Console(highlight=False)
     rows = report["predictions"]
     known = report["accuracy"] is not None
-    title = f"{len(rows)} queries, {len(report['classes'])} classes"
+    title = f"{number_of(len(rows), 'query')}, {number_of(len(report['classes']), 'class')}"
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("query", "label", "probability", *(["true"] if known else [])):
         table.add_column(
@@ -148,7 +149,7 @@ def _print(report: dict[str, Any]) -> None:
         a = report["accuracy"]
         console.print(
             f"accuracy {a['mean']:.1%} (95% CI {a['ci95'][0]:.1%} to {a['ci95'][1]:.1%}, Wilson,"
-            f" n = {a['n']} queries of this task)"
+            f" n = {number_of(a['n'], 'query')} of this task)"
         )
         _print_confusion(console, report)
 
@@ -178,7 +179,7 @@ def _print_numbers(report: dict[str, Any]) -> None:
 
     console = Console(highlight=False)
     rows = report["predictions"]
-    title = f"{len(rows)} queries after {report['shots']} examples"
+    title = f"{number_of(len(rows), 'query')} after {number_of(report['shots'], 'example')}"
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("x", "prediction", *(["true"] if report["mse"] is not None else [])):
         table.add_column(name, justify="right")
@@ -188,4 +189,4 @@ def _print_numbers(report: dict[str, Any]) -> None:
         table.add_row(*(" ".join(f"{v:.4g}" for v in part) for part in parts))
     print_titled(console, title, table)
     if report["mse"] is not None:
-        console.print(f"mse {report['mse']:.4g}, n = {len(rows)} queries of this task")
+        console.print(f"mse {report['mse']:.4g}, n = {number_of(len(rows), 'query')} of this task")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from binomctl.cli.console import print_titled
+from binomctl.cli.console import print_left_out, print_titled
 from binomctl.reporting.labels import named
 
 WIDE, NARROW = 114, 60
@@ -26,11 +26,9 @@ def print_profile(report: dict[str, Any]) -> None:
     )
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("estimator", overflow="fold")
-    names = ["L", "ms", "MiB"]
-    if console.width >= NARROW:
-        names += ["busy", "of peak"]
-    if console.width >= WIDE:
-        names += ["GFLOP/s", "HVPs", "depth", "query/hvp ms"]
+    every = ["L", "ms", "MiB", "busy", "of peak", "GFLOP/s", "HVPs", "depth", "query/hvp ms"]
+    fit = 3 if console.width < NARROW else 5 if console.width < WIDE else len(every)
+    names = every[:fit]
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     room = console.width - (106 if console.width >= WIDE else 65)
@@ -46,6 +44,7 @@ def print_profile(report: dict[str, Any]) -> None:
             row.append(Text("━" * length))
         table.add_row(*row)
     print_titled(console, title, table)
+    print_left_out(console, every[fit:])
     console.print(
         f"peak: {rates['matrix_product'] / 1e9:.0f} GFLOP/s in a matrix product,"
         f" {rates['convolution'] / 1e9:.0f} in a convolution (torch, measured now)"

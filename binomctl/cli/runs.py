@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import binomctl.cli.flags as flags
-from binomctl.cli.console import print_json, print_note, print_table
+from binomctl.cli.console import print_json, print_left_out, print_note, print_table
 from binomctl.cli.panels import Command
 
 if TYPE_CHECKING:
@@ -46,14 +46,15 @@ def list_runs(root: ROOT = Path("runs"), json_output: flags.JSON = False) -> Non
     for name, least in (("run", 12), ("state", 8), ("best validation", 8)):
         table.add_column(name, overflow="fold", min_width=least)
     wide = console.width >= 80
-    if wide:
-        for name in ("estimator", "data set", "age", "size"):
-            table.add_column(name, overflow="fold")
+    more_names = ("estimator", "data set", "age", "size")
+    for name in more_names if wide else ():
+        table.add_column(name, overflow="fold")
     for one in found:
         cells = [Text(Path(one.path).name), Text(_state(one)), Text(_value(one))]
         more = [one.estimator, one.dataset, worded(one.age), _size(one.size)] if wide else []
         table.add_row(*cells, *map(Text, more))
     console.print(table)
+    print_left_out(console, () if wide else more_names)
 
 
 @runs_app.command(cls=Command)

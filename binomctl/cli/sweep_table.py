@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from binomctl.cli.console import print_left_out
 from binomctl.metric import Metric
 from binomctl.settings.durations import worded
 from binomctl.sweeps.folder import CellState, remaining, share_done
@@ -58,6 +59,7 @@ def print_sweep(states: Sequence[CellState], jobs: int) -> None:
     """The table on stdout."""
     console = Console(highlight=False)
     console.print(*sweep_table(states, jobs, console.width), sep="\n")
+    print_left_out(console, () if console.width >= WIDE else ("step", "time left"))
 
 
 def _state(one: CellState, wide: bool) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from binomctl.metric import Metric
 from binomctl.reporting.intervals import mean_ci95
 
 POWER = 0.8
@@ -79,19 +80,21 @@ def holm(p: Sequence[float]) -> list[float]:
     return out
 
 
-def verdict(found: Paired, p: float, share: bool, higher_is_better: bool, of: str) -> str:
+def verdict(found: Paired, p: float, metric: Metric, of: str) -> str:
     """A difference to the reference in plain words.
 
     Args:
         p: corrected for many comparisons.
-        share: the metric is a share, and differences are told in points of a hundred.
+        metric: what was scored; differences of shares are told in points of a hundred.
         of: what n counts, "tasks" or "seeds".
     """
     if found.mean == 0 and found.ci95 == 0:
         return "the same scores"
-    size = f"{100 * abs(found.mean):.1f} points" if share else f"{abs(found.mean):.3g}"
+    size = f"{abs(found.mean):.3g} in {metric.name}"
+    if metric.unit == "share":
+        size = f"{100 * abs(found.mean):.1f} points"
     if p < LEVEL:
-        better = (found.mean > 0) == higher_is_better
+        better = (found.mean > 0) == metric.higher_is_better
         return f"{'better' if better else 'worse'} by {size}"
     if found.needed is None:
         return f"not separable at n = {found.n:,}: no difference in the mean"

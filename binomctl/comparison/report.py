@@ -76,7 +76,7 @@ def compared(
                 "bootstrap95": d.bootstrap and list(d.bootstrap), "over": over, "pairs": d.n,
                 "p": d.p, "p_holm": p, "needed": d.needed,
                 "effect_per_second": d.mean / gap if gap else None,
-                "verdict": verdict(d, p, metric.unit == "share", metric.higher_is_better, over),
+                "verdict": verdict(d, p, metric, over),
             }  # fmt: skip
         pairs.append(row)
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from binomctl.errors import ConfigError
 
 Part = Any
 """Tensors [B, N, ...]: one, a tuple or a dict of them; or a list of B tasks' of unequal N."""
+
+_AXES = "Every part is [tasks, examples, ...]; of one task it is t.unsqueeze(0)."
 
 
 def plain(part: Any) -> Any:
@@ -48,7 +51,7 @@ def batches(episodes: Sequence[Part]) -> list[EpisodeBatch]:
                     f" {type(part).__name__}"
                 )
             if any(leaf.dim() == 0 for leaf in leaves):
-                raise ConfigError(f"{name} has no leading axis of tasks")
+                raise ConfigError(f"{name} has no leading axis of tasks", _AXES)
         sizes = {len(leaf) for part in parts for leaf in tree_leaves(part)}
         if sizes == {0}:
             raise ConfigError("episodes hold no task: their leading axis is 0")
@@ -56,15 +59,26 @@ def batches(episodes: Sequence[Part]) -> list[EpisodeBatch]:
             found = {name: len(tree_leaves(p)[0]) for name, p in zip(names, parts, strict=True)}
             listed = ", ".join(f"{name} {n}" for name, n in found.items())
             raise ConfigError(
-                f"the four parts of episodes differ in their number of tasks: {listed}"
+                f"the four parts of episodes differ in their number of tasks: {listed}", _AXES
             )
         for name, part in zip(names, parts, strict=True):
             if any(leaf.dim() > 1 and leaf.shape[1] == 0 for leaf in tree_leaves(part)):
                 raise ConfigError(f"{name} is empty: its tasks have no example")
+        _warn_of_one_task(*parts[:2])
         out.append(EpisodeBatch(*map(plain, parts)))
     if not out:
         raise ConfigError("episodes hold no task")
     return out
+
+
+def _warn_of_one_task(x: Part, y: Part) -> None:
+    """Say how tensors are read that look like one task's, without the axis of tasks."""
+    if isinstance(x, Tensor) and isinstance(y, Tensor) and x.dim() == 2 and y.dim() <= 2:
+        warnings.warn(
+            f"x_trn {list(x.shape)} and y_trn {list(y.shape)} are read as {len(x)} tasks, whose"
+            f" examples have no features. {_AXES}",
+            stacklevel=4,  # whoever called a MetaGradient
+        )
 
 
 def numbered(parts: list[EpisodeBatch], tasks: Sequence[int] | None) -> list[EpisodeBatch]:

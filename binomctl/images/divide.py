@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from binomctl.episodes import generator
-from binomctl.errors import DataError, unknown
+from binomctl.errors import ConfigError, DataError, unknown
 from binomctl.files.yaml_source import read_yaml
 from binomctl.images.store import SPLITS, ClassInfo, overlaps
+
+_DIVISION = f"It is YAML or JSON: {{{', '.join(f'{split}: [class, ...]' for split in SPLITS)}}}."
 
 
 def at_random(
@@ -92,10 +94,13 @@ def by_file(classes: Sequence[ClassInfo], path: Path) -> Mapping[str, tuple[Clas
         ConfigError: the file is no readable YAML.
         DataError: it lacks a split, names an unknown class, or one in two splits.
     """
-    listed, _ = read_yaml(path)
+    try:
+        listed, _ = read_yaml(path)
+    except ConfigError as error:
+        raise ConfigError(str(error), _DIVISION, key="dataset.split_file") from error
     if set(listed) != set(SPLITS) or not all(isinstance(v, list) for v in listed.values()):
         raise DataError(
-            f"{path} must have the keys {', '.join(SPLITS)}, each a list of class names"
+            f"{path} must have the keys {', '.join(SPLITS)}, each a list of class names", _DIVISION
         )
     known = {c.name: c for c in classes}
     names = {s: [str(n) for n in listed[s]] for s in SPLITS}

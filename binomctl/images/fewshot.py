@@ -23,6 +23,7 @@ from binomctl.images.classification import Classification
 from binomctl.images.recipe import Recipe, open_prepared
 from binomctl.images.store import SPLITS, ClassInfo, Index, Store
 from binomctl.options import at_least, option
+from binomctl.words import number_of
 
 _NOTES = logging.getLogger("binomctl.notes")
 ROOT = "BINOMCTL_DATA"
@@ -150,17 +151,21 @@ class FewShotImages(Classification, ABC):
         ), random  # fmt: skip
 
     def _too_few(self, split: str, need: int, enough: int) -> NoReturn:
-        total = len(self.divide(_store(self).index)[split])
-        most = 2 if self.varied else self.ways
-        hint = (
-            "Lower dataset.ways, dataset.shots or the queries (training.queries, at test"
-            " evaluation.queries)."
-        )
-        if total < most:  # whatever its images
-            fewer = f"Lower dataset.ways to {total}, or g" if total > 1 else "G"
-            hint = f"{fewer}ive '{split}' more classes: by dataset.split_file, or by folders."
+        counts = sorted((c.count for c in self.divide(_store(self).index)[split]), reverse=True)
+        total, wanted = len(counts), 2 if self.varied else self.ways
+        ways = min(wanted, total)
+        lower = [f"dataset.ways to {ways}"] if ways < wanted else []
+        if ways > 1 and counts[ways - 1] < need and not self.varied:
+            left = counts[ways - 1] - self.shots
+            lower += [f"the queries (training.queries, at test evaluation.queries) to {left}"
+                      if left > 0 else "dataset.shots"]  # fmt: skip
+        gain = f"ive '{split}' more images a class."
+        if ways < wanted:
+            gain = f"ive '{split}' more classes: by dataset.split_file, or by folders."
+        hint = f"Lower {' and '.join(lower)}, or g{gain}" if lower and ways > 1 else f"G{gain}"
         raise DataError(
-            f"{self.ways}-way tasks of {self.shots} shots + {self.queries} queries ="
+            f"{self.ways}-way tasks of {number_of(self.shots, 'shot')} +"
+            f" {number_of(self.queries, 'query')} ="
             f" {need} images per class: split '{split}' of {self.recipe.name} has {total}"
             f" classes, {enough} of them with so many images",
             hint,
@@ -214,9 +219,9 @@ def _eligible(
         named = ", ".join(f"{c.name} ({c.count})" for c in few[:5])
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
         _NOTES.warning(
-            "%d of %d classes of split '%s' have fewer than %d images, %d shots and %d queries, and"
-            " are in no task: %s%s",
-            len(few), len(own), split, need, dataset.shots, dataset.queries, named, more,
+            "%d of %d classes of split '%s' have fewer than %d images, the shots and queries of a"
+            " task, and are in no task: %s%s",
+            len(few), len(own), split, need, named, more,
         )  # fmt: skip
     starts = np.array([c.start for c in classes], np.int64)
     return classes, starts, np.array([c.count for c in classes], np.int64)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from binomctl.errors import DamagedFile, DataError
 from binomctl.files.small import read_object
+from binomctl.words import number_of
 
 SCHEMA = "binomctl/images/1"
 SPLITS = ("train", "validation", "test")
@@ -223,7 +224,7 @@ def overlaps(names: Mapping[str, list[str]]) -> list[str]:
             if shared := sorted(set(names[a]) & set(names[b])):
                 more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
                 found.append(
-                    f"splits '{a}' and '{b}' share {len(shared)} classes:"
+                    f"splits '{a}' and '{b}' share {number_of(len(shared), 'class')}:"
                     f" {', '.join(shared[:3])}{more}"
                 )
     return found

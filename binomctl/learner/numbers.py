@@ -29,6 +29,8 @@ def read_numbers(path: Path, columns: tuple[int, ...]) -> Tensor:
             lines = [(i, row) for i, row in enumerate(csv.reader(file), 1) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = (error.strerror if isinstance(error, OSError) else "") or "it is no text"
+        if path.is_dir():
+            why = "it is a folder, and the network learned on numbers, not on pictures"
         raise DataError(f"cannot read {path}: {why}", _NEXT) from error
     rows: list[list[float]] = []
     for place, (line, row) in enumerate(lines):

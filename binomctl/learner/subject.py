@@ -20,6 +20,7 @@ from binomctl.settings.config import Config
 from binomctl.settings.trust import require_trust
 from binomctl.training.score import chosen
 from binomctl.training.state import BUFFER, NORM
+from binomctl.words import number_of
 
 
 def subject(path: Path, *, checkpoint: str | None = None, trust: bool = False) -> Exported:
@@ -39,7 +40,7 @@ def subject(path: Path, *, checkpoint: str | None = None, trust: bool = False) -
     about = {
         "kind": "classification" if adapted.classes else "regression",
         "of": f"{Path(record['run']).name}, step {record['checkpoint_step']}, adapted in"
-        f" {record['steps']} steps",
+        f" {number_of(record['steps'], 'step')}",
         "rows": [("support set", shots_in_words(record["shots"])), ("head", record["head"])],
         "norm": _norm(adapted.config, adapted.module),
     }
@@ -85,7 +86,7 @@ def _scores(run: Path, config: Config, saved: Checkpoint) -> list[tuple[str, Any
     rows: list[tuple[str, Any]] = []
     for asked, scores in every(run, saved):
         value = mean_ci95(scores, config.evaluation.interval)
-        where = f"{metric.name} of {asked.split} tasks, {asked.steps} steps"
+        where = f"{metric.name} of {asked.split} tasks, {number_of(asked.steps, 'step')}"
         rows.append((where, value.worded(metric.unit)))
     return rows
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import platformdirs
 
+from binomctl.words import number_of
+
 State = Literal["good", "absent", "broken"]
 LEAST_PYTHON, LEAST_FREE = (3, 11), 2**30
 
@@ -68,7 +70,7 @@ def _torch() -> Finding:
     import torch
 
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
-    said = f"{torch.__version__}, {cuda}, {torch.get_num_threads()} threads"
+    said = f"{torch.__version__}, {cuda}, {number_of(torch.get_num_threads(), 'thread')}"
     torch.func.grad(lambda x: (x * x).sum())(torch.ones(2))  # it computes
     return Finding("torch", "good", said)
 

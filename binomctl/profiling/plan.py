@@ -21,6 +21,7 @@ from binomctl.profiling.costs import Linear, Memory, Model
 from binomctl.profiling.measure import Measured, measured_memory, prepare
 from binomctl.profiling.observed import counted, timed_step
 from binomctl.settings import registry
+from binomctl.words import number_of
 
 STEPS = 5
 SAME_ERROR = 1e-4  # relative: float32 noise of the exact meta-gradient and of its equals
@@ -66,7 +67,7 @@ def fit(base: Problem, say: Callable[[str], None] = lambda text: None) -> Model:
     exact, first = expansion_of(K, K), expansion_of(0, K)
     parts: dict[int, dict[str, float]] = {}
     for chunk in dict.fromkeys((B, 1)):
-        say(f"fitting: time of an exact step, {_tasks(chunk)} at a time")
+        say(f"fitting: time of an exact step, {number_of(chunk, 'task')} at a time")
         parts[chunk] = _phases(scheduled(base, exact, "store", chunk))
     say("fitting: memory")
     small = [_bytes(scheduled(base, first, "store", chunk)) for chunk in (1, B)]
@@ -220,15 +221,12 @@ def _exact(cell: Case, K: int) -> bool:
     return which.L == which.C == K
 
 
-def _tasks(n: int) -> str:
-    return "1 task" if n == 1 else f"{n} tasks"
-
-
 def tight(found: Sequence[Choice]) -> Iterator[str]:
     """What comes nearest, in words, where nothing fits."""
     for what, key in (("memory", "bytes"), ("time", "seconds")):
         least = min(found, key=lambda c, key=key: getattr(c, key))  # type: ignore[misc]
         yield (
-            f"least {what}: {least.cell.label}, {least.memory}, {_tasks(least.chunk)} at a time:"
-            f" {least.bytes / 2**20:.0f} MiB, {1e3 * least.seconds:.3g} ms"
+            f"least {what}: {least.cell.label}, {least.memory},"
+            f" {number_of(least.chunk, 'task')} at a time: {least.bytes / 2**20:.0f} MiB,"
+            f" {1e3 * least.seconds:.3g} ms"
         )

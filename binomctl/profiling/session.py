@@ -18,6 +18,7 @@ from binomctl.profiling.nvml import describe_gpu
 from binomctl.profiling.observed import timed_step
 from binomctl.profiling.others import busy
 from binomctl.profiling.work import Work, machine_rates
+from binomctl.words import number_of
 
 
 def rates_and_work(problem: Problem) -> tuple[dict[str, float], Work]:
@@ -54,7 +55,8 @@ def report_of(
              if getattr(problem.dataset, n, None) is not None]  # fmt: skip
     caption = (
         f"{data} {shape}, {' '.join(sizes)}{', ' if sizes else ''}{config.model.name}, K = {K},"
-        f" {config.training.meta_batch} tasks, {config.dtype}, {_device_name(problem.device)}"
+        f" {number_of(config.training.meta_batch, 'task')}, {config.dtype},"
+        f" {_device_name(problem.device)}"
     )
     found = [one.report(work, rates) for one in cells]
     return {
@@ -72,7 +74,7 @@ def report_of(
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads"
+    return number_of(torch.get_num_threads(), "CPU thread")
 
 
 def trace(base: Problem, cell: Case, path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from binomctl.reporting.figures import Target, new_figure, save, style
+from binomctl.words import number_of
 
 
 def draw_reliability(calibration: Mapping[str, Any], title: str, target: Target) -> None:
@@ -31,7 +32,7 @@ def draw_reliability(calibration: Mapping[str, Any], title: str, target: Target)
     upper.set_ylim(0, 100)
     lower.bar(middles, [b["n"] for b in bins], width, color="0.7", edgecolor="white")
     error, queries = calibration["error"], calibration["queries"]
-    said = f"{title}\ncalibration error {error:.1%} of {queries:,} queries"
+    said = f"{title}\ncalibration error {error:.1%} of {number_of(queries, 'query')}"
     style(upper, said, "", "right (%)")
     style(lower, "", "probability of the answer (%)", "queries")
     upper.legend(loc="upper left", frameon=False)

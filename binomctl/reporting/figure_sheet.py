@@ -51,7 +51,7 @@ def draw_sheet(
             one.set_yticks([])
             for spine in one.spines.values():
                 spine.set(color=WRONG, linewidth=2)
-    left = f"; {len(queries) - MOST} more queries are not shown" if len(queries) > MOST else ""
+    left = f"; {len(queries) - MOST:,} of the queries are not shown" if len(queries) > MOST else ""
     caption(figure, f"{title}{left}")
     save(figure, target)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from binomctl.words import number_of
+
 
 def named(record: dict[str, Any]) -> str:
     """The estimator with the options that have no column of their own: "imaml lam=50"."""
@@ -36,6 +38,7 @@ def setting_of(report: dict[str, Any]) -> str:
     at = "" if report.get("step") is None else f", checkpoint of step {report['step']}"
     return (
         f"{config['dataset']['name']}, {config['model']['name']}, K = {how['K']}, alpha ="
-        f" {how['alpha']:g}, {config['dtype']}{at}, n = {config['analysis']['batches']} batches of"
-        f" {config['training']['meta_batch']} tasks"
+        f" {how['alpha']:g}, {config['dtype']}{at}, n ="
+        f" {number_of(config['analysis']['batches'], 'batch')} of"
+        f" {number_of(config['training']['meta_batch'], 'task')}"
     )

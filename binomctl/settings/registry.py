@@ -112,7 +112,7 @@ def load(kind: Kind, name: str) -> type:
     if not found:
         raise ConfigError(
             unknown(WORDS.get(kind, kind), name, known),
-            "'binomctl plugins' says what each is.",
+            "'binomctl plugins' says what each is; a class of your own is MODULE:CLASS.",
             key=f"{PLACES.get(kind, kind)}.name",
         )
     if len(found) > 1:

@@ -78,11 +78,14 @@ def check_shape(config: Config, in_shape: tuple[int, ...]) -> None:
     """
     found = tuple(build_dataset(config).in_shape)
     if found != in_shape:
+        pictures = len(found) == len(in_shape) == 3
         raise ConfigError(
             f"the network takes examples of {list(in_shape)}, '{config.dataset.name}' has"
             f" {list(found)}",
             "Give the size it was trained on, --set dataset.image_size=N, and its channels,"
-            " --set dataset.mode=RGB or L, where the data set has these options.",
+            " --set dataset.mode=RGB or L, where the data set has these options."
+            if pictures
+            else "Name a data set of such examples, or train a network on this one.",
             key="dataset.name",
         )
 

@@ -51,7 +51,7 @@ class Digits(Classification):
         fewest = min(map(len, classes))
         if self.ways > len(classes) or need > fewest:
             raise DataError(
-                f"{self.ways} classes of {self.shots} shots + {self.queries} queries; split"
+                f"{self.ways} classes of {need} images; split"
                 f" '{split}' of digits has {len(classes)} classes of {fewest} images or more",
                 "Lower dataset.ways, dataset.shots or dataset.queries.",
             )

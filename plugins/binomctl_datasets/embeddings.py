@@ -64,7 +64,7 @@ class Embeddings(Classification):
         if len(enough) < self.ways:
             raise DataError(
                 f"{self.path}: {len(enough)} of the {len(groups)} classes of '{split}' have"
-                f" {self.shots} shots + {self.queries} queries, {self.ways} are needed",
+                f" {need} vectors, {self.ways} are needed",
                 "Lower dataset.ways, dataset.shots or dataset.queries.",
             )
         random = generator(self.seed, split, index)

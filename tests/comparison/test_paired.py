@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from binomctl.comparison.paired import holm, needed, paired, verdict
+from binomctl.metric import Metric
 
 
 def test_the_interval_and_p_are_those_of_a_paired_t_test():
@@ -60,8 +61,9 @@ def test_holm():
     ],
 )
 def test_verdicts(d, p, words):
-    assert verdict(paired(d), p, True, True, "tasks") == words
+    assert verdict(paired(d), p, Metric("accuracy", "share", True), "tasks") == words
 
 
 def test_lower_is_better_for_an_error():
-    assert verdict(paired([-0.5, -0.4, -0.6]), 0.01, False, False, "seeds") == "better by 0.5"
+    mse = Metric("mse", "number", False)
+    assert verdict(paired([-0.5, -0.4, -0.6]), 0.01, mse, "seeds") == "better by 0.5 in mse"

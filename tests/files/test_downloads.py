@@ -294,7 +294,7 @@ def test_nothing_is_fetched_for_an_error_that_fetching_does_not_mend(server, tmp
     (tmp_path / "test" / "n10000000").mkdir()
     for path in (tmp_path / "train" / "n10000000").iterdir():
         shutil.copy(path, tmp_path / "test" / "n10000000")
-    with pytest.raises(DataError, match="share 1 classes"):
+    with pytest.raises(DataError, match="share 1 class"):
         acquire(MiniImageNet(root=str(tmp_path)).recipe, tmp_path, source="MiniImagenet",
                 mirrors=[server.url])  # fmt: skip
     assert not server.requests

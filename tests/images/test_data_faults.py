@@ -203,7 +203,7 @@ def test_overlapping_splits_are_refused(tmp_path):
     shutil.copytree(
         tmp_path / "train" / layouts.synset("train", 0), tmp_path / "test" / "n10000000"
     )
-    with pytest.raises(DataError, match="'train' and 'test' share 1 classes: n10000000"):
+    with pytest.raises(DataError, match="'train' and 'test' share 1 class: n10000000"):
         prepare(ImageFolder(root=str(tmp_path)).recipe, tmp_path)
     (tmp_path / "test" / "n10000000").rename(tmp_path / "test" / "another name")
     with pytest.raises(DataError, match="the very same images"):

@@ -54,7 +54,7 @@ def test_leo_learns_on_them(tmp_path):
         ({"train_x": np.zeros((4, 2, 2)), "train_y": np.zeros(4)}, {}, r"train_x is \[4, 2, 2\]"),
         ({"train_x": np.full((4, 2), np.nan), "train_y": np.arange(4)}, {}, "not finite"),
         ({}, {"ways": 9}, "9 are needed"),
-        ({}, {"queries": 30}, "0 of the 6 classes of 'train' have 1 shots"),
+        ({}, {"queries": 30}, "0 of the 6 classes of 'train' have 31 vectors"),
     ],
 )
 def test_a_file_that_does_not_fit_is_named(tmp_path, changes, options, said):

@@ -58,7 +58,7 @@ def test_one_folder_of_classes_is_divided_by_seed_or_by_file(tmp_path):
     file.write_text(
         json.dumps({"train": listed[:4], "validation": listed[3:6], "test": listed[6:]})
     )
-    with pytest.raises(DataError, match="'train' and 'validation' share 1 classes"):
+    with pytest.raises(DataError, match="'train' and 'validation' share 1 class"):
         chosen.divide(index)
     file.write_text(json.dumps({"train": ["n1"], "validation": [], "test": []}))
     with pytest.raises(DataError, match="unknown class 'n1'"):

@@ -86,7 +86,7 @@ def test_pictures_without_labels_and_a_single_one(run, task):
     assert len(report["predictions"]) == 3
     assert report["accuracy"] is report["confusion"] is report["predictions"][0]["true"] is None
     out, _ = predicted(run, task, query="flat/0.png")
-    assert "1 queries, 3 classes" in out
+    assert "1 query, 3 classes" in out
 
 
 def test_a_camera_held_sideways_is_turned_back(run, task):

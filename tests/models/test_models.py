@@ -132,6 +132,20 @@ def test_a_user_s_own_network_by_dotted_path(tmp_path):
     assert "Did you mean 'width'?" in failed.stderr
 
 
+def test_a_loss_is_named_for_its_own_errors_and_told_what_it_is_given():
+    def of_outputs_alone(outputs):
+        return outputs.square().mean()
+
+    x, y = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 1)
+    for loss, word in (
+        (of_outputs_alone, "the loss of_outputs_alone fails: TypeError"),
+        (lambda o, y: (o @ y).mean(), "the loss <lambda> fails: RuntimeError: mat1 and mat2"),
+    ):
+        with pytest.raises(ConfigError, match=word) as told:
+            binomctl.meta_gradient(nn.Linear(5, 1), loss, (x[0], y[0], x[1], y[1]))
+        assert "one task's outputs, [4, 1], and targets, [4, 1]" in told.value.hint
+
+
 def test_integer_inputs_go_to_networks_that_take_them():
     x = torch.randint(0, 5, (2, 2, 6, 3))
     y = torch.rand(2, 2, 6, 1)
@@ -161,7 +175,7 @@ class Scattered(nn.Linear):
 
 
 def test_an_operation_that_is_not_deterministic_is_told_with_what_to_do():
-    x, y = torch.randn(2, 3, 4), torch.randn(2, 3, 2)
+    x, y = torch.randn(2, 1, 3, 4), torch.randn(2, 1, 3, 2)
     torch.use_deterministic_algorithms(True)
     try:
         with pytest.raises(

@@ -1,0 +1,12 @@
+"""Numbers of things, in words."""
+
+from __future__ import annotations
+
+
+def number_of(n: int, what: str) -> str:
+    """ "1 query" and "2,000 queries" of "query"."""
+    if n == 1:
+        return f"1 {what}"
+    if what.endswith("y"):
+        return f"{n:,} {what[:-1]}ies"
+    return f"{n:,} {what}{'es' if what.endswith(('s', 'h')) else 's'}"
