@@ -67,7 +67,7 @@ def _print(report: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from binomctl.comparison.words import words
+    from binomctl.comparison.words import TIME, words
 
     console = Console(highlight=False)
     seeds, n, pairs = len(report["seeds"]), report["n"], report["pairs"]
@@ -100,4 +100,5 @@ def _print(report: dict[str, Any]) -> None:
         f"Compared with {report['reference']}. s.e.: standard error of the mean over {n:,} test"
         f" tasks. Differences: in pairs, Student t over {over}; p corrected by Holm for"
         f" {len(pairs) - 1} comparison{'s' * (len(pairs) > 2)}. Bootstrap intervals: --json."
+        + (f" {TIME}" if wide else "")
     ), style="dim")  # fmt: skip

@@ -41,8 +41,9 @@ class Progress:
             self._bar.update()
         elif self._pace.due() or step.step == self._steps or not self._began:
             self._began = True
+            of = f" (means of {len(self._recent)})" if len(self._recent) > 1 else ""
             print_note(
-                f"step {step.step}/{self._steps}  loss {loss:.4f}  {metric}"
+                f"step {step.step}/{self._steps}  loss {loss:.4f}  {metric}{of}"
                 f"  {seconds:.0f} s, {self._pace.left(step.step) or 0:.0f} s left"
             )
 

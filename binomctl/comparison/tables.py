@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from binomctl.comparison.paired import LEVEL
 from binomctl.comparison.report import Section
-from binomctl.comparison.words import words
+from binomctl.comparison.words import TIME, words
 
 Format = Literal["md", "csv", "latex"]
 FORMATS: tuple[Format, ...] = ("md", "csv", "latex")
@@ -65,8 +65,7 @@ def details(section: Section) -> Table:
     over = " and ".join(sorted({p["over"] for p in report["pairs"]} - {None}))
     note = (
         f"s.e.: standard error of the mean over {report['n']:,} test tasks. Differences: in pairs,"
-        f" Student t over {over}; p corrected by Holm. time: of training, as a multiple of the"
-        " reference's."
+        f" Student t over {over}; p corrected by Holm. {TIME}"
     )
     return Table(COLUMNS, rows, note)
 

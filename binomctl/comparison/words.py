@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+TIME = "time: of training, as a multiple of the reference's; beside other work it says little."
+
 
 @dataclass(frozen=True)
 class Words:
