@@ -12,6 +12,7 @@ import pytest
 import torch
 from command import in_a_process
 from PIL import Image
+from shown import missing
 from test_readme import blocks, commands
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -82,7 +83,8 @@ def test_the_learn2learn_script_and_ours_give_the_same_gradients():
 
 @pytest.fixture(scope="module")
 def tutorial(tmp_path_factory):
-    """The tutorial's folder, after all of its commands."""
+    """The tutorial's folder, after all of its commands, and what they printed."""
+    said = []
     folder = tmp_path_factory.mktemp("tutorial")
     lines = "".join(blocks((DOCS / "tutorial.md").read_text("utf-8"), "bash")).splitlines()
     for line in lines:
@@ -90,12 +92,18 @@ def tutorial(tmp_path_factory):
             subprocess.run(["bash", "-c", line], cwd=folder, check=True)
             continue
         (words,) = commands(f"```bash\n{line}\n```\n")
-        done = in_a_process(*words, cwd=folder)
+        done = in_a_process(*words, cwd=folder, COLUMNS="80", NO_COLOR="1")
         assert done.returncode == 0, (words, done.stderr)
-    return folder
+        said += [done.stdout, done.stderr]
+    return folder, "\n".join(said)
 
 
 @pytest.mark.long
-def test_the_tutorial_runs(tutorial):
+def test_the_tutorial_runs_and_prints_what_is_shown(tutorial):
+    folder, printed = tutorial
     named = {"support.csv", "query.csv", "report.html", "curves.pdf", "runs"}
-    assert named <= {path.name for path in tutorial.iterdir()}
+    assert named <= {path.name for path in folder.iterdir()}
+    # Within what rounding becomes in 300 steps on another processor.
+    *shown, further = blocks((DOCS / "tutorial.md").read_text("utf-8"), "text")
+    assert further.startswith("binomctl init ")  # a list of commands, no output
+    assert not missing("".join(shown), printed, within=0.25)

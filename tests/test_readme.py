@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command import in_a_process
+from shown import missing
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,23 +48,18 @@ def printed(tmp_path_factory):
     return outputs
 
 
+WITHIN = {"eval": 0.1, "compare": 0.5, "error-analysis": 0.01}
+"""How far another processor's numbers may be off: training magnifies rounding, a difference of two
+trained networks most; an error at the first weights, in float64, nearly not."""
+
+
 @pytest.mark.long
 def test_the_tour_runs_and_prints_what_is_shown(printed):
-    """Line by line in all but numbers, which another processor rounds otherwise."""
-
-    def shape(text: str) -> list[str]:
-        lines = [re.sub(r"[\d.,e+-]+", "0", line) for line in text.splitlines()]
-        return [" ".join(line.split()) for line in lines if line.strip(" ─")]
-
-    answers = [text for name, text in printed if name in ("eval", "compare", "error-analysis")]
+    answers = [(name, text) for name, text in printed if name in WITHIN]
     shown = blocks(README, "text")
     assert len(shown) == len(answers) == 3
-    for one, answer in zip(shown, answers, strict=True):
-        found = shape(answer)
-        for line in shape(one):
-            # Which of two methods is better, or by how much, is a number as well.
-            if ": worse by " not in line:
-                assert line in found, f"{line!r} is not among {found}"
+    for one, (name, answer) in zip(shown, answers, strict=True):
+        assert not missing(one, answer, WITHIN[name]), answer
 
 
 def test_its_python_runs():

@@ -46,8 +46,8 @@ def print_profile(report: dict[str, Any]) -> None:
     print_titled(console, title, table)
     print_left_out(console, every[fit:])
     console.print(
-        f"peak: {rates['matrix_product'] / 1e9:.0f} GFLOP/s in a matrix product,"
-        f" {rates['convolution'] / 1e9:.0f} in a convolution (torch, measured now)"
+        f"torch's peak now: {rates['matrix_product'] / 1e9:.0f} GFLOP/s in a matrix product,"
+        f" {rates['convolution'] / 1e9:.0f} in a convolution"
     )
     for cell in cells:
         if cell["failed"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 
 import pytest
 from command import binomctl, in_a_process
@@ -72,9 +73,7 @@ def test_wandb_keeps_an_offline_run_with_configuration_and_outcome(tmp_path):
     binomctl(*RUN, "--steps", 6, "--out", run, "--tracker", "wandb")
     (file,) = (run / "trackers/wandb").glob("offline-run-*/run-*.wandb")
     history, config, summary = [], {}, {}
-    for data in records(file.read_bytes()):
-        record = Record()
-        record.ParseFromString(data)
+    for record in until_the_exit(file, Record):
         items = {"history": record.history.item, "summary": record.summary.update}
         for kind, found in items.items():
             if record.WhichOneof("record_type") == kind:
@@ -91,6 +90,17 @@ def test_wandb_keeps_an_offline_run_with_configuration_and_outcome(tmp_path):
     assert summary["best"] == report["best"]
 
 
+def until_the_exit(file, record_type):
+    """The records of a .wandb file: wandb's process may write the last after ours has ended."""
+    deadline = time.monotonic() + 30
+    while True:
+        found = [record_type.FromString(data) for data in records(file.read_bytes())]
+        if found and found[-1].WhichOneof("record_type") == "exit":
+            return found
+        assert time.monotonic() < deadline, "wandb wrote no end"
+        time.sleep(0.05)
+
+
 def records(data):
     """Of a .wandb file: LevelDB's log format, blocks of 32 KiB after a header of 7 bytes."""
     at, part = 7, b""
@@ -100,6 +110,8 @@ def records(data):
             at += left
             continue
         _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + size > len(data):  # it is being written
+            return
         part, at = part + data[at + 7 : at + 7 + size], at + 7 + size
         if kind in (1, 4):  # a whole record, or its last part
             yield part
