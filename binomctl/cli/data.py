@@ -15,7 +15,7 @@ from binomctl.cli.data_verify import verify
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path
 from binomctl.cli.panels import Command
-from binomctl.cli.prepared import described, next_command, rows_of, state_of
+from binomctl.cli.prepared import MORE, described, divided, next_command, rows_of, state_of
 
 data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
 data_app.command(cls=Command)(verify)
@@ -70,8 +70,9 @@ def prepare(
         print_json({"schema": "binomctl/data-prepare/1", **described(store)})
         return
     where = store.path if to else folder
-    rows = [*rows_of(store), ("next", next_command(name, dataset, where))]
-    print_table(f"{name} is prepared", rows)
+    parts, fitting = divided(dataset, store)
+    then = MORE if fitting is None else next_command(name, fitting, where)
+    print_table(f"{name} is prepared", [*rows_of(store), *parts, ("next", then)])
 
 
 @data_app.command(name="list", cls=Command)

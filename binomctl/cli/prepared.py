@@ -5,9 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from binomctl.words import number_of
+
 if TYPE_CHECKING:
     from binomctl.contracts import Dataset
     from binomctl.images.store import Store
+
+
+MORE = (
+    "give every split two classes with images enough for support and query: --set"
+    " dataset.split_file=FILE, or folders train, val and test"
+)
 
 
 def next_command(name: str, dataset: Any, root: Path) -> str:
@@ -22,6 +30,30 @@ def next_command(name: str, dataset: Any, root: Path) -> str:
             words += ["--set", f"dataset.{option.name}={str(value).lower()}" if isinstance(
                 value, bool) else f"dataset.{option.name}={value}"]  # fmt: skip
     return shlex.join(words)
+
+
+def divided(dataset: Any, store: Store) -> tuple[list[tuple[str, str]], Any]:
+    """Of a data set without published splits: rows of how its classes are divided, and the data set
+    with tasks that every split has classes and images for; None where there are none."""
+    import dataclasses
+
+    from binomctl.errors import DataError
+    from binomctl.images.store import ALL
+
+    if ALL not in store.index.splits:
+        return [], dataset
+    try:
+        parts = dataset.divide(store.index)
+    except DataError as error:
+        return [("divided", str(error))], None
+    said = ", ".join(f"{split} {number_of(len(own), 'class')}" for split, own in parts.items())
+    counts = [sorted((c.count for c in own), reverse=True) for own in parts.values()]
+    ways = min(dataset.ways, *map(len, counts))
+    if ways < 2:
+        return [("divided", f"{said}: a task needs two")], None
+    queries = min(dataset.queries, min(own[ways - 1] for own in counts) - dataset.shots)
+    fitting = dataclasses.replace(dataset, ways=ways, queries=queries) if queries > 0 else None
+    return [("divided", said)], fitting
 
 
 def state_of(dataset: Dataset) -> str:

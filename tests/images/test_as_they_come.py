@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 
 import layouts
@@ -174,3 +175,30 @@ def test_files_that_changed_after_preparing_are_noticed(root):
     Image.new("RGB", (16, 16), "blue").save(root / "val" / "val0" / "7.png")
     _, err = binomctl(*training)
     assert "has changed since it was prepared: it is prepared again" in err
+
+
+@pytest.mark.parametrize(
+    ("classes", "images", "said", "options"),
+    [
+        (10, 8, "train 6 classes, validation 2 classes, test 2 classes",
+         ["dataset.ways=2", "dataset.queries=7"]),
+        (30, 20, "train 19 classes, validation 5 classes, test 6 classes", []),
+        (6, 20, "train 4 classes, validation 1 class, test 1 class: a task needs two", None),
+    ],
+)  # fmt: skip
+def test_preparing_says_how_classes_are_divided_and_what_can_be_trained(
+    tmp_path, classes, images, said, options
+):
+    layouts.noise_folders(tmp_path, {f"class{c}": images for c in range(classes)}, (16, 16, 3))
+    out, _ = binomctl("data", "prepare", "image-folder", "--root", tmp_path)
+    text = " ".join(out.split())
+    assert said in text
+    then = text.rpartition(" next")[2].strip(" :")
+    if options is None:
+        assert "split_file" in then
+        return
+    words = shlex.split(then)
+    assert [w for w in words if w.startswith("dataset.")] == options
+    few = ["--steps", "1", "--set", "training.validation_tasks=2", "--set", "model.filters=2"]
+    binomctl(*words[1:], *few, "--out", tmp_path / "run")
+    binomctl("eval", tmp_path / "run", "--tasks", 2)
