@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -110,6 +109,7 @@ def test_what_cannot_be_is_refused_and_nothing_written(args, said, tmp_path):
 
 
 def test_on_a_terminal_it_asks_three_questions(tmp_path):
+    pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
     answers = b"sinusiod\nsinusoid\n\nmuch\n7\n"
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
