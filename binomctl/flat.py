@@ -73,7 +73,7 @@ class Layout:
             ConfigError: a pattern matches no parameter.
         """
         for pattern in patterns:
-            if not fnmatch.filter(self.names, pattern):
+            if not self.named_like([pattern]):
                 raise ConfigError(
                     f"the pattern '{pattern}' matches no parameter of the model",
                     f"Its parameters are {', '.join(self.names)}.",

@@ -41,9 +41,20 @@ def describe_options(cls: type) -> list[OptionInfo]:
     """The options of a plugin or model class, in the order of its fields."""
     hints = get_type_hints(cls)
     return [
-        OptionInfo(f.name, type_name(hints[f.name]), f.default, f.metadata.get("doc", ""))
+        OptionInfo(f.name, type_name(hints[f.name]), _default(f), f.metadata.get("doc", ""))
         for f in _fields(cls)
     ]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """An option's default; None of one that has to be given."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if _needed(field) else field.default
+
+
+def _needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def has_option(cls: type, name: str) -> bool:
@@ -64,6 +75,12 @@ def build(cls: type[T], options: Mapping[str, Any], what: str, key: str = "") ->
         ConfigError: an unknown option, a value of the wrong type or out of range.
     """
     checked = _checked(cls, options, what, key)
+    for one in _fields(cls):
+        if _needed(one) and one.name not in checked:
+            at = f"{key}.{one.name}".lstrip(".")
+            raise ConfigError(
+                f"{what} has no default for option '{one.name}'", f"Give it: --set {at}=...", key=at
+            )
     try:
         return cls(**checked)
     except ConfigError as error:

@@ -12,11 +12,10 @@ from binomctl.contracts import PseudoGradient
 from binomctl.errors import ConfigError
 from binomctl.problem.build import build_problem
 from binomctl.problem.cases import Case, cases_of
-from binomctl.problem.engines import with_frozen
 from binomctl.problem.record import Problem
-from binomctl.runs import Checkpoint, RunDirectory
+from binomctl.runs import RunDirectory
 from binomctl.settings.config import Config
-from binomctl.training.state import constants, restore
+from binomctl.training.state import constants, restore, statistics_of
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,13 @@ def starts(settings: Config, checkpoint: Path | None, along: Path | None) -> lis
         kept = [RunDirectory.open(checkpoint).checkpoints.load("best")]
     elif along is not None:
         kept = RunDirectory.open(along).checkpoints.kept()
-    problem = build_problem(settings, constants(kept[0]) if kept else None)
-    if kept:
-        return [_start(problem, one) for one in kept]
+    if kept:  # of one run: batch norm is frozen to the same in all
+        problem = build_problem(settings, constants(kept[0]), statistics_of(kept[0]))
+        found = ((*restore(problem, one)[:2], one.step) for one in kept)
+        return [Start(problem, theta, m, step) for theta, m, step in found]
+    problem = build_problem(settings)
     theta = initial(problem, settings.analysis.init)
     return [Start(problem, theta, problem.m, None)]
-
-
-def _start(problem: Problem, checkpoint: Checkpoint) -> Start:
-    theta, m, statistics = restore(problem, checkpoint)
-    if problem.frozen is not None and statistics is not None:
-        problem = with_frozen(problem, statistics)
-    return Start(problem, theta, m, checkpoint.step)
 
 
 def initial(problem: Problem, how: str) -> Tensor:

@@ -62,6 +62,7 @@ def given(run: Path, asked: Support, *, device: str | None, trust: bool) -> Give
             "--support": asked.path,
             "--adaptation-steps": asked.steps,
             "--checkpoint": asked.checkpoint,
+            "--invert": asked.invert,
         }
         if said := [name for name, value in named.items() if value is not None]:
             raise ConfigError(

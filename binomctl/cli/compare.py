@@ -11,6 +11,7 @@ import binomctl.cli.flags as flags
 from binomctl.cli.console import print_json, print_left_out, print_note, print_titled, write_csv
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs
+from binomctl.words import number_of
 
 
 def compare(
@@ -45,8 +46,13 @@ def compare(
     (section,) = compared_runs(found, question, trust=trust, one=True)
     report = section.report
     if report is None:
+        if unsaved := [str(run.path) for run, _ in found if not run.checkpoints.steps()]:
+            raise ConfigError(
+                f"nothing to compare: {', '.join(unsaved)} has saved nothing yet",
+                "Wait for a first checkpoint.",
+            )
         raise ConfigError(
-            f"{len(found)} run{'s' * (len(found) > 1)} of one method: nothing to compare",
+            f"{number_of(len(found), 'run')} of one method: nothing to compare",
             "Give runs of two methods at least.",
         )
     for warning in report["warnings"]:
@@ -72,8 +78,8 @@ def _print(report: dict[str, Any]) -> None:
     console = Console(highlight=False)
     seeds, n, pairs = len(report["seeds"]), report["n"], report["pairs"]
     wide = console.width >= 110
-    many = f"{seeds} seed{'s' if seeds > 1 else ''}"
-    title = f"{report['metric']} on {n:,} {report['split']} tasks, the same for every run; {many}"
+    tasks = number_of(n, f"{report['split']} task")
+    title = f"{report['metric']} on {tasks}, the same for every run; {number_of(seeds, 'seed')}"
     table = Table(box=box.SIMPLE)
     table.add_column("method", overflow="fold", min_width=10)
     table.add_column("mean ± s.e.", justify="right", no_wrap=True)
@@ -97,8 +103,8 @@ def _print(report: dict[str, Any]) -> None:
         console.print()
     over = " and ".join(sorted({pair["over"] for pair in pairs} - {None}))
     console.print(Text(
-        f"Compared with {report['reference']}. s.e.: standard error of the mean over {n:,} test"
-        f" tasks. Differences: in pairs, Student t over {over}; p corrected by Holm for"
-        f" {len(pairs) - 1} comparison{'s' * (len(pairs) > 2)}. Bootstrap intervals: --json."
+        f"Compared with {report['reference']}. s.e.: standard error of the mean over {tasks}."
+        f" Differences: in pairs, Student t over {over}; p corrected by Holm for"
+        f" {number_of(len(pairs) - 1, 'comparison')}. Bootstrap intervals: --json."
         + (f" {TIME}" if wide else "")
     ), style="dim")  # fmt: skip

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from binomctl.errors import BinomctlError, cannot_write
+from binomctl.finite import finite
 
 _HUSHED = False
 
@@ -42,9 +43,9 @@ def print_error(error: BinomctlError) -> None:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Exactly one JSON object on stdout."""
+    """Exactly one JSON object on stdout; what is not finite, an interval of one task, is null."""
     if not _HUSHED:
-        sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(finite(value), allow_nan=False) + "\n")
 
 
 def print_note(text: str) -> None:

@@ -133,6 +133,7 @@ def show(
 
     load_torch()
     from binomctl.contracts import NamesClasses
+    from binomctl.errors import ConfigError
     from binomctl.options import has_option
     from binomctl.reporting.figure_episode import draw_images, draw_points
 
@@ -150,6 +151,11 @@ def show(
         sides = [(x.numpy(), y.numpy()) for x, y in (
             (episode.x_trn, episode.y_trn), (episode.x_val, episode.y_val))]  # fmt: skip
         draw_points(title, sides[0], sides[1], picture)
+    elif len(dataset.in_shape) != 3:
+        raise ConfigError(
+            f"NAME: '{name}' has no pictures to draw: its examples are {list(dataset.in_shape)}",
+            "'binomctl train --dry-run' shows the shapes of its tasks.",
+        )
     else:
         if isinstance(dataset, NamesClasses):
             names = dataset.class_names(split, index)

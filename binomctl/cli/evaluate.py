@@ -101,6 +101,8 @@ def evaluate(
         directory = RunDirectory.open(run)
         settings = directory.config()
         import_asked(run, settings, trust, named)
+        if reliability is not None:
+            _check_sure(elsewhere or settings.dataset, ranks.world)
         if device is not None:
             settings = settings.model_copy(update={"device": device})
         evaluation = Evaluation(
@@ -146,7 +148,7 @@ def _print_one(result: dict[str, Any], json_output: bool) -> None:
             ("run", f"{result['run']}, {_which(result)}"),
             (result["metric"], _worded(result)),
             *_sureness(result),
-            ("each task", ", ".join(task)),
+            *([("each task", ", ".join(task))] if task else []),
             ("adaptation steps", str(result["adaptation_steps"])),
             *([("inference", INDUCTIVE)] if result["inference"] == "inductive" else []),
             *([("batch norm", meaning)] if meaning else []),
@@ -188,16 +190,30 @@ def _sureness(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [("NLL", nll.plain()), ("calibration error", f"{error}, {of}")]
 
 
-def _draw(one: dict[str, Any], path: Path) -> None:
+def _check_sure(dataset: Any, processes: int) -> None:
+    """Refuse --reliability before anything is computed, where it can be known."""
+    from binomctl.settings import registry
+
+    kind = getattr(registry.load("dataset", dataset.name), "kind", "classification")
+    if processes > 1 or kind != "classification":
+        raise _no_calibration(dataset.name)
+
+
+def _no_calibration(name: str) -> Exception:
     from binomctl.errors import ConfigError
+
+    return ConfigError(
+        f"--reliability draws how sure a classifier is: a run on {name} has no such numbers, and"
+        " several processes keep none",
+        "Leave it out, or evaluate a run of a classification in one process.",
+    )
+
+
+def _draw(one: dict[str, Any], path: Path) -> None:
     from binomctl.reporting.figure_reliability import draw_reliability
 
     if one["calibration"] is None:
-        raise ConfigError(
-            f"--reliability draws how sure a classifier is: a run on {one['dataset']} has no such"
-            " numbers, and several processes keep none",
-            "Leave it out, or evaluate a run of a classification in one process.",
-        )
+        raise _no_calibration(one["dataset"])
     title = f"{one['dataset']} {one['ways']}-way {one['shots']}-shot, {_which(one)}"
     draw_reliability(one["calibration"], title, path)
 

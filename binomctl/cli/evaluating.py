@@ -48,6 +48,7 @@ class Evaluation:
             members, named = self._members(which)
             asked_for = Tasks(ways, shots, queries, self.elsewhere, self.root)
             problem = self._problem(members, asked_for)
+            _check_seeds(grid, problem)
             for steps, seed, inference in grid.protocols():
                 asked = replace(
                     asked_of(problem.config, self.split, self.tasks, steps, seed),
@@ -106,3 +107,16 @@ class Evaluation:
         if not (self.log and isinstance(data, NamesClasses)):  # it draws every task once more
             return [""] * n
         return [" | ".join(data.class_names(self.split, i)) for i in range(n)]
+
+
+def _check_seeds(grid: Grid, problem: Problem) -> None:
+    """Refuse --seed for a data set that draws nothing."""
+    from binomctl.errors import ConfigError
+    from binomctl.options import has_option
+
+    if grid.seeds != [None] and not has_option(type(problem.dataset), "seed"):
+        raise ConfigError(
+            f"--seed: data set '{problem.config.dataset.name}' has no seed: its tasks are the same"
+            " every time",
+            "Leave it out.",
+        )

@@ -104,10 +104,12 @@ def expected(problem: Problem, cells: Sequence[Case]) -> dict[str, float]:
 def train_command(config: Config, choice: Choice, files: Sequence[Path]) -> str:
     """The command that trains with a choice: the files that were given, and whatever else the
     measured configuration has that they and the defaults do not say."""
+    import inspect
     import json
     import shlex
 
     from binomctl.cli.flags import KEYS
+    from binomctl.cli.train import train
     from binomctl.settings.layers import flat, load_config
 
     chosen: dict[str, Any] = {"name": choice.cell.name, **choice.cell.options}
@@ -121,7 +123,8 @@ def train_command(config: Config, choice: Choice, files: Sequence[Path]) -> str:
     for key, value in flat({**wanted, "estimator": chosen}).items():
         if key.partition(".")[0] not in ("profile", "analysis") and left.get(key) != value:
             said[key] = value
-    options = {key: f"--{name.replace('_', '-')}" for name, key in KEYS.items()}
+    known = {name.rstrip("_") for name in inspect.signature(train).parameters}
+    options = {key: f"--{name.replace('_', '-')}" for name, key in KEYS.items() if name in known}
     words = ["binomctl", "train"]
     for path in files:
         words += ["--config", str(path)]

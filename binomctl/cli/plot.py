@@ -11,6 +11,7 @@ import binomctl.cli.flags as flags
 from binomctl.cli.console import print_note
 from binomctl.cli.loading import load_torch
 from binomctl.cli.outputs import check_outputs, picture_path, results_among
+from binomctl.cli.trust import import_asked
 
 
 def plot(
@@ -29,6 +30,7 @@ def plot(
     outer: Annotated[
         bool, typer.Option("--outer", help="Of one run: what a bilevel problem has learned.")
     ] = False,
+    trust: flags.TRUST = False,
     force: flags.FORCE = False,
 ) -> None:
     """One picture of what was measured: errors over L, time and memory, differences, the curves of
@@ -51,15 +53,15 @@ def plot(
     elif outer:
         picture = picture_path(output, "outer.svg", force)
         check_outputs(picture, force=force)
-        _draw_outer(folders, picture)
+        _draw_outer(folders, picture, trust)
     else:
         picture = picture_path(output, "curves.svg", force)
         check_outputs(picture, force=force)
-        _draw_runs(folders, picture, split)
+        _draw_runs(folders, picture, split, trust)
     print_note(f"wrote {picture}")
 
 
-def _draw_outer(folders: list[Path], picture: Path) -> None:
+def _draw_outer(folders: list[Path], picture: Path, trust: bool) -> None:
     load_torch()
     from binomctl.comparison.methods import opened
     from binomctl.errors import ConfigError
@@ -72,6 +74,7 @@ def _draw_outer(folders: list[Path], picture: Path) -> None:
     if len(found) != 1:
         raise ConfigError(f"--outer draws one run, not {len(found)}", "Name its folder.")
     ((run, config),) = found
+    import_asked(run.path, config, trust)
     checkpoint = run.checkpoints.load("last")
     problem = build_problem(config, constants(checkpoint))
     values = groups(problem, restore(problem, checkpoint)[0])
@@ -84,7 +87,7 @@ def _draw_outer(folders: list[Path], picture: Path) -> None:
     draw_groups({name: t.tolist() for name, t in values.items()}, title, picture)
 
 
-def _draw_runs(folders: list[Path], picture: Path, split: str) -> None:
+def _draw_runs(folders: list[Path], picture: Path, split: str, trust: bool) -> None:
     load_torch()
     from binomctl.cli.datasets import ensure_all_prepared
     from binomctl.comparison.measure import check_same_tasks, settings
@@ -94,6 +97,8 @@ def _draw_runs(folders: list[Path], picture: Path, split: str) -> None:
     from binomctl.reporting.figure_curves import draw_curves
 
     found = opened(folders)
+    for run, config in found:
+        import_asked(run.path, config, trust)
     ensure_all_prepared(config for _, config in found)
     check_same_tasks(settings(found, split, 0))
     curves, name, unit = curves_of(methods([(run.path, config) for run, config in found]))

@@ -54,6 +54,14 @@ def predict(
     check_outputs(output, check_suffix(sheet) if sheet else None, force=force)
     asked = Support(support, adaptation_steps, invert, checkpoint)
     found = given(run, asked, device=device, trust=trust)
+    if found.regression and (sheet is not None or invert is not None):
+        from binomctl.errors import ConfigError
+
+        raise ConfigError(
+            f"{'--sheet' if sheet is not None else '--invert'} is for pictures, and {run} learned"
+            " on numbers",
+            "Leave it out.",
+        )
     report = _numbers(found, query) if found.regression else _pictures(found, query, sheet)
     report = {"schema": "binomctl/predict/1", "run": str(run), **found.about, **report}
     if output is not None:

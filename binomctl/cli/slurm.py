@@ -25,3 +25,20 @@ def slurm_options(
     if extra:
         out["slurm_additional_parameters"] = extra
     return {key: value for key, value in out.items() if value is not None}
+
+
+def check_local(given: dict[str, Any]) -> None:
+    """Refuse for cells that run here what only Slurm listens to.
+
+    Raises:
+        ConfigError: naming the options.
+    """
+    from binomctl.errors import ConfigError
+
+    named = {"slurm_partition": "--partition", "cpus_per_task": "--cpus", "mem_gb": "--ram",
+             "slurm_additional_parameters": "--slurm"}  # fmt: skip
+    if said := [option for name, option in named.items() if name in given]:
+        raise ConfigError(
+            f"{', '.join(said)}: only Slurm listens to that, and the cells are to run here",
+            "Say --executor slurm, or leave it out.",
+        )

@@ -13,14 +13,20 @@ from binomctl.cli.console import print_json, print_note
 from binomctl.cli.counting import Counting
 from binomctl.cli.loading import load_torch
 from binomctl.cli.panels import Command
-from binomctl.cli.slurm import slurm_options
+from binomctl.cli.slurm import check_local, slurm_options
+from binomctl.words import number_of
 
 if TYPE_CHECKING:
     from binomctl.sweeps.folder import CellState, SweepFolder
 
 
 class FileFirst(TyperGroup):
-    """`sweep FILE` is `sweep run FILE`."""
+    """`sweep FILE` and `sweep --dry-run FILE` are `sweep run FILE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return list(super().parse_args(ctx, args))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
@@ -57,7 +63,7 @@ def run(
         int, typer.Option(min=1, help="Of a cell, which share its tasks; on GPUs one on each.")
     ] = 1,
     gpus: Annotated[
-        int | None, typer.Option(min=0, help="GPUs of a job; default: one for each process.")
+        int | None, typer.Option(min=0, help="GPUs of a job; default: one for each of several.")
     ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="CPUs of a job.")] = None,
     ram: Annotated[int | None, typer.Option(min=1, help="GB of memory of a job.")] = None,
@@ -83,6 +89,8 @@ def run(
     if gpus is None and processes > 1:
         gpus = processes
     given = slurm_options(partition, minutes, gpus, cpus, ram or memory, option)
+    if cluster == "local":
+        check_local(given)
     cells = read_grid(file)
     where = out or Path("sweeps") / file.stem
     # What was built when this sweep began is not built again, so that it goes on at once.
@@ -93,17 +101,18 @@ def run(
             print_json({"schema": "binomctl/grid/1", "cells": [c.name for c in cells]})
         else:
             typer.echo("\n".join(c.name for c in cells))
-            print_note(f"{len(cells)} cells can be trained; none was started")
+            print_note(f"{number_of(len(cells), 'cell')} can be trained; none was started")
         return
     folder = SweepFolder.create(where, cells)
     done = sum(folder.finished(name) for name in folder.names)
-    print_note(f"sweep {folder.path}: {len(folder.names)} cells, {done} of them finished")
+    print_note(f"sweep {folder.path}: {number_of(len(folder.names), 'cell')}, {done} finished")
     with locked(folder.path), _Live(folder, jobs) as live:
         failed = execute(folder, How(cluster, jobs, tries, processes, given), live.tell)
     _show(folder, jobs, json_output)
     if failed:
         raise BinomctlError(
-            f"{len(failed)} of {len(folder.names)} cells are not done: {', '.join(failed)}",
+            f"{len(failed)} of {number_of(len(folder.names), 'cell')} not done:"
+            f" {', '.join(failed)}",
             f"Their logs are in {folder.path / 'jobs'}; the same command tries them again.",
         )
 
@@ -121,13 +130,18 @@ def status(
     """Every cell of a sweep: how far it is, its best validation, the time left."""
     import time
 
+    from binomctl.errors import ConfigError
+    from binomctl.runs.lock import is_locked
     from binomctl.sweeps.folder import SweepFolder
 
+    if watch and json_output:
+        raise ConfigError("--watch and --json exclude each other", "Leave one of them out.")
     folder = SweepFolder.open(path)
-    print_note(f"looking at {len(folder.names)} cells of {path}")
-    if watch and not json_output:
+    print_note(f"looking at {number_of(len(folder.names), 'cell')} of {path}")
+    if watch:
         with _Live(folder, jobs) as live:
-            while any(s.state in ("queued", "running", "stopped") for s in folder.states()):
+            # Between two cells none is running, but the sweep is; jobs of Slurm go on without it.
+            while is_locked(path) or any(s.state in ("queued", "running") for s in folder.states()):
                 live.tell("")
                 time.sleep(2)
     _show(folder, jobs, json_output)
@@ -137,13 +151,13 @@ def _build_all(cells: list[tuple[str, Any]]) -> None:
     """What training would refuse is refused before anything begins; one of several seeds is
     built."""
     from binomctl.cli.datasets import ensure_prepared
-    from binomctl.comparison.methods import identity
     from binomctl.errors import ConfigError
     from binomctl.training.opening import checked
 
     different: dict[str, tuple[str, Any]] = {}
     for name, config in cells:
-        different.setdefault(str(identity(config)), (name, config))
+        alike = config.model_copy(update={"seed": 0, "label": None})
+        different.setdefault(alike.to_yaml(), (name, config))
     with Counting("checking", len(different), "cells") as counting:
         for name, config in different.values():
             counting.doing(name)

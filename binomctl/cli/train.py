@@ -141,7 +141,7 @@ def _trained(
     from binomctl.cli.follow import NOTHING, told
     from binomctl.cli.resume import asked, check_unchanged
     from binomctl.errors import ConfigError
-    from binomctl.runs.resuming import damage, outcome
+    from binomctl.runs.resuming import check_scored, damage, outcome
 
     wrong = ""
     if allowed and resume is None:
@@ -153,6 +153,7 @@ def _trained(
         check_unchanged(path, settings)
         print_note(f"{path} is finished")
         ranks.tell(NOTHING)
+        check_scored(report)
         return report
 
     from binomctl.cli.datasets import ensure_prepared

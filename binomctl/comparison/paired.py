@@ -33,7 +33,7 @@ class Paired:
 
 
 def paired(differences: Sequence[float]) -> Paired:
-    """Statistics of differences, one a pair; at least two.
+    """Statistics of differences, one a pair; of a single one nothing but itself can be said.
 
     The bootstrap draws from a generator of its own: the same differences, the same interval.
     """
@@ -41,6 +41,8 @@ def paired(differences: Sequence[float]) -> Paired:
 
     d = np.asarray(differences, dtype=np.float64)
     value = mean_ci95(d.tolist())
+    if len(d) == 1:
+        return Paired(1, value.mean, value.ci95, None, 1.0, None)
     spread = float(d.std(ddof=1))
     if spread == 0:
         p = 1.0 if value.mean == 0 else 0.0
@@ -96,6 +98,8 @@ def verdict(found: Paired, p: float, metric: Metric, of: str) -> str:
     if p < LEVEL:
         better = (found.mean > 0) == metric.higher_is_better
         return f"{'better' if better else 'worse'} by {size}"
+    if found.n == 1:
+        return "not separable: n = 1 tells nothing"
     if found.needed is None:
         return f"not separable at n = {found.n:,}: no difference in the mean"
     if found.needed <= found.n:  # alone it would be one; among so many it is none

@@ -72,7 +72,8 @@ def compared(
             slower = _seconds(method, scores), _seconds(reference, scores)
             gap = None if None in slower else slower[0] - slower[1]  # type: ignore[operator]
             row |= {
-                "difference": d.mean, "ci95": [d.mean - d.ci95, d.mean + d.ci95],
+                "difference": d.mean,
+                "ci95": [d.mean - d.ci95, d.mean + d.ci95] if d.n > 1 else None,
                 "bootstrap95": d.bootstrap and list(d.bootstrap), "over": over, "pairs": d.n,
                 "p": d.p, "p_holm": p, "needed": d.needed,
                 "effect_per_second": d.mean / gap if gap else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +27,16 @@ def words(pair: dict[str, Any], report: dict[str, Any]) -> Words:
     share = report["unit"] == "share"
     difference = p = "-"
     if pair["difference"] is not None:
-        low, high = (number(end, share, sign=True) for end in pair["ci95"])
-        difference = f"{number(pair['difference'], share, sign=True)} ({low} to {high})"
+        difference = number(pair["difference"], share, sign=True)
+        if pair["ci95"] is not None:
+            low, high = (number(end, share, sign=True) for end in pair["ci95"])
+            difference += f" ({low} to {high})"
         p = "< 0.001" if pair["p_holm"] < 0.001 else f"{pair['p_holm']:.3f}"
     ratio = pair["seconds_ratio"]
+    mean, error = number(pair["mean"], share), pair["standard_error"]
     return Words(
         pair["label"],
-        f"{number(pair['mean'], share)} ± {number(pair['standard_error'], share)}",
+        mean if error is None or math.isinf(error) else f"{mean} ± {number(error, share)}",
         difference,
         p,
         "-" if ratio is None else f"{ratio:.2f}x",

@@ -24,16 +24,16 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     with disk_full(path):
         beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-        with open(beside, "xb") as file:  # as open makes it, the umask is respected
-            try:
+        try:
+            with open(beside, "xb") as file:  # as open makes it, the umask is respected
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(beside, path)
-            except BaseException:
-                with suppress(OSError):
-                    beside.unlink()
-                raise
+            os.replace(beside, path)  # Windows renames no open file
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink()
+            raise
         _sync_folder(path.parent)
 
 

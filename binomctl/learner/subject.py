@@ -10,7 +10,7 @@ from binomctl.errors import ConfigError
 from binomctl.learner.answers import shots_in_words
 from binomctl.learner.exported import Exported
 from binomctl.learner.kept import empty_module, is_adapted, open_adapted
-from binomctl.problem.batch_norm import MEANING, Statistics, norm_layers
+from binomctl.problem.batch_norm import MEANING, norm_layers
 from binomctl.problem.build import load_constants
 from binomctl.reporting.intervals import mean_ci95
 from binomctl.runs import Checkpoint, RunDirectory
@@ -19,7 +19,7 @@ from binomctl.settings import registry
 from binomctl.settings.config import Config
 from binomctl.settings.trust import require_trust
 from binomctl.training.score import chosen
-from binomctl.training.state import BUFFER, NORM
+from binomctl.training.state import BUFFER, statistics_of
 from binomctl.words import number_of
 
 
@@ -62,11 +62,11 @@ def _of_run(path: Path, which: str | None, *, trust: bool) -> Exported:
             "'binomctl adapt' reads it with its data set.",
         )
     in_shape, out_dim = tuple(task["in_shape"]), task["out_dim"]
-    averages = saved.part(NORM)
-    module = empty_module(config, in_shape, out_dim, averages=bool(averages))
+    averages = statistics_of(saved)
+    module = empty_module(config, in_shape, out_dim, averages=averages is not None)
     tensors = {**saved.model, **saved.part(BUFFER)}
-    if averages:
-        tensors |= Statistics.of_tensors(averages).at(0)
+    if averages is not None:
+        tensors |= averages.at(0)
     load_constants(module, tensors)
     about = {
         "kind": task["kind"],
@@ -75,7 +75,7 @@ def _of_run(path: Path, which: str | None, *, trust: bool) -> Exported:
         "rows": _scores(path, config, saved),
         "norm": _norm(config, module),
     }
-    return Exported(module, config, in_shape, out_dim, (), bool(averages), about)
+    return Exported(module, config, in_shape, out_dim, (), averages is not None, about)
 
 
 def _scores(run: Path, config: Config, saved: Checkpoint) -> list[tuple[str, Any]]:

@@ -43,8 +43,12 @@ class InBFloat16(nn.Module):
         return tree_map(lambda t: t.to(like.dtype) if t.dtype == torch.bfloat16 else t, out)
 
 
-def in_bfloat16(problem: Problem) -> Engine:
+def in_bfloat16(problem: Problem, *, tried: bool) -> Engine:
     """The problem's engine with its query pass in bfloat16.
+
+    Args:
+        tried: whether it is timed and compared first, as where a training starts. One that goes on,
+            and one that is scored, are as they began: on another machine, or a busy one.
 
     Raises:
         ConfigError: it is no faster here, or the query gradient is off by more than 10%, or what is
@@ -60,6 +64,8 @@ def in_bfloat16(problem: Problem) -> Engine:
     x, y = batch.x_val[0], batch.y_val[0]
     low = engine_of(problem.config, InBFloat16(problem.model), loss, x, y, products=False)
     plain = problem.engine
+    if not tried:
+        return OuterLossEngine(plain, low)
     full, half, error = compared(plain, low, problem.theta, batch)
     said = f"the query pass takes {1e3 * half:.3g} ms in bfloat16 and {1e3 * full:.3g} ms without"
     if not error <= TOLERANCE:

@@ -76,6 +76,10 @@ class Statistics:
             f"{p}.variance": v for p, v in self.variance.items()
         }
 
+    def to(self, like: Tensor) -> Statistics:
+        """On the device and in the type of a tensor."""
+        return self.of_tensors({name: t.to(like) for name, t in self.tensors().items()})
+
     @classmethod
     def of_tensors(cls, tensors: dict[str, Tensor]) -> Statistics:
         """The inverse of `tensors`."""

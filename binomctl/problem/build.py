@@ -35,10 +35,10 @@ from binomctl.models.weights import load_weights
 from binomctl.options import build
 from binomctl.pairs import check_pair
 from binomctl.problem.amp import in_bfloat16
-from binomctl.problem.batch_norm import norm_layers
+from binomctl.problem.batch_norm import Statistics, norm_layers
 from binomctl.problem.checks import check_network, check_runs, check_start
 from binomctl.problem.datasets import build_dataset, choice_of, default_of, evaluation_dataset
-from binomctl.problem.engines import freeze, with_engine
+from binomctl.problem.engines import freeze, with_engine, with_frozen
 from binomctl.problem.outer import learned_mask, with_outer_variables
 from binomctl.problem.record import Problem as Problem
 from binomctl.problem.tasks import Tasks
@@ -55,6 +55,7 @@ LARGE = 250_000
 def build_problem(
     config: Config,
     constants: Mapping[str, Tensor] | None = None,
+    frozen: Statistics | None = None,
     *,
     from_start: bool | None = None,
 ) -> Problem:
@@ -64,6 +65,7 @@ def build_problem(
         from_start: whether the weights of config.init are wanted; None: where no constants are.
         constants: a checkpoint's buffers and frozen parameters, by name: what was drawn when the
             network was made would be another draw today.
+        frozen: of a checkpoint, what batch norm was frozen to; None: it is measured.
 
     Raises:
         ConfigError: an unknown name or option, L > K, a model the data do not fit, no such device,
@@ -118,9 +120,10 @@ def build_problem(
     how = problem.inner_loop(problem.m, step=0)
     check_pair(estimator, config.estimator.name, how, config.rule.name)
     problem = dataclasses.replace(problem, stages=_stages(problem, how))
-    problem = freeze(problem) if config.adaptation.statistics == "frozen" else problem
+    if config.adaptation.statistics == "frozen":
+        problem = freeze(problem) if frozen is None else with_frozen(problem, frozen.to(theta))
     if config.training.amp == "bf16":
-        problem = dataclasses.replace(problem, engine=in_bfloat16(problem))
+        problem = dataclasses.replace(problem, engine=in_bfloat16(problem, tried=constants is None))
     return problem
 
 

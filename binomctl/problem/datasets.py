@@ -55,15 +55,18 @@ def choice_of(member: Any) -> Choice:
 
 
 def evaluation_dataset(config: Config, dataset: Dataset, seed: int | None = None) -> Dataset:
-    """The data set as validation and test use it: their shots and queries, maybe another seed."""
-    wanted = {
-        "queries": config.evaluation.queries,
-        "shots": config.evaluation.shots,
-        "seed": seed,
-    }
+    """The data set as validation and test use it: their shots and queries, maybe another seed,
+    where it has one: a problem with a single task draws none."""
+    wanted = {"queries": config.evaluation.queries, "shots": config.evaluation.shots}
     changes = {name: value for name, value in wanted.items() if value is not None}
     for name in changes:
         if not has_option(type(dataset), name):
-            raise ConfigError(f"dataset '{config.dataset.name}' has no option '{name}' to change")
+            raise ConfigError(
+                f"data set '{config.dataset.name}' has no option '{name}' to change",
+                "Leave it out.",
+                key=f"evaluation.{name}",
+            )
+    if seed is not None and has_option(type(dataset), "seed"):
+        changes["seed"] = seed
     changed: Dataset = dataclasses.replace(dataset, **changes)  # type: ignore[type-var]
     return changed

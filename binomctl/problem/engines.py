@@ -41,12 +41,11 @@ def engine_of(
         products: whether Hessian-vector products will be asked for.
     """
     options = config.engine.model_dump(exclude={"compile", "capture", "allocator", "deterministic"})
-    if frozen is None:
-        unused = has_outer_variables(model)
-        return choose_engine(model, loss, x, y, **options, products=products, allow_unused=unused)
     return choose_engine(
-        with_constants(model), loss, x, **options, statistics=frozen.at, products=products
-    )
+        model if frozen is None else with_constants(model), loss, x, y, **options,
+        statistics=None if frozen is None else frozen.at, products=products,
+        allow_unused=has_outer_variables(model),
+    )  # fmt: skip
 
 
 def with_query_loss(

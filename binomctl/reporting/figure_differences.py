@@ -17,8 +17,8 @@ def draw_differences(report: dict[str, Any], target: Target) -> None:
     axes = figure.subplots()
     axes.axvline(0.0, color="0.4", lw=1)
     for i, pair in enumerate(pairs):
-        low, high = (scale * end for end in pair["ci95"])
         value = scale * pair["difference"]
+        low, high = (scale * end for end in pair["ci95"] or [pair["difference"]] * 2)
         axes.errorbar([value], [-i], xerr=[[value - low], [high - value]], capsize=2,
                       **look(pair["estimator"]))  # fmt: skip
     axes.set_yticks([-i for i in range(len(pairs))],

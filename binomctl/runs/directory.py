@@ -131,7 +131,6 @@ class RunDirectory:
         run._lock = locked(path)
         try:
             sweep(path)
-            (path / "report.json").unlink(missing_ok=True)  # it is not over
             starts = read_list(path / "environment.json")
             write_json(path / "environment.json", [*starts, environment or {}])
         except OSError as error:
@@ -141,6 +140,12 @@ class RunDirectory:
                 f"cannot write to {path}: {why}", "A run goes on where it may be written to."
             ) from error
         return run
+
+    def take_back_report(self) -> None:
+        """It is not over."""
+        path = self.path / "report.json"
+        with writing(path):
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Give the lock back."""
@@ -161,7 +166,9 @@ class RunDirectory:
             data = path.read_bytes()
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-        if sha256(data) != self._record["config_sha256"]:
+        # Killed between the two files of `amend`, it still has the configuration before.
+        known = [self._record["config_sha256"], *self._record["earlier_configs"][-1:]]
+        if sha256(data) not in known:
             raise CheckpointError(
                 f"{path} was changed after the run was started: its SHA-256 is not the one in"
                 " run.json",

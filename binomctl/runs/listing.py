@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +52,19 @@ def runs_in(root: Path) -> list[RunInfo]:
     return [info(path) for path in sorted(root.iterdir()) if (path / "run.json").exists()]
 
 
+def _files(path: Path) -> Iterator[os.stat_result]:
+    """Of every file below a folder, but for what a training deletes meanwhile."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                yield os.stat(os.path.join(folder, name))
+
+
 def info(path: Path) -> RunInfo:
     """What a run folder is; a damaged one is told as such, never raised."""
-    files = [f for f in path.rglob("*") if f.is_file()]
-    size = sum(f.stat().st_size for f in files)
-    age = time.time() - max((f.stat().st_mtime for f in files), default=time.time())
+    files = list(_files(path))
+    size = sum(one.st_size for one in files)
+    age = time.time() - max((one.st_mtime for one in files), default=time.time())
     logged = metrics.read(path / "metrics.jsonl")
     step = logged[-1]["step"] if logged else 0
     common: dict[str, Any] = {"path": str(path), "age": round(age, 1), "size": size}

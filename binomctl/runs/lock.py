@@ -11,15 +11,18 @@ from binomctl.errors import ConfigError
 NAME = ".lock"
 
 
-def locked(folder: Path) -> FileLock:
+def locked(folder: Path, wait: float = 1.0) -> FileLock:
     """The folder's lock, held. The system gives it back when the process ends, however it ends.
+
+    Args:
+        wait: seconds; whoever asks `is_locked` holds it for a moment.
 
     Raises:
         ConfigError: another process holds it.
     """
     lock = FileLock(str(folder / NAME))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout as error:
         raise ConfigError(
             f"another process is writing to {folder}",
@@ -34,7 +37,9 @@ def is_locked(folder: Path) -> bool:
     if not (folder / NAME).exists():
         return False
     try:
-        locked(folder).release()
+        locked(folder, wait=0).release()
+    except PermissionError:  # a colleague's: nobody who may not write to it can know
+        return False
     except (ConfigError, OSError):
         return True
     return False

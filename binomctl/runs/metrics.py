@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any, Literal
 
 from binomctl.files.atomic import write_atomic, writing
+from binomctl.finite import finite
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
     """One more line; what is not finite becomes null."""
-    finite = {
-        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()
-    }
     with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(finite, allow_nan=False) + "\n")
+        file.write(json.dumps(finite(record), allow_nan=False) + "\n")
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from binomctl.errors import CheckpointError
+from binomctl.errors import CheckpointError, NonFiniteError
 from binomctl.files.small import read_object
 from binomctl.runs.checkpoints import Checkpoint
 from binomctl.runs.directory import RunDirectory
@@ -26,7 +26,7 @@ def unfinished(config: Config, out: Path | None, root: Path = Path("runs")) -> P
     """The run that `--resume auto` means: the one at `out`, or the latest unfinished one that is
     named after the configuration; None where there is none."""
     if out is not None:
-        return out if (out / "run.json").exists() else None
+        return out if _begun(out) else None
     base = default_path(config, root)
     named = [base, *base.parent.glob(f"{base.name}-*")]
     own = [
@@ -34,8 +34,13 @@ def unfinished(config: Config, out: Path | None, root: Path = Path("runs")) -> P
         for path in named
         if path.name.removeprefix(base.name).strip("-").isdigit() or path == base
     ]
-    runs = [path for path in own if (path / "run.json").exists() and outcome(path) is None]
+    runs = [path for path in own if _begun(path) and outcome(path) is None]
     return max(runs, key=lambda path: (path / "run.json").stat().st_mtime, default=None)
+
+
+def _begun(path: Path) -> bool:
+    """Whether a run was made there as a whole; what a kill left of its making is taken over."""
+    return (path / "run.json").exists() and (path / "config.yaml").exists()
 
 
 def outcome(path: Path) -> dict[str, Any] | None:
@@ -44,6 +49,20 @@ def outcome(path: Path) -> dict[str, Any] | None:
         return _report(path / "report.json")
     except (OSError, ValueError):
         return None
+
+
+def check_scored(report: Mapping[str, Any]) -> None:
+    """Refuse the report of a run that has no best checkpoint.
+
+    Raises:
+        NonFiniteError: no validation gave a number.
+    """
+    if report["best"]["value"] is None:
+        raise NonFiniteError(
+            f"no validation gave a finite {report['best']['metric']}; the run is saved in"
+            f" {report.get('run')}",
+            "Lower adaptation.alpha or evaluation.steps.",
+        )
 
 
 def damage(path: Path) -> str:

@@ -68,6 +68,7 @@ def _of_a_run(
     below = own.model_dump(mode="json")
     below["training"]["meta_batch"] = ERROR_ANALYSIS["training"]["meta_batch"]
     below["dtype"] = ERROR_ANALYSIS["dtype"]
+    below["training"]["amp"] = "off"  # a training's; here everything is in dtype
     settings, places = load_config(files, given, assignments, below=below)
     for section in FIXED_BY_A_RUN:
         asked, trained = getattr(settings, section), getattr(own, section)

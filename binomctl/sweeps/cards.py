@@ -7,12 +7,24 @@ from collections.abc import Sequence
 
 import submitit
 
+from binomctl.errors import ConfigError
+
 
 def gpus_here() -> list[int]:
-    """The numbers of this machine's GPUs that the environment leaves visible."""
+    """The numbers of this machine's GPUs that the environment leaves visible.
+
+    Raises:
+        ConfigError: the environment names them otherwise.
+    """
     said = os.environ.get("CUDA_VISIBLE_DEVICES")
     if said is not None:
-        return [int(one) for one in said.split(",") if one.strip().isdigit()]
+        names = [one.strip() for one in said.split(",") if one.strip()]
+        if strange := [one for one in names if not one.lstrip("-").isdigit()]:
+            raise ConfigError(
+                f"CUDA_VISIBLE_DEVICES names GPUs otherwise than by number: {strange[0]}",
+                "Cells are given their GPUs by number: set it to 0,1, say, or unset it.",
+            )
+        return [int(one) for one in names if int(one) >= 0]
     import torch
 
     return list(range(torch.cuda.device_count()))

@@ -118,8 +118,9 @@ class SweepFolder:
             out.write(json.dumps({"time": now, "cell": name, "event": event, **more}) + "\n")
 
     def finished(self, name: str) -> bool:
-        """Whether its run is over."""
-        return outcome(self.path / name) is not None
+        """Whether its run is over, with a validation that gave a number."""
+        report = outcome(self.path / name)
+        return report is not None and report["best"]["value"] is not None
 
     def states(self) -> list[CellState]:
         """Of every cell, in order."""
@@ -140,6 +141,8 @@ class SweepFolder:
             best, step, seconds = report["best"], report["steps"], report["seconds"]
             state, reason, left = "done", "", 0.0
             metric, unit, value = best["metric"], best["unit"], best["value"]
+            if value is None:
+                state, reason = "failed", f"no validation gave a finite {metric}"
         else:
             state, reason = _unfinished(run, bool(logged), event)
             if step:

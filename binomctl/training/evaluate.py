@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -65,10 +65,11 @@ def evaluate(
     engines = [evaluation_engine(problem, one.statistics) for one in ensemble]
     chunk = problem.config.training.meta_batch
     size, drawn = problem.config.evaluation.batch, problem.tasks(dataset)
+    evaluated = replace(problem, dataset=dataset)  # whose shots a sum per shot is divided by
 
     def predicted(engine: Engine, one: Trained, batch: EpisodeBatch) -> Any:
         curvature = support_curvature(engine, batch)
-        how, support = problem.adaptation(batch, one.m, steps), support_of(engine, batch)
+        how, support = evaluated.adaptation(batch, one.m, steps), support_of(engine, batch)
         trajectory = adapt(curvature, one.theta, how, len(batch), support=support)
         phi = trajectory.phi[:, -1]
         return _alone(engine, phi, batch) if inductive else engine.predict(phi, batch.x_val)

@@ -111,7 +111,7 @@ def _advance(
     if diagnose and isinstance(problem.estimator, Diagnosing):
         assert at.adapted is not None
         named = problem.estimator.diagnose(at.adapted, at.per_task[0])
-        figures = {name: float(value.mean()) for name, value in named.items()}
+        figures |= {name: float(value.mean()) for name, value in named.items()}
     if total is None or total.score is None:
         return Step(
             state.step, float(at.loss.mean()), float(scores(problem, at, batch).mean()), figures

@@ -16,7 +16,7 @@ from binomctl.runs.resuming import begin, changes, check_changes
 from binomctl.settings.config import Config
 from binomctl.settings.trust import sign, signed
 from binomctl.training.recordable import captures, compiles
-from binomctl.training.state import constants
+from binomctl.training.state import constants, statistics_of
 from binomctl.training.step import check_chunks, check_ranks
 from binomctl.training.tracking import trackers
 
@@ -78,7 +78,7 @@ def going_on(
     """
     own = RunDirectory.open(path).config()
     found = changes(own, asked)
-    check_changes(path, found, allowed)  # a refused run keeps its report
+    check_changes(path, found, allowed)
     run = RunDirectory.resume(path, provenance())
     try:
         checkpoint, notes = begin(run, fallback=fallback)
@@ -94,6 +94,7 @@ def going_on(
             run.amend(asked)
             if mine:
                 sign(path, asked)
+        run.take_back_report()  # a run that was refused keeps it
     except BaseException:
         run.close()
         raise
@@ -117,8 +118,10 @@ def checked(
         ConfigError, DataError: as `build_problem` and the step.
         MissingDependencyError: of a tracker's package.
     """
-    kept = None if checkpoint is None else constants(checkpoint)
-    problem = build_problem(config, kept, from_start=from_start)
+    kept, frozen = None, None
+    if checkpoint is not None:
+        kept, frozen = constants(checkpoint), statistics_of(checkpoint)
+    problem = build_problem(config, kept, frozen, from_start=from_start)
     compiles(problem)
     captures(problem)
     if config.training.task_chunk is not None:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from binomctl.curvature.traits import threads_for
-from binomctl.errors import BinomctlError, Interrupted, NonFiniteError
+from binomctl.errors import BinomctlError, Interrupted
 from binomctl.machine.memory import out_of_memory_in_words
 from binomctl.machine.ranks import ALONE, Ranks
 from binomctl.machine.signals import StopNow, StopRequest
@@ -19,6 +19,7 @@ from binomctl.problem.datasets import evaluation_dataset
 from binomctl.problem.record import Problem
 from binomctl.reporting.intervals import MeanCI, mean_ci95
 from binomctl.runs import Checkpoint, Written
+from binomctl.runs.resuming import check_scored
 from binomctl.training.best import Best
 from binomctl.training.evaluate import Trained, evaluate
 from binomctl.training.loop import LESS_MEMORY, Step, meta_train
@@ -116,6 +117,7 @@ class _Training:
                     self.longest = max(self.longest, time.monotonic() - before)
                     before = time.monotonic()
                     if self._spent():
+                        self._save_if_new()  # patience ends between two checkpoints, too
                         return
                     late = self.deadline is not None and before + 2 * self.longest > self.deadline
                     why = self.ranks.most(stop.signal_number or (TIME_IS_UP if late else 0))
@@ -226,12 +228,7 @@ class _Training:
             },
         }
         self.run.report(report)
-        if best.value is None:
-            raise NonFiniteError(
-                f"no validation gave a finite {self.metric.name}; the run is saved in"
-                f" {self.run.path}",
-                "Lower adaptation.alpha or evaluation.steps.",
-            )
+        check_scored(report)
         return report
 
 

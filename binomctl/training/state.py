@@ -119,8 +119,14 @@ def restore(problem: Problem, checkpoint: Checkpoint) -> tuple[Tensor, Tensor, S
             "The run's config.yaml or checkpoint was changed after training.",
         )
     theta = layout.flatten(checkpoint.parameters).to(problem.theta)
-    averages = {name: t.to(problem.theta) for name, t in checkpoint.part(NORM).items()}
-    return theta, m, Statistics.of_tensors(averages) if averages else None
+    kept = statistics_of(checkpoint)
+    return theta, m, kept and kept.to(problem.theta)
+
+
+def statistics_of(checkpoint: Checkpoint) -> Statistics | None:
+    """What batch norm was frozen to, or its averages, in a checkpoint; None where it has none."""
+    kept = checkpoint.part(NORM)
+    return Statistics.of_tensors(kept) if kept else None
 
 
 def constants(checkpoint: Checkpoint) -> dict[str, Tensor]:

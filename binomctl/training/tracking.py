@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from binomctl.contracts import Tracker, Tracking
+from binomctl.errors import ConfigError
 from binomctl.runs import Written
 from binomctl.runs.written import Elsewhere, Keeps
 from binomctl.settings import registry
@@ -21,8 +22,12 @@ def trackers(config: Config) -> list[tuple[str, Tracker]]:
     """Those that a configuration names.
 
     Raises:
-        ConfigError: one is unknown. MissingDependencyError: one's package is not installed.
+        ConfigError: one is unknown, or named twice. MissingDependencyError: one's package is not
+            installed.
     """
+    names = [c.name for c in config.trackers]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"tracker '{twice[0]}' is named twice", "Name it once.", key="trackers")
     return [(c.name, registry.create("tracker", c.name, c.options)) for c in config.trackers]
 
 
