@@ -101,7 +101,12 @@ class AutogradEngine:
 
     def _in_one(self, tasks: int) -> bool:
         """Whether so many tasks run as one call."""
-        return self._vmap and not (self.on_cpu and tasks <= FEW)
+        return self._vmap and tasks >= self.least_together
+
+    @property
+    def least_together(self) -> int:
+        """How many tasks show what it does with several: from so many on "vmap" makes one call."""
+        return (FEW + 1 if self.on_cpu else 2) if self._vmap else 1
 
     @property
     def traits(self) -> Traits:

@@ -165,7 +165,7 @@ def _first_that_agrees(
     fixed: bool,
 ) -> AutogradEngine:
     """The first rung from `first` on that computes and says what the last one says."""
-    phi = perturbed(network.parameters(), network.layout, 2 if first.batching == "vmap" else 1)
+    phi = perturbed(network.parameters(), network.layout, first.least_together)
     xs, ys = repeated(x, len(phi)), repeated(y, len(phi))
     last = make("alone")
     right = answers(last, phi, xs, ys, product=products)

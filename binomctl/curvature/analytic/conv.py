@@ -54,8 +54,12 @@ class Conv:
         (tx,) = txs
         cache.tangent = tx
         bias = tp.get("bias") if self.bias else None
-        if "weight" not in tp:
-            return None if tx is None else self._apply(tx, p["weight"], None)
+        if "weight" not in tp:  # frozen, unlike the bias maybe
+            if tx is None and bias is None:
+                return None
+            return self._apply(
+                torch.zeros_like(cache.primal) if tx is None else tx, p["weight"], bias
+            )
         if tx is None:
             return self._apply(cache.primal, tp["weight"], bias)
         if self.wide:

@@ -34,7 +34,7 @@ def fused(nodes: Sequence[Node]) -> list[Node]:
         if isinstance(layer, Conv):
             after = follower(i + 1)
             if after is not None and isinstance(nodes[after].layer, Norm):
-                layer = Conv(layer.stride, layer.padding, layer.dilation, False, layer.method)
+                layer = replace(layer, bias=False)
         if isinstance(layer, Norm):
             slope, pool = 1.0, Pool()
             after = follower(end + 1)

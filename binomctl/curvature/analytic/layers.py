@@ -35,6 +35,9 @@ class Linear:
         (tx,) = txs
         cache.tangent = tx
         ty = _affine(cache.primal, tp["weight"], tp.get("bias")) if "weight" in tp else None
+        if "bias" in tp and ty is None:  # the weight is frozen
+            N = cache.primal.shape[1]
+            ty = tp["bias"].unsqueeze(1).expand(-1, N, -1).contiguous()
         if tx is None:
             return ty
         through = p["weight"].mT

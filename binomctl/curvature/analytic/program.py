@@ -55,10 +55,17 @@ class Point:
 
 
 def join(parts: Sequence[Any]) -> Any:
-    """Points one after another along the leading axis: tensors, and whatever holds tensors."""
+    """Points one after another along the leading axis: tensors, and whatever holds tensors.
+
+    What a product has left at some of them, its direction's tangents and second derivatives that
+    are made when they are asked for, is left out."""
     first = parts[0]
-    if isinstance(first, torch.Size) or first is None or isinstance(first, int | float | str):
+    if any(part is None for part in parts):
+        return None
+    if isinstance(first, torch.Size | int | float | str):
         return first
+    if isinstance(first, Cache):
+        return Cache(join([part.primal for part in parts]))
     if isinstance(first, Tensor):
         return first if first.dim() == 0 else torch.cat(list(parts))
     if isinstance(first, dict):
