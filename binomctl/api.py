@@ -110,6 +110,8 @@ class MetaGradient:
             optimizer_options=optimizer_options, clip_value=clip_value, clip_norm=clip_norm,
             weights=weights, estimator_options=estimator_options,
         )  # fmt: skip
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"the model is {type(model).__name__}, not a torch.nn.Module")
         for one in filter(None, (loss, outer_loss)):
             check_outside(one, model)
         self.model = model

@@ -141,9 +141,8 @@ def matching_bounds(
     """
     how = problem.config.adaptation
     alpha, K = how.alpha, how.K
-    highest = torch.cat([s.highest for s in spectra])
     lowest = torch.cat([s.lowest for s in spectra])
-    H = float(torch.maximum(highest.abs(), lowest.abs()).max())
+    H = float(torch.cat([s.H for s in spectra]).max())
     h = float(lowest[:, K - M :].min())
     negative = torch.cat([s.negative for s in spectra])
     summary: dict[str, Any] = {

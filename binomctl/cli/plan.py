@@ -37,12 +37,15 @@ def run_plan(
         ResourceError: nothing fits, or the best does not, as it is measured.
     """
     from binomctl.errors import ResourceError
+    from binomctl.machine.memory import out_of_memory_in_words
     from binomctl.problem.cases import cases_of
     from binomctl.profiling.budgets import size_of, time_of
     from binomctl.profiling.plan import best, check, choices, fit, tight
 
     size, seconds = size_of(memory), time_of(time)
-    with Counting("planning", PARTS, "parts") as counting:
+    less = "A plan measures whole steps first: take fewer tasks (--meta-batch)."
+    short = out_of_memory_in_words(problem.device, less)
+    with short, Counting("planning", PARTS, "parts") as counting:
         cells = cases_of(problem, "profile")
         model = fit(problem, counting.doing)
         counting.advance()

@@ -59,7 +59,8 @@ def _bag(
     else:
         kept = (input != self.padding_idx).unsqueeze(-1)
     if self.mode == "max":
-        return seen.masked_fill(~kept, -torch.inf).amax(1)
+        most = seen.masked_fill(~kept, -torch.inf).amax(1)
+        return most.masked_fill(~kept.any(1), 0.0)  # of a bag without rows, as torch has it
     if per_sample_weights is not None:
         seen = seen * per_sample_weights.unsqueeze(-1)
     total = (seen * kept).sum(1)

@@ -69,8 +69,9 @@ def _held(loss: Any) -> Iterator[tuple[str, Any]]:
 
 def takes_parameters(loss: Loss) -> bool:
     """Whether a loss has a third argument without a default, or one called `parameters`."""
+    called = loss.forward if isinstance(loss, nn.Module) else loss  # __call__ says *args
     try:
-        known = list(inspect.signature(loss).parameters.values())
+        known = list(inspect.signature(called).parameters.values())
     except (TypeError, ValueError):  # a function of C says nothing
         return False
     if any(p.name == "parameters" for p in known):

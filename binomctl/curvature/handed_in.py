@@ -30,6 +30,14 @@ def batches(episodes: Sequence[Part]) -> list[EpisodeBatch]:
     if not isinstance(episodes, tuple | list) or len(episodes) != 4:
         raise ConfigError("episodes must be four tensors: (x_trn, y_trn, x_val, y_val)")
     names = ("x_trn", "y_trn", "x_val", "y_val")
+    for name, part in zip(names, episodes, strict=True):
+        for task in part if isinstance(part, list) else [part]:
+            leaves = tree_leaves(task)
+            if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
+                raise ConfigError(
+                    f"episodes must be four tensors (or tuples, dicts of them): {name} is"
+                    f" {type(task).__name__}"
+                )
     if any(isinstance(part, list) for part in episodes):
         lengths = {len(part) if isinstance(part, list) else _tasks(part) for part in episodes}
         if len(lengths) != 1:
@@ -44,13 +52,7 @@ def batches(episodes: Sequence[Part]) -> list[EpisodeBatch]:
     out = []
     for parts in batches:
         for name, part in zip(names, parts, strict=True):
-            leaves = tree_leaves(part)
-            if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
-                raise ConfigError(
-                    f"episodes must be four tensors (or tuples, dicts of them): {name} is"
-                    f" {type(part).__name__}"
-                )
-            if any(leaf.dim() == 0 for leaf in leaves):
+            if any(leaf.dim() == 0 for leaf in tree_leaves(part)):
                 raise ConfigError(f"{name} has no leading axis of tasks", _AXES)
         sizes = {len(leaf) for part in parts for leaf in tree_leaves(part)}
         if sizes == {0}:
@@ -73,7 +75,8 @@ def batches(episodes: Sequence[Part]) -> list[EpisodeBatch]:
 
 def _warn_of_one_task(x: Part, y: Part) -> None:
     """Say how tensors are read that look like one task's, without the axis of tasks."""
-    if isinstance(x, Tensor) and isinstance(y, Tensor) and x.dim() == 2 and y.dim() <= 2:
+    tensors = isinstance(x, Tensor) and isinstance(y, Tensor) and x.is_floating_point()
+    if tensors and x.dim() == 2 and y.dim() <= 2:  # indices have no features
         warnings.warn(
             f"x_trn {list(x.shape)} and y_trn {list(y.shape)} are read as {len(x)} tasks, whose"
             f" examples have no features. {_AXES}",

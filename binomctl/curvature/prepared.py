@@ -105,7 +105,7 @@ class Prepared:
                     lower = self._lower(network, rung_of(engine))
                     if lower is None:
                         self._engines[shapes] = chosen  # the data are at fault, not the engine
-                        if isinstance(error, BinomctlError):
+                        if isinstance(error, BinomctlError | torch.OutOfMemoryError):
                             raise
                         raise ConfigError(f"{type(error).__name__}: {error}") from error
                     self._engines[shapes] = lower

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -39,8 +40,15 @@ def places(path: Path, kind: Format, config: Config) -> list[Path]:
     """
     if path.suffix not in SUFFIX[kind]:
         raise ConfigError(
-            f"{path} does not end in {' or '.join(SUFFIX[kind])}, as {kind} does",
+            f"{path} does not end in {' or '.join(SUFFIX[kind])}, as a file of --format {kind}"
+            " must",
             f"Name it {path.with_suffix(SUFFIX[kind][0]).name}.",
+        )
+    if kind != "onnx" and _own(config) and not path.stem.isidentifier():
+        raise ConfigError(
+            f"{path.name}: the network's source goes beside it, and Python imports no"
+            f" {path.stem}.py",
+            f"Name it {re.sub(r'[^0-9a-zA-Z_]', '_', f'network_{path.stem}')}{path.suffix}.",
         )
     out = [path, path.with_suffix(".md")]
     return [*out, path.with_suffix(".py")] if kind != "onnx" and _own(config) else out

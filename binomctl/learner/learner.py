@@ -16,7 +16,7 @@ from binomctl.adapt import adapt, support_curvature, support_of
 from binomctl.contracts import Starts
 from binomctl.curvature.outputs import rows
 from binomctl.episodes import EpisodeBatch
-from binomctl.errors import DataError, NonFiniteError
+from binomctl.errors import ConfigError, DataError, NonFiniteError
 from binomctl.flat import initial_parameters
 from binomctl.heads import with_head
 from binomctl.learner.adapted import Adapted, module_at
@@ -34,6 +34,7 @@ from binomctl.settings.trust import require_trust
 from binomctl.training.head import restored
 from binomctl.training.score import chosen
 from binomctl.training.state import constants
+from binomctl.words import number_of
 
 ANEW = 4
 """So many times the steps where all rows of the head start alike and must first part: letters of an
@@ -107,6 +108,8 @@ class Learner:
             raise DataError(
                 f"x is {list(x.shape)}, and the network takes examples of {list(self.in_shape)}"
             )
+        if steps is not None and steps < 1:
+            raise ConfigError(f"steps = {steps} must be at least 1", "Leave it out for the run's.")
         classes, targets = self._targets(y, len(x))
         task = EpisodeBatch(x[None], targets[None], x[None], targets[None])
         problem, batch = self._problem(len(classes) or self.out_dim, task)
@@ -122,6 +125,10 @@ class Learner:
         out_dim = problem.dataset.out_dim
         return Adapted(module, self.config, self.in_shape, tuple(classes), out_dim, K, averages)
 
+    @property
+    def _classifies(self) -> bool:
+        return self.kind == "classification"
+
     def default_steps(self, classes: int) -> int:
         """Adaptation steps where nobody says how many."""
         own = self.config.evaluation.steps or self.config.adaptation.K
@@ -129,13 +136,13 @@ class Learner:
 
     def _head_anew(self, classes: int) -> bool:
         """Whether the rows of the head start alike, for want of trained ones."""
-        if self.kind != "classification" or classes == self.out_dim:
+        if not self._classifies or classes == self.out_dim:
             return False
         return not issubclass(registry.load("rule", self.config.rule.name), Starts)
 
     def head_note(self, classes: int) -> str:
         """How the head comes by another number of classes, in words; empty for its own."""
-        if self.kind != "classification" or classes == self.out_dim:
+        if not self._classifies or classes == self.out_dim:
             return ""
         if not self._head_anew(classes):
             return f"{classes} classes: {self.config.rule.name} makes the head of the support set"
@@ -146,9 +153,14 @@ class Learner:
 
     def _targets(self, y: Tensor | Sequence[Hashable], n: int) -> tuple[list[Hashable], Tensor]:
         """The classes in their order, and indices [N]; no classes and the targets in regression."""
+        if isinstance(y, Tensor) and (y.dim() == 0 or (y.dim() > 1 and self._classifies)):
+            raise DataError(
+                f"y is {list(y.shape)}, expected a label for each example, [{n}]",
+                "Squeeze it: y.squeeze(-1).",
+            )
         if len(y) != n:
-            raise DataError(f"{n} examples and {len(y)} labels")
-        if self.kind != "classification":
+            raise DataError(f"{number_of(n, 'example')} and {number_of(len(y), 'label')}")
+        if not self._classifies:
             targets = torch.as_tensor(y)
             targets = targets[:, None] if targets.dim() == 1 else targets
             if targets.shape[1:] != (self.out_dim,):
@@ -166,7 +178,7 @@ class Learner:
         """A problem of this task alone, and the task placed as it takes it."""
         config, n = self.config, task.y_trn.shape[1]
         loss = self._loss()
-        shots = n / out_dim if self.kind == "classification" else n
+        shots = n / out_dim if self._classifies else n
         given: Any = SimpleNamespace(out_dim=out_dim, shots=shots, loss=loss)
         device, dtype = choose_device(config.device), getattr(torch, config.dtype)
         model = build_model(

@@ -11,6 +11,15 @@ from torch import Tensor
 
 from binomctl.errors import DataError
 
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 _NEXT = "Give a CSV file, a row an example: its inputs, then its targets where they are known."
 
 
@@ -37,7 +46,7 @@ def read_numbers(path: Path, columns: tuple[int, ...]) -> Tensor:
         try:
             values = [float(cell) for cell in row]
         except ValueError:
-            if place == 0:  # the names of the columns
+            if place == 0 and not any(map(_is_number, row)):  # the names of the columns
                 continue
             raise DataError(
                 f"{path}:{line}: {', '.join(row)[:80]} are not all numbers", _NEXT

@@ -8,6 +8,7 @@ import torch
 
 from binomctl.errors import ConfigError, ResourceError
 from binomctl.machine.launched import world_size
+from binomctl.words import number_of
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -58,7 +59,8 @@ def choose_device(name: str) -> torch.device:
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ConfigError(
-            f"device '{name}' is not available: torch {torch.__version__} sees {count} GPUs",
+            f"device '{name}' is not available: torch {torch.__version__} sees"
+            f" {number_of(count, 'GPU')}",
             "Use --device cpu, or --device auto to take a GPU where there is one.",
             key="device",
         )

@@ -102,13 +102,15 @@ def _nvml() -> Finding:
 
 
 def _compiler() -> Finding:
-    for name in ("cc", "gcc", "clang"):
+    slower = "convolutions and perceptrons take torch's own operations, and are slower"
+    if sys.platform == "win32":
+        return Finding("C compiler", "absent", f"not used on Windows: {slower}")
+    if os.environ.get("BINOMCTL_NATIVE") == "0":
+        return Finding("C compiler", "absent", f"BINOMCTL_NATIVE=0: {slower}", "Unset it.")
+    for name in (os.environ.get("CC", "cc"), "gcc", "clang"):
         if found := shutil.which(name):
             return Finding("C compiler", "good", found)
-    return Finding(
-        "C compiler", "absent", "none: convolutions take torch's own operations, and are slower",
-        "Install gcc or clang.",
-    )  # fmt: skip
+    return Finding("C compiler", "absent", f"none: {slower}", "Install gcc or clang.")
 
 
 def _cache() -> Finding:

@@ -14,11 +14,15 @@ def one_op_thread() -> None:
 
     A thread that uses several gets a team of its own, whose members spin beside everybody else's.
     """
-    everyone = torch.get_num_threads()
-    torch.set_num_threads(1)  # of this thread, and the default of threads yet to come:
-    threading.Thread(target=torch.set_num_threads, args=(everyone,)).start()
+    with _SETTING:  # another that began in between would take the 1 for everyone's
+        everyone = torch.get_num_threads()
+        torch.set_num_threads(1)  # of this thread, and the default of threads yet to come:
+        restoring = threading.Thread(target=torch.set_num_threads, args=(everyone,))
+        restoring.start()
+        restoring.join()
 
 
+_SETTING = threading.Lock()
 _here = threading.local()
 
 

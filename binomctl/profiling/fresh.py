@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from binomctl.errors import ResourceError
 from binomctl.machine.allocator import release_freed
 from binomctl.machine.devices import is_out_of_memory
 from binomctl.machine.memory import most_resident
@@ -30,7 +31,7 @@ def peak_resident(config: Config) -> dict[str, int]:
 
     Raises:
         MemoryError: the process ran out of memory, or was killed for it.
-        RuntimeError: it failed otherwise.
+        ResourceError: it failed otherwise.
     """
     # -P: no file of the working folder stands in for a module.
     command = [sys.executable, "-P", "-m", "binomctl.profiling.fresh"]
@@ -42,11 +43,12 @@ def peak_resident(config: Config) -> dict[str, int]:
         found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
         return found
     said = (done.stderr.strip().splitlines() or ["no word"])[-1]
-    if done.returncode == -signal.SIGKILL:
+    killed = getattr(signal, "SIGKILL", None)  # Windows has none
+    if killed is not None and done.returncode == -killed:
         raise MemoryError("the process that measures memory was killed")
     if "MemoryError" in said or is_out_of_memory(RuntimeError(said)):
         raise MemoryError(said)
-    raise RuntimeError(f"the process that measures memory ended with {done.returncode}: {said}")
+    raise ResourceError(f"the process that measures memory ended with {done.returncode}: {said}")
 
 
 def main() -> None:

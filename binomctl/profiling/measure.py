@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from binomctl.errors import BinomctlError
+from binomctl.errors import BinomctlError, ResourceError
 from binomctl.machine.devices import is_out_of_memory
 from binomctl.problem.cases import Case
 from binomctl.problem.record import Problem
@@ -211,7 +211,7 @@ def _try_memory(one: Measured) -> None:
     try:
         measured_memory(one)
         one.memory_failed = None
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ResourceError) as error:
         one.memory_failed = (str(error).splitlines() or ["no word"])[0]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from binomctl.settings import registry
 from binomctl.settings.config import Config
 from binomctl.settings.own import own
 from binomctl.settings.registry import Kind
+
+_NOTES = logging.getLogger("binomctl.notes")
 
 NOTE = "origin.json"
 SCHEMA = "binomctl/origin/2"
@@ -48,8 +51,9 @@ def sign(run: Path, config: Config) -> None:
 
 def require_trust(
     run: Path, config: Config, *, trust: bool = False, named: str | None = None
-) -> str | None:
+) -> None:
     """Refuse to import a run's network and plugins unless that was asked for; else import them.
+    Where a source is not what it was in training, the logger "binomctl.notes" is told.
 
     To be called before anything is made from a configuration that lay in a run folder.
 
@@ -58,9 +62,6 @@ def require_trust(
         config: its configuration.
         trust: whether the user said that they trust the folder (--trust).
         named: what the run imports, as the user named it, "package.module:Class", or None.
-
-    Returns:
-        A warning where a source is not what it was in training, or None.
 
     Raises:
         CheckpointError: the run imports something, was not made here by this user, and nobody
@@ -90,9 +91,8 @@ def require_trust(
         now = _source(target)
         if origin is not None and origin["sha256"] not in (None, _sha256(now)):
             changed.append(str(now))
-    if not changed:
-        return None
-    return f"{', '.join(changed)} is not what it was when {run} was trained"
+    if changed:
+        _NOTES.warning("%s is not what it was when %s was trained", ", ".join(changed), run)
 
 
 def signed(run: Path, config: Config) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -45,7 +46,7 @@ class IMAML:
         if self.lam is None:
             object.__setattr__(self, "lam", 100.0 if self.variant == "authors" else 2.0)
         check_count("L", self.L, "estimator.L")
-        if self._lam <= 0:
+        if not 0 < self._lam < math.inf:
             raise ConfigError(
                 f"lambda = {self.lam} must be positive: (I + H / lambda) is to be solved",
                 "Rajeswaran et al. use 2 on Omniglot and 0.5 on miniImageNet.",
@@ -54,7 +55,8 @@ class IMAML:
 
     @property
     def _lam(self) -> float:
-        return self.lam if self.lam is not None else 2.0
+        assert self.lam is not None  # since __post_init__
+        return self.lam
 
     @property
     def proximal(self) -> float:

@@ -16,6 +16,7 @@ from command import Forked, binomctl
 from torch import nn
 
 from binomctl.analysis.errors import analyse
+from binomctl.errors import ResourceError
 from binomctl.models.conv4 import Conv4
 from binomctl.problem.build import build_problem
 from binomctl.problem.cases import Case, cases_of
@@ -234,7 +235,7 @@ def test_memory_that_cannot_be_measured_leaves_the_time(monkeypatch):
     from binomctl.profiling import measure as module
 
     def fails(config):
-        raise RuntimeError("the process that measures memory ended with 1: no word")
+        raise ResourceError("the process that measures memory ended with 1: no word")
 
     monkeypatch.setattr(module, "peak_resident", fails)
     base = problem()

@@ -146,7 +146,7 @@ class Passes:
                 "Labels are whole numbers from 0 to the number of outputs - 1.",
             )
         if code:
-            raise ResourceError("no memory left for a pass", "Lower training.meta_batch.")
+            raise ResourceError("no memory left for a pass of the network", native.FEWER)
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Literal
 
 import torch
@@ -123,12 +122,6 @@ class AnalyticEngine:
     def done_by(self, conv: Convolution) -> AnalyticEngine:
         """An engine of the same network that does its convolutions in another way."""
         return AnalyticEngine(self._model, self.loss, conv=conv, **self._made)
-
-    def under(self, loss: LossFunction) -> AnalyticEngine:
-        """The same engine under another loss."""
-        other = copy.copy(self)
-        other.loss = loss
-        return other
 
     @property
     def traits(self) -> Traits:

@@ -80,6 +80,10 @@ def measured_convolution(
         clear = milliseconds.get(quickest, 0) < CLEARLY * milliseconds.get(default, float("inf"))
         chosen = quickest if clear else default
         write_json(path, {"convolution": chosen, "milliseconds": milliseconds, "of": subject})
+    except (ResourceError, OSError):  # a full disk keeps nothing, and stops nobody
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        return candidates[0]
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -90,8 +94,9 @@ def measured_convolution(
 def _awaited(path: Path) -> Convolution | None:
     """What another process, now measuring, finds: two runs started together compute alike."""
     end = time.monotonic() + PATIENCE
-    while path.exists() and path.stat().st_size == 0 and time.monotonic() < end:
-        time.sleep(0.05)
+    with suppress(FileNotFoundError):  # who measures gave up
+        while path.stat().st_size == 0 and time.monotonic() < end:
+            time.sleep(0.05)
     return _kept(path)
 
 

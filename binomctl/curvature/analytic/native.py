@@ -29,6 +29,7 @@ from binomctl.errors import ResourceError
 from binomctl.machine.op_threads import kernel_threads
 
 SWITCH = "BINOMCTL_NATIVE"
+FEWER = "Take fewer tasks at once: training.meta_batch, or fewer in a call."
 FOLDER = Path(__file__).with_name("kernels")
 Part = Literal["block", "chain"]
 """What a library is of: convolutional blocks (block.c), or perceptrons (chain.c)."""
@@ -144,7 +145,7 @@ def call(name: str, shape: Shape, **tensors: Tensor | None) -> None:
     if library is None:
         raise ResourceError(f"the kernels for {real} could not be compiled", f"Set {SWITCH}=0.")
     if getattr(library, name)(ctypes.byref(shape), ctypes.byref(data)):
-        raise ResourceError(f"no memory left for {name}", "Lower training.meta_batch.")
+        raise ResourceError("no memory left for a pass of a block", FEWER)
 
 
 def integer(name: str, dtype: torch.dtype, *arguments: Argument) -> int:

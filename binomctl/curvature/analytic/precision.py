@@ -25,7 +25,7 @@ def check_precision(precision: Precision, device: torch.device, dtype: torch.dty
     hint = "Use engine.precision=full."
     if dtype != torch.float32:
         hint = "Use dtype=float32, or engine.precision=full."
-        reason = f"parameters of type {dtype} are to be computed with as they are"
+        reason = f"it is for parameters of torch.float32, and these are {dtype}"
     elif precision == "tf32" and device.type != "cuda":
         reason = "only NVIDIA GPUs know it"
     elif precision == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
