@@ -95,7 +95,13 @@ def test_quantities():
 def test_the_command_trains_what_was_planned(tmp_path):
     (tmp_path / "own.yaml").write_text("adaptation: {alpha: 0.2}\n")
     files = [tmp_path / "own.yaml"]
-    given = {"dataset.name": "sinusoid", "training.meta_batch": 3, "adaptation.K": 3}
+    given = {
+        "dataset.name": "sinusoid",
+        "training.meta_batch": 3,
+        "adaptation.K": 3,
+        "dtype": "float64",
+        "trackers": [{"name": "wandb"}],
+    }
     settings, _ = load_config(files, given, ["model.width=8"])
     base = problem()
     model = Model(*[fitted(10.0)] * 3, 0.0, 0.0, 1e6, 1e6, 1.0)
