@@ -31,7 +31,6 @@ from binomctl.errors import DataError
 from binomctl.images import sampling
 from binomctl.images.classification import Classification
 from binomctl.options import at_least, option, plugin
-from binomctl.words import number_of
 
 FACES = tuple(
     f"{family}{style}.ttf"
@@ -102,9 +101,8 @@ class Glyphs(Classification):
         if self.ways > len(classes):
             most = sorted(len(c.images) for c in loaded)[-self.ways]
             raise DataError(
-                f"{number_of(self.shots, 'shot')} + {number_of(need - self.shots, 'query')} ="
-                f" {need} images per class; of glyphs split '{split}' {len(classes)} classes have"
-                f" so many, {self.ways}-way tasks go up to {most} images per class",
+                f"shots + queries = {need} images per class; of glyphs split '{split}'"
+                f" {len(classes)} classes have so many, {self.ways}-way tasks go up to {most}",
                 "Lower dataset.shots or the queries (training.queries, at test"
                 " evaluation.queries).",
             )
