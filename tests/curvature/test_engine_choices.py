@@ -210,7 +210,7 @@ def test_error_analysis_prints_what_precision_costs():
     ("settings", "reason"),
     [
         ({"engine.precision": "tf32"}, "only NVIDIA GPUs know it"),
-        ({"engine.precision": "bf16", "dtype": "float64"}, "float64 are to be computed"),
+        ({"engine.precision": "bf16", "dtype": "float64"}, "these are torch.float64"),
         ({"engine.precision": "bf16", "engine.kind": "autograd"}, "only the layer algebra has it"),
         ({"engine.capture": "on", "device": "cpu"}, "no CUDA graphs on cpu"),
     ],

@@ -94,7 +94,7 @@ def measured_convolution(
 def _awaited(path: Path) -> Convolution | None:
     """What another process, now measuring, finds: two runs started together compute alike."""
     end = time.monotonic() + PATIENCE
-    with suppress(FileNotFoundError):  # who measures gave up
+    with suppress(OSError):  # who measures gave up, or nothing can be kept here
         while path.stat().st_size == 0 and time.monotonic() < end:
             time.sleep(0.05)
     return _kept(path)
