@@ -23,7 +23,7 @@ def passed_over(source: Source) -> list[str]:
     known = {owner.where for classes in source.splits.values() for owner in classes}
     for parent in sorted({folder.parent for folder in known if folder.is_dir()}):
         for folder in sorted(p for p in parent.iterdir() if p.is_dir() and p not in known):
-            if not _clutter(folder) and not any(k.is_relative_to(folder) for k in known):
+            if not is_clutter(folder) and not any(k.is_relative_to(folder) for k in known):
                 lines.append(f"{folder} is no class: {_why(folder)}")
     for folder in sorted(folder for folder in known if folder.is_dir()):
         if strange := _strange(folder):
@@ -49,7 +49,7 @@ def _strange(folder: Path) -> Counter[str]:
     return Counter(
         p.suffix.lower() or "(none)"
         for p in folder.iterdir()
-        if p.is_file() and not _clutter(p) and p.suffix.lower() not in SUFFIXES | NO_PICTURES
+        if p.is_file() and not is_clutter(p) and p.suffix.lower() not in SUFFIXES | NO_PICTURES
     )
 
 
@@ -58,5 +58,6 @@ def _counted(strange: Counter[str]) -> str:
     return f"{n} file{'s' if n > 1 else ''} ({', '.join(sorted(strange))})"
 
 
-def _clutter(path: Path) -> bool:
+def is_clutter(path: Path) -> bool:
+    """Whether it is none of the user's pictures: hidden, or left there by a system or by us."""
     return path.name.startswith((".", "._")) or path.name.lower() in CLUTTER

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from binomctl.errors import ConfigError, DataError
+from binomctl.images.passed_over import is_clutter
 from binomctl.images.sources import (
     SUFFIXES,
     Shape,
@@ -132,7 +133,7 @@ def _without_pictures(folder: Path, classes: Sequence[SourceClass]) -> list[str]
     known = {c.name for c in classes}
     return [
         p.name for p in sorted(folder.iterdir())
-        if p.is_dir() and not p.name.startswith(".") and p.name not in known
+        if p.is_dir() and not is_clutter(p) and p.name not in known
     ]  # fmt: skip
 
 

@@ -177,6 +177,23 @@ def test_files_that_changed_after_preparing_are_noticed(root):
     assert "has changed since it was prepared: it is prepared again" in err
 
 
+def test_a_division_that_is_no_file_is_told_what_one_is(tmp_path):
+    layouts.noise_folders(tmp_path / "photos", {f"class{c}": 2 for c in range(6)})
+    _, err = binomctl("train", "--dataset", "image-folder", "--root", tmp_path / "photos", "--set",
+                      "dataset.split_file=nosuch.yaml", code=2)  # fmt: skip
+    assert "--set dataset.split_file=nosuch.yaml: cannot read" in err
+    assert "It is YAML or JSON: {train: [class, ...]" in err
+
+
+def test_a_prepared_form_among_class_folders_is_no_class(root):
+    """One that a training on the same folders has left there."""
+    binomctl("train", "--dataset", "image-folder", "--root", root, *QUICK, "--out", "run")
+    support, query = root / "train", root / "train" / "train0"
+    (support / "prepared").mkdir()
+    out, _ = binomctl("predict", "run", "--support", support, "--query", query, "--json")
+    assert set(json.loads(out)["classes"]) == {"train0", "train1", "train2"}
+
+
 @pytest.mark.parametrize(
     ("classes", "images", "said", "options"),
     [
