@@ -178,7 +178,7 @@ def test_files_that_changed_after_preparing_are_noticed(root):
 
 
 def test_a_division_that_is_no_file_is_told_what_one_is(tmp_path):
-    layouts.noise_folders(tmp_path / "photos", {f"class{c}": 2 for c in range(6)})
+    layouts.noise_folders(tmp_path / "photos", {f"class{c}": 2 for c in range(6)}, (16, 16, 3))
     _, err = binomctl("train", "--dataset", "image-folder", "--root", tmp_path / "photos", "--set",
                       "dataset.split_file=nosuch.yaml", code=2)  # fmt: skip
     assert "--set dataset.split_file=nosuch.yaml: cannot read" in err
