@@ -179,11 +179,14 @@ class RunDirectory:
         except ConfigError as error:
             raise CheckpointError(f"the run's configuration is unusable: {error}") from error
 
-    def amend(self, config: Config) -> None:
-        """Go on under another configuration; checkpoints of the earlier ones stay the run's."""
+    def amend(self, config: Config, facts: dict[str, Any]) -> None:
+        """Go on under another configuration, and maybe on other data; checkpoints of the earlier
+        ones stay the run's."""
         data, before = config.to_yaml().encode(), self._record
         earlier = [*before["earlier_configs"], before["config_sha256"]]
-        self._record = {**before, "config_sha256": sha256(data), "earlier_configs": earlier}
+        self._record = {
+            **before, "config_sha256": sha256(data), "earlier_configs": earlier, "facts": facts,
+        }  # fmt: skip
         write_sealed(self.path / "run.json", self._record)
         write_atomic(self.path / "config.yaml", data)
 

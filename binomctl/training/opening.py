@@ -20,6 +20,9 @@ from binomctl.training.state import constants, statistics_of
 from binomctl.training.step import check_chunks, check_ranks
 from binomctl.training.tracking import trackers
 
+DRAWN_FROM = ("dataset", "seed", "training.queries")
+"""Sections and keys that other tasks are drawn by."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -83,7 +86,9 @@ def going_on(
     try:
         checkpoint, notes = begin(run, fallback=fallback)
         problem = checked(asked, checkpoint, world)
-        if (before := run.facts.get("data")) not in (None, fingerprint(problem.dataset)):
+        before, data = run.facts.get("data"), fingerprint(problem.dataset)
+        other_tasks = any(key.partition(".")[0] in DRAWN_FROM or key in DRAWN_FROM for key in found)
+        if before not in (None, data) and not other_tasks:  # which was agreed to
             raise CheckpointError(
                 f"the data are not those that {path} was started with (SHA-256 of the first tasks"
                 f" was {before[:12]}...)",
@@ -91,7 +96,7 @@ def going_on(
             )
         if found:
             mine = signed(path, own)
-            run.amend(asked)
+            run.amend(asked, {**run.facts, "data": data})
             if mine:
                 sign(path, asked)
         run.take_back_report()  # a run that was refused keeps it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from command import binomctl as binomctl_here
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,6 +27,22 @@ def test_vmap_is_tried_with_as_many_tasks_as_it_takes_together():
     meta = binomctl.MetaGradient(Asking(4, 1), F.mse_loss, K=2)
     meta((x[0], y[0], x[1], y[1]))
     assert meta.rung == "loop"
+
+
+def test_a_network_that_vmap_cannot_run_is_trained(tmp_path, monkeypatch):
+    """A run has no second way once it has begun: it is found before."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "asking_net.py").write_text("""
+from torch import nn
+class Net(nn.Linear):
+    def __init__(self, in_shape, out_dim):
+        super().__init__(in_shape[0], out_dim)
+    def forward(self, x):
+        return super().forward(x) * (1 if x.sum().item() > -1e9 else 2)
+""")
+    binomctl_here("train", "--dataset", "sinusoid", "--steps", 1, "--meta-batch", 6, "--set",
+                  "training.validation_tasks=2", "--set", "model.import=asking_net:Net", "--out",
+                  "run")  # fmt: skip
 
 
 @pytest.mark.parametrize("model", [lambda x: x, "a name", nn.Linear])

@@ -101,6 +101,18 @@ def test_a_resume_that_is_refused_for_its_data_keeps_the_report(monkeypatch):
     assert Path("run/report.json").read_bytes() == before
 
 
+def test_a_run_goes_on_with_other_tasks_where_that_was_agreed_to():
+    binomctl(*GLYPHS, "--steps", 2, "--out", "run")
+    more = ["train", "--resume", "run", "--shots", 2, "--steps", 3]
+    done = here(*more, "--allow-change", "training.steps")
+    assert done.returncode == 4
+    assert "dataset.shots" in done.stderr
+    binomctl(*more, "--allow-change", "training.steps", "--allow-change", "dataset.shots")
+    assert RunDirectory.open(Path("run")).config().dataset.options["shots"] == 2
+    again = [*more[:-1], 4, "--allow-change", "training.steps"]  # these are its data from now on
+    binomctl(*again)
+
+
 def test_a_run_that_was_killed_while_it_was_made_is_made_again():
     binomctl(*SINUSOID, "--steps", 2, "--out", "run")
     for name in ("config.yaml", "report.json", "metrics.jsonl", "environment.json"):
