@@ -96,7 +96,7 @@ class Layout:
         return left
 
     def named_like(self, patterns: Sequence[str]) -> list[str]:
-        """The same, [] where nothing matches."""
+        """As `matching`, but [] where nothing matches."""
         return [n for n in self.names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
 
     def mask(self, patterns: Sequence[str], like: Tensor) -> Tensor:

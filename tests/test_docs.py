@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
+from scripts import script
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,16 +20,6 @@ def test_generated_pages_are_up_to_date():
         [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-
-
-def script(name: str):
-    """A benchmark's functions, without running it."""
-    folder = str(ROOT / "benchmarks")  # where Python finds a script's neighbours
-    sys.path.insert(0, folder)
-    try:
-        return runpy.run_path(f"{folder}/{name}.py")
-    finally:
-        sys.path.remove(folder)
 
 
 def test_the_picture_of_the_rooms_is_that_of_the_imports():

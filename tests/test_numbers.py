@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import script
 
 ROOT = Path(__file__).parents[1]
-
-
-def script(name: str, folder: str = "benchmarks") -> dict[str, Any]:
-    """What a script defines, without running it."""
-    sys.path.insert(0, str(ROOT / folder))
-    try:
-        return runpy.run_path(f"{ROOT}/{folder}/{name}.py")
-    finally:
-        sys.path.remove(str(ROOT / folder))
 
 
 MARKS = script("marks", "docs")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from binomctl.comparison.report import Section
 
 PAGE = "html"
-Result = tuple[Path, dict[str, Any]]
 
 
 def report(

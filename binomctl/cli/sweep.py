@@ -57,7 +57,7 @@ def run(
     partition: Annotated[str | None, typer.Option(help="Of Slurm.")] = None,
     minutes: Annotated[
         int | None,
-        typer.Option(min=1, help="Of a job; it saves and another goes on."),
+        typer.Option(min=1, help="Of a job; it saves and another goes on. Default on Slurm: 60."),
     ] = None,
     processes: Annotated[
         int, typer.Option(min=1, help="Of a cell, which share its tasks; on GPUs one on each.")

@@ -31,7 +31,9 @@ def train(
     size: flags.SIZE = None,
     K: flags.K = None,
     alpha: flags.ALPHA = None,
-    meta_lr: Annotated[float | None, typer.Option(help="Learning rate of the outer Adam.")] = None,
+    meta_lr: Annotated[
+        float | None, typer.Option(help="Learning rate of the outer optimiser.")
+    ] = None,
     meta_batch: flags.META_BATCH = None,
     steps: Annotated[int | None, typer.Option(help="Meta-steps.")] = None,
     seed: flags.SEED = None,

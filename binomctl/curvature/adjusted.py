@@ -2,7 +2,7 @@
 
 - weight norm: the second derivative of torch's fused kernel is wrong for v; v g / |v| is right.
 - Hardsigmoid: its backward has no derivative; relu6(x + 3) / 6 is the same function.
-- EmbeddingBag: neither has its; a sum, mean or maximum of embeddings.
+- EmbeddingBag: its backward has none either; a sum, mean or maximum of embeddings is the same.
 - RNN, GRU, LSTM: one fused operation, which neither vmap nor double backward knows; unrolled.
 """
 

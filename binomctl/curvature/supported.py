@@ -12,6 +12,8 @@ from torch.nn.parameter import UninitializedParameter
 from binomctl.curvature.criterion import Criterion
 from binomctl.errors import BinomctlError, ConfigError
 
+LABELS = "Labels are whole numbers from 0 to the number of outputs - 1."
+
 StepBuffers = Callable[[int | None], dict[str, Tensor]]
 """Inner step k -> buffers by name; None is the end of the inner loop."""
 
@@ -152,5 +154,5 @@ def advice(message: str) -> str:
     if "not implemented" in message and "derivative" in message:
         return "Use a first-order estimator, or an operation that torch derives twice."
     if "out of bounds" in message and "arget" in message:
-        return "Labels are whole numbers from 0 to the number of outputs - 1."
+        return LABELS
     return ""

@@ -11,7 +11,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class MeanCI:
-    """A sample mean; `ci95` is the half-width of its 95% confidence interval (Student t)."""
+    """A sample mean; `ci95` is the half-width of its 95% confidence interval."""
 
     mean: float
     ci95: float

@@ -156,8 +156,8 @@ def _checked_bytes(path: Path, manifest: Mapping[str, Any]) -> bytes:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     if sha256(data) != manifest["sha256"].get(path.name):
         raise CheckpointError(
-            f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}",
-            "Use another checkpoint of the run: binomctl train --resume auto takes the newest whole"
-            " one.",
+            f"{path} is damaged: its SHA-256 is not the one that was kept of it",
+            "Of a run use another checkpoint: binomctl train --resume auto takes the newest whole"
+            " one. An adapted network is made again by 'binomctl adapt'.",
         )
     return data

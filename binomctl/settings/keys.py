@@ -17,7 +17,7 @@ from binomctl.settings.config import Config
 from binomctl.settings.section import Choice
 
 # A problem is a data set: what loads one loads the other.
-PLUGINS = {registry.PLACES.get(k, k): k for k in registry.KINDS if k != "problem"}
+PLUGINS = {registry.place(k): k for k in registry.KINDS if k != "problem"}
 
 
 @dataclass(frozen=True)

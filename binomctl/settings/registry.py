@@ -48,6 +48,20 @@ def names(kind: Kind) -> list[str]:
     return sorted({p.name for p in _points(kind)})
 
 
+def word(kind: Kind) -> str:
+    """What messages call a plugin of a kind."""
+    return WORDS.get(kind, kind)
+
+
+def place(kind: Kind) -> str:
+    """The section of a configuration that names a plugin of a kind."""
+    return PLACES.get(kind, kind)
+
+
+def _key(kind: Kind) -> str:
+    return f"{place(kind)}.name"
+
+
 def distributions() -> dict[str, str]:
     """Name and version of every distribution that offers plugins."""
     points = [point for kind in KINDS for point in _points(kind)]
@@ -73,23 +87,25 @@ def ask(kind: Kind, name: str, folder: Path | None = None) -> None:
         ConfigError: no such module or class, or one that does not meet the contract.
     """
     if is_own(kind, name):
-        key = f"{PLACES.get(kind, kind)}.name"
+        key = _key(kind)
         try:
             found = dotted.imported(name, folder, key, kind)
         except ConfigError as error:
             near = difflib.get_close_matches(name.partition(":")[0], names(kind), n=1, cutoff=0.7)
             guess = f" Or did you mean '{near[0]}', which is registered?" if near else ""
-            raise ConfigError(f"{kind} '{name}': {error}", error.hint + guess, key=key) from error
+            raise ConfigError(
+                f"{word(kind)} '{name}': {error}", error.hint + guess, key=key
+            ) from error
         check_contract(kind, name, found, key)
 
 
 def _asked(kind: Kind, name: str) -> type:
     """The class of a dotted path, once it was asked for: nothing is imported here."""
-    key = f"{PLACES.get(kind, kind)}.name"
+    key = _key(kind)
     found = dotted.loaded(name)
     if found is None:
         raise ConfigError(
-            f"{kind} '{name}' is code of somebody's own, and was not imported",
+            f"{word(kind)} '{name}' is code of somebody's own, and was not imported",
             "Where it is a run's that you trust, say --trust.",
             key=key,
         )
@@ -111,23 +127,23 @@ def load(kind: Kind, name: str) -> type:
         known += names("problem")
     if not found:
         raise ConfigError(
-            unknown(WORDS.get(kind, kind), name, known),
+            unknown(word(kind), name, known),
             "'binomctl plugins' says what each is; a class of your own is MODULE:CLASS.",
-            key=f"{PLACES.get(kind, kind)}.name",
+            key=_key(kind),
         )
     if len(found) > 1:
         owners = ", ".join(f"{_distribution(p)} ({p.value})" for p in found)
         raise ConfigError(
-            f"{kind} '{name}' is registered more than once: {owners}",
+            f"{word(kind)} '{name}' is registered more than once: {owners}",
             "Uninstall one of them or ask its author for another name.",
-            key=f"{PLACES.get(kind, kind)}.name",
+            key=_key(kind),
         )
     cls, failure = _try_load(found[0])
     if cls is None:
         raise ConfigError(
-            f"{kind} '{name}' of {_distribution(found[0])} could not be loaded: {failure}",
+            f"{word(kind)} '{name}' of {_distribution(found[0])} could not be loaded: {failure}",
             "Everything else still works; 'binomctl plugins' lists what failed.",
-            key=f"{PLACES.get(kind, kind)}.name",
+            key=_key(kind),
         )
     return cls
 
@@ -141,18 +157,16 @@ def split_name(kind: Kind, name: str) -> dict[str, str]:
     option = getattr(load(kind, head), "after_colon", None)
     if option is None:
         raise ConfigError(
-            f"{WORDS.get(kind, kind)} '{name}': '{head}' takes nothing after a colon",
-            f"Write {head}; its options go by --set {PLACES.get(kind, kind)}.OPTION=VALUE.",
-            key=f"{PLACES.get(kind, kind)}.name",
+            f"{word(kind)} '{name}': '{head}' takes nothing after a colon",
+            f"Write {head}; its options go by --set {place(kind)}.OPTION=VALUE.",
+            key=_key(kind),
         )
     return {"name": head, option: rest}
 
 
 def create(kind: Kind, name: str, options: dict[str, Any]) -> Any:
     """Construct a plugin from its options; raises ConfigError as `load` and `build` do."""
-    return build(
-        load(kind, name), options, f"{WORDS.get(kind, kind)} '{name}'", key=PLACES.get(kind, kind)
-    )
+    return build(load(kind, name), options, f"{word(kind)} '{name}'", key=place(kind))
 
 
 def create_update(name: str, options: dict[str, Any]) -> Any:

@@ -90,7 +90,7 @@ def used_as(kind: str, name: str) -> str:
 def _words(kind: Kind, name: str) -> dict[str, str]:
     cls = "".join(word.capitalize() for word in name.split("-"))
     words = {"kind": kind, "name": name, "cls": cls, "module": module_of(name)}
-    words["what"] = registry.WORDS.get(kind, kind)
+    words["what"] = registry.word(kind)
     uses = Template(USES[kind])
     own = f"{words['module']}:{cls}"
     return words | {"uses": uses.substitute(name=name), "uses_own": uses.substitute(name=own)}

@@ -34,8 +34,8 @@ def scores(
     trained: int | None = None,
     counted: Callable[[], None] = lambda: None,
 ) -> Found:
-    """The score of every task that is asked for, in order; those that were kept are taken, and
-    those that were not are. Ranks share the tasks.
+    """The score of every task that is asked for, in order: taken where it was kept, computed and
+    kept where it was not. Ranks share the tasks.
 
     Args:
         checkpoints: one, or an ensemble.

@@ -21,6 +21,7 @@ from binomctl.curvature.analytic.activations import Leaky
 from binomctl.curvature.analytic.layers import FLATTEN, Linear
 from binomctl.curvature.analytic.losses import CrossEntropy, SquaredError
 from binomctl.curvature.analytic.program import Program
+from binomctl.curvature.supported import LABELS
 from binomctl.errors import ConfigError, ResourceError
 from binomctl.flat import Layout
 from binomctl.machine.op_threads import kernel_threads
@@ -143,7 +144,7 @@ class Passes:
             low, high, classes = int(self._y.min()), int(self._y.max()), self._chain.widths[-1]
             raise ConfigError(
                 f"labels from {low} to {high} for {classes} outputs of the network",
-                "Labels are whole numbers from 0 to the number of outputs - 1.",
+                LABELS,
             )
         if code:
             raise ResourceError("no memory left for a pass of the network", native.FEWER)
