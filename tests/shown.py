@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable
 
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
-TIMED = re.compile(r"^ *(seconds|time) |GFLOP/s| s left|%.*━")  # another machine's, another hour's
+TIMED = re.compile(
+    r"^ *(seconds|time) |GFLOP/s| s left|CPU thread|%.*━"
+)  # another machine's, another hour's
 NOTHING = 1e-9  # a difference that is rounding alone
 
 
@@ -38,4 +40,5 @@ def _near(a: float, b: float, within: float) -> bool:
 def _taken_apart(line: str) -> tuple[str, list[float]]:
     """Its words, with 0 for every number, bars one character long; and its numbers."""
     words = " ".join(re.sub(r"([━═╌])\1*", r"\1", NUMBER.sub("0", line)).split())
+    words = words.replace("CPU threads", "CPU thread")  # one is as good as two
     return words, [float(n.replace(",", "")) for n in NUMBER.findall(line)]

@@ -105,7 +105,9 @@ def run(
         return
     folder = SweepFolder.create(where, cells)
     done = sum(folder.finished(name) for name in folder.names)
-    print_note(f"sweep {folder.path}: {number_of(len(folder.names), 'cell')}, {done} finished")
+    print_note(
+        f"sweep {folder.path}: {number_of(len(folder.names), 'cell')}, {done} of them finished"
+    )
     with locked(folder.path), _Live(folder, jobs) as live:
         failed = execute(folder, How(cluster, jobs, tries, processes, given), live.tell)
     _show(folder, jobs, json_output)
