@@ -95,7 +95,7 @@ def test_too_many_ways_or_shots_are_a_data_error():
         Glyphs(ways=500).episode("train", 0)
     with pytest.raises(DataError, match="images per class"):
         Glyphs(shots=17).episode("train", 0)
-    with pytest.raises(DataError, match=r"0 classes have so many.*up to 12 images"):
+    with pytest.raises(DataError, match=r"0 classes have so many.*up to 12"):
         Glyphs(shots=12).episode("test", 0)
 
 
