@@ -14,6 +14,7 @@ from binomctl.cli.console import print_left_out
 from binomctl.metric import Metric
 from binomctl.settings.durations import worded
 from binomctl.sweeps.folder import CellState, remaining, share_done
+from binomctl.words import number_of
 
 REASON = 100  # characters of what went wrong in a table; --json has all
 WIDE = 80
@@ -25,8 +26,7 @@ def summary(states: Sequence[CellState], jobs: int) -> str:
     counts = {state: sum(s.state == state for s in states) for state in
               ("done", "running", "queued", "stopped", "failed", "waiting")}  # fmt: skip
     said = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    many = f"{len(states)} cell{'s' * (len(states) != 1)}"
-    text = f"{many}: {said}; {share_done(states):.0%} of all steps"
+    text = f"{number_of(len(states), 'cell')}: {said}; {share_done(states):.0%} of all steps"
     left = remaining(states, jobs)
     return text + (f", about {worded(left)} left" if left else "")
 

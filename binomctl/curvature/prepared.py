@@ -158,13 +158,7 @@ def prepared(
     allow_unused: bool,
     products: bool,
 ) -> Prepared:
-    """What is kept of a model under a loss, or is from now on, as long as the model lives.
-
-    Raises:
-        ConfigError: it is no module.
-    """
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"the model is {type(model).__name__}, not a torch.nn.Module")
+    """What is kept of a model under a loss, or is from now on, as long as the model lives."""
     kept = _KEPT.setdefault(model, {})
     key = (id(loss), engine, memory, batching, order, allow_unused, products)
     found = kept.pop(key, None)

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from binomctl.images.sources import SUFFIXES, Source, images_in
+from binomctl.words import number_of
 
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "prepared"}
 """What systems, and preparing, leave in folders, beside hidden files."""
@@ -55,7 +56,7 @@ def _strange(folder: Path) -> Counter[str]:
 
 def _counted(strange: Counter[str]) -> str:
     n = sum(strange.values())
-    return f"{n} file{'s' if n > 1 else ''} ({', '.join(sorted(strange))})"
+    return f"{number_of(n, 'file')} ({', '.join(sorted(strange))})"
 
 
 def is_clutter(path: Path) -> bool:

@@ -11,15 +11,6 @@ from torch import Tensor
 
 from binomctl.errors import DataError
 
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
 _NEXT = "Give a CSV file, a row an example: its inputs, then its targets where they are known."
 
 
@@ -60,3 +51,11 @@ def read_numbers(path: Path, columns: tuple[int, ...]) -> Tensor:
     if not rows:
         raise DataError(f"{path} holds no row of numbers", _NEXT)
     return torch.tensor(rows, dtype=torch.float64)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
