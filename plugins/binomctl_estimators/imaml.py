@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +45,7 @@ class IMAML:
         if self.lam is None:
             object.__setattr__(self, "lam", 100.0 if self.variant == "authors" else 2.0)
         check_count("L", self.L, "estimator.L")
-        if not 0 < self._lam < math.inf:
+        if self._lam <= 0:  # an option is finite
             raise ConfigError(
                 f"lambda = {self.lam} must be positive: (I + H / lambda) is to be solved",
                 "Rajeswaran et al. use 2 on Omniglot and 0.5 on miniImageNet.",
